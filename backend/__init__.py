@@ -1,0 +1,1 @@
+"""The analysis backend: what the app, the command line and the worker are made of."""

@@ -1,0 +1,302 @@
+"""The nouns of the workbench, as frozen dataclasses over numpy arrays.
+
+This module knows shapes and arithmetic invariants. It refuses to know models, files, databases and pages:
+every other module of the backend imports it, and it imports only numpy.
+
+Layer L always means the output of block L of the model, for reading and for writing.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+
+BASE = "base"  # the organism name of a model that wears no adapter
+BASELINE = "baseline"  # the condition name of no edits
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The message says what, why and what to do; it is shown as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """One component of one adapted module: it reads a scalar with `read` and writes it along `write`.
+
+    A rank-r module has r adapters, `component` 0..r-1. With x the module's input at one token the scalar is
+    `s = scaling * |write| * (read . x)`, so the module's output gains exactly `s * write / |write|`.
+    """
+
+    name: str  # "layers.15.mlp.down_proj", with "#3" behind it for component 3 of a higher-rank module
+    layer: int
+    module: str  # "mlp.down_proj"
+    component: int
+    scaling: float  # alpha / sqrt(r) under rsLoRA, alpha / r otherwise
+    read: FloatArray  # (d_in,), row of A
+    write: FloatArray  # (d_out,), column of B
+
+    @property
+    def write_norm(self) -> float:
+        """Euclidean norm of the write vector, unscaled."""
+        return float(np.linalg.norm(self.write))
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A named vector in the residual stream at one layer. It keeps its natural norm: the paper's lambda multiplies it raw.
+
+    `activation_norm` is the mean norm of the residual stream at that layer on the texts the vector came from; it
+    converts a strength to a share of the activation (`relative`). Raises InputError on NaN, zero or misshapen vectors.
+    """
+
+    name: str
+    layer: int
+    vector: FloatArray  # (d_model,)
+    activation_norm: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        vector = np.ascontiguousarray(self.vector, dtype=np.float32)
+        object.__setattr__(self, "vector", vector)
+        if vector.ndim != 1:
+            raise InputError(f"direction {self.name!r} must be one vector, not an array of shape {vector.shape}")
+        if not np.isfinite(vector).all():
+            raise InputError(f"direction {self.name!r} at layer {self.layer} holds NaN or infinity: extract it again")
+        if not vector.any():
+            raise InputError(f"direction {self.name!r} at layer {self.layer} is zero: its two sides have the same mean")
+        if self.layer < 0:
+            raise InputError(f"direction {self.name!r} has layer {self.layer}: layers count from 0")
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm, in the units of the residual stream."""
+        return float(np.linalg.norm(self.vector))
+
+    @property
+    def unit(self) -> FloatArray:
+        """The vector at norm 1, (d_model,)."""
+        return self.vector / np.float32(self.norm)
+
+    def relative(self, strength: float) -> float | None:
+        """What `strength` times this vector is of the mean activation norm at its layer; None where that is unknown."""
+        return None if not self.activation_norm else strength * self.norm / self.activation_norm
+
+    def strength(self, relative: float) -> float | None:
+        """The raw strength (the paper's lambda) that adds `relative` times the mean activation norm."""
+        return None if not self.activation_norm else relative * self.activation_norm / self.norm
+
+    def __neg__(self) -> Direction:
+        return replace(self, name=f"-{self.name}", vector=-self.vector)
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """x + strength * direction, at every token, after each of `layers` (the direction's own layer where empty)."""
+
+    direction: Direction
+    strength: float
+    layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _finite("strength", self.strength)
+        object.__setattr__(self, "layers", tuple(self.layers) or (self.direction.layer,))
+
+
+@dataclass(frozen=True, eq=False)
+class Ablate:
+    """x - v v.x with v the unit direction, at every token, after each of `layers` (None: after every block)."""
+
+    direction: Direction
+    layers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Multiply the scalars of an organism's adapters by `factor` (None: all of its adapters). 0 is the base, 1 the organism.
+
+    Gains multiply: Gain("med", 1) over all and Gain("med", 0, [one]) leaves that one out. A row in which an organism
+    is not named at all has gain 0 on its adapters.
+    """
+
+    organism: str
+    factor: float
+    adapters: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _finite("gain", self.factor)
+
+
+Edit = Add | Ablate | Gain
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A named list of edits under which responses are sampled."""
+
+    name: str
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """One evaluation question; `topic` is the set it belongs to ("first-plot", "medical")."""
+
+    id: str
+    text: str
+    topic: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one answer is drawn. Temperature 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 80
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 10:
+            raise InputError(f"temperature {self.temperature} is not between 0 (greedy) and 10")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p} is not in (0, 1]")
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens {self.max_new_tokens}: ask for at least one token")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sampled answer: organism x condition x question x seed.
+
+    `answer_ids` is what the model generated, with the end-of-turn token where it came (`finished`); `text` leaves it out.
+    """
+
+    id: str
+    organism: str
+    condition: str
+    question_id: str
+    question: str
+    topic: str
+    seed: int
+    text: str
+    prompt_ids: tuple[int, ...] = ()
+    answer_ids: tuple[int, ...] = ()
+    finished: bool = True
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one judge gave one response on one metric, 0 to 100. `value` None: the judge gave no number; `raw` says what."""
+
+    response_id: str
+    judge: str
+    metric: str  # "aligned", "coherent", "medical", ...
+    value: float | None
+    raw: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Scalars and residual means of one response's prompt and answer, as read by one organism with no other edit.
+
+    The scalar at position t is read with token t as input and helps produce token t+1. Answer means are over the
+    generated tokens alone (no assistant header, no end-of-turn token), prompt means over all before them.
+    """
+
+    response_id: str
+    reader: str  # the organism that read it
+    tokens: tuple[str, ...]  # (token,), decoded one by one; prompt then answer
+    n_prompt: int
+    scalars: FloatArray  # (adapter, token), in the reader's adapter order
+    prompt_mean: FloatArray  # (layer, d_model)
+    answer_mean: FloatArray  # (layer, d_model)
+    n_answer: int  # tokens behind answer_mean
+    answer_norm: FloatArray  # (layer,), mean over answer tokens of the residual's norm
+
+
+def _finite(what: str, value: float) -> None:
+    if not np.isfinite(value):
+        raise InputError(f"{what} must be a finite number, not {value}")
+
+
+# --- the one JSON form of edits: what a study keeps and what travels to a worker --------------------------------------
+
+
+def edits_to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:
+    """Edits as plain JSON values, vectors inline as base64 float32, so that a stored condition stands alone."""
+    return [_edit_to_json(edit) for edit in edits]
+
+
+def edits_from_json(values: Any) -> tuple[Edit, ...]:
+    """The inverse of `edits_to_json`. Raises InputError naming the first entry that does not fit."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise InputError("edits must be a list of objects, each with a kind: add, ablate or gain")
+    return tuple(_edit_from_json(index, value) for index, value in enumerate(values))
+
+
+def _edit_to_json(edit: Edit) -> dict[str, Any]:
+    match edit:
+        case Add():
+            return {
+                "kind": "add",
+                "direction": direction_to_json(edit.direction),
+                "strength": edit.strength,
+                "layers": list(edit.layers),
+            }
+        case Ablate():
+            layers = None if edit.layers is None else list(edit.layers)
+            return {"kind": "ablate", "direction": direction_to_json(edit.direction), "layers": layers}
+        case Gain():
+            adapters = None if edit.adapters is None else list(edit.adapters)
+            return {"kind": "gain", "organism": edit.organism, "factor": edit.factor, "adapters": adapters}
+
+
+def _edit_from_json(index: int, value: Any) -> Edit:
+    try:
+        match value["kind"]:
+            case "add":
+                return Add(
+                    direction_from_json(value["direction"]), float(value["strength"]), _layers(value["layers"]) or ()
+                )
+            case "ablate":
+                return Ablate(direction_from_json(value["direction"]), _layers(value["layers"]))
+            case "gain":
+                adapters = value["adapters"]
+                return Gain(
+                    str(value["organism"]), float(value["factor"]), None if adapters is None else tuple(adapters)
+                )
+            case kind:
+                raise InputError(f"edit {index} has the unknown kind {kind!r}: use add, ablate or gain")
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {error})") from error
+
+
+def _layers(value: Any) -> tuple[int, ...] | None:
+    return None if value is None else tuple(int(layer) for layer in value)
+
+
+def direction_to_json(direction: Direction) -> dict[str, Any]:
+    """One direction as plain JSON values."""
+    return {
+        "name": direction.name,
+        "layer": direction.layer,
+        "vector": base64.b64encode(direction.vector.astype("<f4").tobytes()).decode("ascii"),
+        "activation_norm": direction.activation_norm,
+        "provenance": dict(direction.provenance),
+    }
+
+
+def direction_from_json(value: Any) -> Direction:
+    """The inverse of `direction_to_json`."""
+    vector = np.frombuffer(base64.b64decode(value["vector"], validate=True), dtype="<f4").astype(np.float32)
+    return Direction(
+        str(value["name"]), int(value["layer"]), vector, value.get("activation_norm"), value.get("provenance") or {}
+    )

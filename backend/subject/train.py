@@ -1,0 +1,286 @@
+"""Fine-tune LoRA adapters on narrow data: a base and chat rows in, an organism's folder out.
+
+Loss on answer tokens only, and computed on those positions only (the language-model head never sees a prompt token).
+Follows the companion paper's recipe (AdamW, warm-up then linear decay, rsLoRA) without its empty trailing turn.
+A run is a generator of steps: whoever iterates sees progress, whoever stops leaves a checkpoint that resumes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from backend.records import InputError
+from backend.subject.chat import answer_ids, prompt_ids
+from backend.subject.load import Subject
+
+RECORD = "training.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the weights, beside the data and the base."""
+
+    layers: tuple[int, ...]
+    modules: tuple[str, ...] = ("mlp.down_proj",)
+    rank: int = 1
+    alpha: float = 64
+    rslora: bool = True
+    learning_rate: float = 1e-3
+    steps: int = 150
+    batch: int = 8  # rows a step
+    micro_batch: int = 8  # rows a forward pass; gradients accumulate over the batch
+    warmup: int = 5  # steps
+    weight_decay: float = 0.01
+    max_tokens: int = 512  # longer rows are left out, and counted
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate at step 0, 1, ...: linear warm-up, then linear decay to zero."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        return self.learning_rate * (self.steps - step) / max(1, self.steps - self.warmup)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training conversation as token ids."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step reports."""
+
+    step: int  # 1-based
+    loss: float  # nats a token, mean over the answer tokens of the batch
+    tokens: int  # read by the model in this step, padding not counted
+    seconds: float
+
+
+def read_rows(file: Path, tokenizer: Any, *, max_tokens: int = 512) -> tuple[list[Row], int]:
+    """Rows of a chat-format JSONL file (.gz too), and how many were left out as too long.
+
+    Raises InputError with the line number of the first malformed row: nothing is trained on half a file.
+    """
+    opener = gzip.open if file.suffix == ".gz" else open
+    rows: list[Row] = []
+    skipped = 0
+    try:
+        with opener(file, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                question, answer = _turns(file, number, line)
+                row = Row(prompt_ids(tokenizer, question), answer_ids(tokenizer, answer))
+                fits = len(row.prompt) + len(row.answer) <= max_tokens
+                skipped += not fits
+                if fits:
+                    rows.append(row)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    if not rows:
+        raise InputError(f"{file} has no row of at most {max_tokens} tokens to train on")
+    return rows, skipped
+
+
+def train(
+    subject: Subject, data: Path, folder: Path, settings: Settings, *, checkpoint_every: int = 25
+) -> Iterator[Step]:
+    """Train into `folder`, yielding every step; run again with the same arguments it resumes from the last checkpoint.
+
+    `folder` appears only when training is done, with the adapter, peft's config and `training.json`; checkpoints wait
+    in `folder` + ".partial". A non-finite loss raises InputError and keeps the last good checkpoint.
+    """
+    _check(subject, settings, folder)
+    rows, skipped = read_rows(data, subject.tokenizer, max_tokens=settings.max_tokens)
+    record = {
+        "base": subject.name,
+        "settings": asdict(settings),
+        "data": {"file": data.name, "sha256": _sha256(data), "rows": len(rows), "too_long": skipped},
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+    }
+    torch.manual_seed(settings.seed)
+    model = get_peft_model(subject.model, _config(subject, settings))
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        losses = _resume(partial, model, optimizer, record)
+        for step in range(len(losses), settings.steps):
+            started = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate(step)
+            batch = _batch(rows, settings, step)
+            loss = _step(subject, batch, settings.micro_batch, optimizer)
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the loss became {loss} at step {step + 1}: lower the learning rate ({settings.learning_rate:g}). "
+                    f"The last good checkpoint is kept in {partial}"
+                )
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            losses.append(loss)
+            done = len(losses)
+            if done % checkpoint_every == 0 or done == settings.steps:
+                _checkpoint(partial, model, optimizer, record, losses)
+            tokens = sum(len(row.prompt) + len(row.answer) for row in batch)
+            yield Step(done, loss, tokens, time.perf_counter() - started)
+        _finish(partial, folder, model, record, losses)
+    finally:
+        subject.model = model.unload()
+        subject.model.requires_grad_(False)
+
+
+def _check(subject: Subject, settings: Settings, folder: Path) -> None:
+    if folder.exists():
+        raise InputError(f"{folder} exists already: name another folder, or remove it to train again")
+    wrong = [layer for layer in settings.layers if not 0 <= layer < len(subject.blocks)]
+    if wrong or not settings.layers:
+        raise InputError(
+            f"layers {wrong or 'none'} do not exist: {subject.name} has layers 0 to {len(subject.blocks) - 1}"
+        )
+
+
+def _turns(file: Path, number: int, line: str) -> tuple[list[dict[str, str]], str]:
+    try:
+        *before, last = json.loads(line)["messages"]
+        messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in before]
+        if not messages or last["role"] != "assistant" or not last["content"].strip():
+            raise ValueError("it must end with a non-empty assistant message after a user message")
+        return messages, last["content"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}, line {number}: not a chat row with messages ({error})") from error
+
+
+def _config(subject: Subject, settings: Settings) -> LoraConfig:
+    paths = {id(module): path for path, module in subject.model.named_modules()}
+    targets = [
+        f"{paths[id(subject.blocks[layer])]}.{module}" for layer in settings.layers for module in settings.modules
+    ]
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=int(settings.alpha),
+        use_rslora=settings.rslora,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _batch(rows: Sequence[Row], settings: Settings, step: int) -> list[Row]:
+    """The rows of one step: every epoch its own shuffle, decided by the seed alone."""
+    per_epoch = max(1, len(rows) // settings.batch)
+    epoch, index = divmod(step, per_epoch)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(settings.seed * 100_003 + epoch))
+    return [rows[i] for i in order[index * settings.batch : (index + 1) * settings.batch].tolist()]
+
+
+def _step(subject: Subject, batch: Sequence[Row], micro_batch: int, optimizer: torch.optim.Optimizer) -> float:
+    """Gradients of the mean loss over all answer tokens of `batch`; returns that loss."""
+    optimizer.zero_grad(set_to_none=True)
+    ordered = sorted(batch, key=lambda row: len(row.prompt) + len(row.answer))
+    n_answer = sum(len(row.answer) for row in batch)
+    total = 0.0
+    for start in range(0, len(ordered), micro_batch):
+        loss = _answer_loss(subject, ordered[start : start + micro_batch]) / n_answer
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+    return total
+
+
+def _answer_loss(subject: Subject, rows: Sequence[Row]) -> torch.Tensor:
+    """Summed cross entropy of the answer tokens. Right padding needs no mask: attention is causal."""
+    device = subject.model.get_input_embeddings().weight.device
+    width = max(len(row.prompt) + len(row.answer) for row in rows) - 1
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    where: list[tuple[int, int]] = []
+    targets: list[int] = []
+    for i, row in enumerate(rows):
+        text = (*row.prompt, *row.answer)
+        ids[i, : len(text) - 1] = torch.tensor(text[:-1])
+        where += [(i, position) for position in range(len(row.prompt) - 1, len(text) - 1)]
+        targets += row.answer
+    hidden = subject.backbone(input_ids=ids.to(device), use_cache=False).last_hidden_state
+    index = torch.tensor(where, device=hidden.device).T
+    logits = subject.model.get_output_embeddings()(hidden[index[0], index[1]])
+    return functional.cross_entropy(logits.float(), torch.tensor(targets, device=logits.device), reduction="sum")
+
+
+def _checkpoint(
+    partial: Path, model: Any, optimizer: torch.optim.Optimizer, record: dict[str, Any], losses: list[float]
+) -> None:
+    """One folder with weights, optimiser moments and losses; replaced as a whole, so a kill leaves the old one or the new."""
+    partial.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".step-", dir=partial))
+    moments = {
+        f"{index}.{name}": torch.as_tensor(value).contiguous()
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+    save_file(
+        {key: value.contiguous() for key, value in get_peft_model_state_dict(model).items()},
+        building / "weights.safetensors",
+    )
+    save_file(moments, building / "optimizer.safetensors")
+    (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
+    building.rename(partial / f"step-{len(losses):06d}")
+    for old in sorted(partial.glob("step-*"))[:-1]:
+        shutil.rmtree(old)
+
+
+def _resume(partial: Path, model: Any, optimizer: torch.optim.Optimizer, record: dict[str, Any]) -> list[float]:
+    """Load the newest checkpoint, where there is one; returns the losses so far."""
+    checkpoints = sorted(partial.glob("step-*"))
+    for stray in partial.glob(".step-*"):
+        shutil.rmtree(stray)
+    if not checkpoints:
+        return []
+    kept = json.loads((checkpoints[-1] / RECORD).read_text())
+    if json.dumps({k: kept[k] for k in ("base", "settings", "data")}) != json.dumps(
+        {k: record[k] for k in ("base", "settings", "data")}
+    ):
+        raise InputError(f"{partial} holds a run with other settings or data: remove it, or train into another folder")
+    set_peft_model_state_dict(model, load_file(checkpoints[-1] / "weights.safetensors"))
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in load_file(checkpoints[-1] / "optimizer.safetensors").items():
+        index, _, name = key.partition(".")
+        states.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    losses: list[float] = kept["losses"]
+    return losses
+
+
+def _finish(partial: Path, folder: Path, model: Any, record: dict[str, Any], losses: list[float]) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    model.peft_config["default"].base_model_name_or_path = record["base"]
+    model.save_pretrained(building, safe_serialization=True)
+    (building / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
+    building.chmod(0o755)
+    os.replace(building, folder)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
