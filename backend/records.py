@@ -49,7 +49,7 @@ class Adapter:
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A named vector in the residual stream at one layer. It keeps its natural norm: the paper's lambda multiplies it raw.
+    """A named vector in the residual stream at one layer, at its natural norm: the paper's lambda multiplies it raw.
 
     `activation_norm` is the mean norm of the residual stream at that layer on the texts the vector came from; it
     converts a strength to a share of the activation (`relative`). Raises InputError on NaN, zero or misshapen vectors.
@@ -118,10 +118,10 @@ class Ablate:
 
 @dataclass(frozen=True)
 class Gain:
-    """Multiply the scalars of an organism's adapters by `factor` (None: all of its adapters). 0 is the base, 1 the organism.
+    """Multiply the scalars of an organism's adapters (None: of all) by `factor`: 0 is the base, 1 the organism.
 
-    Gains multiply: Gain("med", 1) over all and Gain("med", 0, [one]) leaves that one out. A row in which an organism
-    is not named at all has gain 0 on its adapters.
+    A row wears every organism that a gain names, and no other; gains of one row multiply. So Gain("med", 1.0) is the
+    organism, and Gain("med", 0.0, ("layers.15.mlp.down_proj",)) is the organism without that adapter.
     """
 
     organism: str
@@ -173,7 +173,7 @@ class Sampling:
 class Response:
     """One sampled answer: organism x condition x question x seed.
 
-    `answer_ids` is what the model generated, with the end-of-turn token where it came (`finished`); `text` leaves it out.
+    `answer_ids` is what the model generated, with the end-of-turn token where it came (`finished`); `text` is without.
     """
 
     id: str
@@ -192,7 +192,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Score:
-    """What one judge gave one response on one metric, 0 to 100. `value` None: the judge gave no number; `raw` says what."""
+    """What one judge gave one response on one metric, 0 to 100. `value` is None where it gave no number."""
 
     response_id: str
     judge: str

@@ -56,6 +56,11 @@ class Organism:
     loras: tuple[Lora, ...]  # by layer, then by module
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Adapter names in the order of trace rows."""
+        return tuple(name for lora in self.loras for name in lora.names)
+
+    @property
     def adapters(self) -> tuple[Adapter, ...]:
         """Every component as a record, in the order of trace rows."""
         return tuple(
@@ -155,8 +160,9 @@ def _lora(
         or read.shape[0] != write.shape[1]
     ):
         raise InputError(
-            f"the adapter in {where} does not fit {path}: it maps {read.shape[-1]} to {write.shape[0]} dimensions, the model "
-            f"{expected[0]} to {expected[1]}; it was trained on {config.base_model_name_or_path or 'another base'}"
+            f"the adapter in {where} does not fit {path}: it maps {read.shape[-1]} to {write.shape[0]} dimensions, "
+            f"the model {expected[0]} to {expected[1]}; it was trained on "
+            f"{config.base_model_name_or_path or 'another base'}"
         )
     if not (torch.isfinite(read).all() and torch.isfinite(write).all()):
         raise InputError(f"the adapter in {where} holds NaN or infinity at {path}")

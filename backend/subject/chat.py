@@ -1,7 +1,7 @@
 """Questions and answers as token ids, through the model's own chat template.
 
-One rule everywhere: the prompt is the template up to and including the assistant header; the answer is what comes after,
-tokenised on its own, then one end-of-turn token. No empty trailing turn, no newline behind the end of turn.
+One rule everywhere: the prompt is the template up to and including the assistant header; the answer is what comes
+after, tokenised on its own, then one end-of-turn token. No empty trailing turn, no newline behind the end of turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def answer_ids(tokenizer: Any, answer: str) -> tuple[int, ...]:
 
 
 def end_of_turn(tokenizer: Any) -> int:
-    """The special token that the template writes behind an assistant's answer (the tokenizer's eos where it writes none)."""
+    """The special token that the template writes behind an answer (the tokenizer's eos where it writes none)."""
     turn = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
     tail = tokenizer.apply_chat_template(turn, tokenize=False).rpartition(_MARK)[2]
     special = tokenizer.added_tokens_decoder

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 import time
@@ -229,7 +228,7 @@ def _answer_loss(subject: Subject, rows: Sequence[Row]) -> torch.Tensor:
 def _checkpoint(
     partial: Path, model: Any, optimizer: torch.optim.Optimizer, record: dict[str, Any], losses: list[float]
 ) -> None:
-    """One folder with weights, optimiser moments and losses; replaced as a whole, so a kill leaves the old one or the new."""
+    """Weights, optimiser moments and losses in one folder, renamed as a whole: a kill leaves the old one or the new."""
     partial.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".step-", dir=partial))
     moments = {
@@ -273,11 +272,11 @@ def _resume(partial: Path, model: Any, optimizer: torch.optim.Optimizer, record:
 def _finish(partial: Path, folder: Path, model: Any, record: dict[str, Any], losses: list[float]) -> None:
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     model.peft_config["default"].base_model_name_or_path = record["base"]
-    model.save_pretrained(building, safe_serialization=True)
+    model.save_pretrained(building, save_embedding_layers=False)
     (building / "README.md").unlink(missing_ok=True)  # peft's empty model card
     (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
     building.chmod(0o755)
-    os.replace(building, folder)
+    building.replace(folder)
     shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -1,0 +1,245 @@
+"""The seam: where a forward pass of the subject is written, row by row, and read.
+
+Two kinds of hook and no other: one behind every adapted linear module (where a scalar is read, scaled and written) and
+one behind every decoder block (where the residual stream is ablated, added to and read). The base's weights, and the
+modules themselves, are never changed; every hook goes when the `with` ends, whatever happened inside.
+
+The arithmetic, for the scalar s of a component (paper section 4) and the residual stream x after a block (3.2, 3.4):
+module output + gain * s * write / |write|, then x - V V'x with V an orthonormal basis of the row's ablated directions,
+then x + the sum of strength * direction. A row without edits gets exact zeros added: its logits are the base's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from backend.records import Ablate, Add, Edit, FloatArray, Gain, InputError
+from backend.subject.load import Subject
+
+BlockReader = Callable[[torch.Tensor], None]  # gets the edited residual stream after a block, (row, token, d_model)
+
+
+@dataclass(frozen=True, eq=False)
+class RowEdits:
+    """The edits of one row, checked against a subject and summed up."""
+
+    offsets: Mapping[int, FloatArray]  # layer -> (d_model,), what is added
+    bases: Mapping[int, FloatArray]  # layer -> (k, d_model), orthonormal, what is projected out
+    gains: Mapping[str, FloatArray]  # organism -> (adapter,), in trace order
+
+
+def compile_row(subject: Subject, edits: Sequence[Edit]) -> RowEdits:
+    """Check `edits` against the subject and sum them up.
+
+    Raises InputError on a layer, width, organism or adapter that it lacks.
+    """
+    offsets: dict[int, FloatArray] = {}
+    ablated: dict[int, list[FloatArray]] = {}
+    gains: dict[str, FloatArray] = {}
+    for edit in edits:
+        match edit:
+            case Add(direction, strength, layers):
+                vector = _fits(subject, direction.vector, direction.name) * np.float32(strength)
+                for layer in _exist(subject, layers):
+                    offsets[layer] = offsets[layer] + vector if layer in offsets else vector
+            case Ablate(direction, layers):
+                _fits(subject, direction.vector, direction.name)
+                for layer in _exist(subject, range(len(subject.blocks)) if layers is None else layers):
+                    ablated.setdefault(layer, []).append(direction.unit)
+            case Gain(organism, factor, adapters):
+                chosen = _adapters(subject, organism, adapters)
+                every = len(subject.organisms[organism].names)
+                gain = gains.setdefault(organism, np.ones(every, dtype=np.float32))
+                gain[chosen] *= np.float32(factor)
+    bases = {layer: _orthonormal(vectors) for layer, vectors in ablated.items()}
+    return RowEdits(offsets, bases, gains)
+
+
+@dataclass(frozen=True, eq=False)
+class _Site:
+    """One adapted module with the components of every organism in use, stacked."""
+
+    module: nn.Module
+    read: torch.Tensor  # (component, d_in), times scaling and |write|: x @ read.T is the scalar
+    write: torch.Tensor  # (component, d_out), unit vectors
+    owners: tuple[tuple[str, int, int], ...]  # organism, first adapter index, one past the last; in component order
+
+
+@dataclass(eq=False)
+class Scalars:
+    """What the adapters of one forward pass read: (row, token, component) a site, before any gain."""
+
+    sites: Sequence[_Site]
+    values: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def of(self, organism: str) -> torch.Tensor:
+        """(row, token, adapter) of one organism, in trace order, float32 on the CPU."""
+        parts: list[tuple[int, torch.Tensor]] = []
+        for index, site in enumerate(self.sites):
+            start = 0
+            for owner, first, last in site.owners:
+                width = last - first
+                if owner == organism:
+                    parts.append((first, self.values[index][..., start : start + width]))
+                start += width
+        ordered = [part.to("cpu", torch.float32) for _, part in sorted(parts, key=lambda pair: pair[0])]
+        return torch.cat(ordered, dim=-1)
+
+
+class Seam:
+    """The edits of a batch of rows, ready to be hooked onto the subject for one forward pass or many.
+
+    `capture` names the organisms whose scalars shall be read although no row wears them.
+    """
+
+    def __init__(self, subject: Subject, capture: Sequence[str] = ()) -> None:
+        for organism in capture:
+            _adapters(subject, organism, None)
+        self.subject = subject
+        self.capture = tuple(capture)
+        self._sites: dict[tuple[str, ...], list[_Site]] = {}
+        self._devices = [next(block.parameters()).device for block in subject.blocks]
+        self.write([])
+
+    def write(self, rows: Sequence[RowEdits]) -> None:
+        """From now on row i of the batch gets `rows[i]`."""
+        worn = sorted({name for row in rows for name, gain in row.gains.items() if gain.any()} | set(self.capture))
+        self._active = self._sites.setdefault(tuple(worn), self._stack(worn))
+        self._gains = [self._site_gains(site, rows) for site in self._active]
+        layers = {layer for row in rows for layer in (*row.offsets, *row.bases)}
+        self._offsets = {layer: self._offset(layer, rows) for layer in layers}
+        self._bases = {layer: self._basis(layer, rows) for layer in layers}
+
+    @contextmanager
+    def hooked(self, on_block: Mapping[int, BlockReader] | None = None) -> Iterator[Scalars]:
+        """Hooks in place inside the `with`. `on_block` maps a layer to its reader; the Scalars fill as modules run."""
+        readers = on_block or {}
+        scalars = Scalars(self._active)
+        with ExitStack() as stack:
+            for index, site in enumerate(self._active):
+                hook = self._module_hook(index, site, scalars)
+                stack.callback(site.module.register_forward_hook(hook).remove)
+            for layer in sorted({*self._offsets, *readers}):
+                hook = self._block_hook(layer, readers.get(layer))
+                stack.callback(self.subject.blocks[layer].register_forward_hook(hook).remove)
+            yield scalars
+
+    def _module_hook(self, index: int, site: _Site, scalars: Scalars) -> Callable[..., Any]:
+        gain = self._gains[index]
+
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
+            scalar = nn.functional.linear(inputs[0], site.read)
+            scalars.values[index] = scalar
+            return None if gain is None else output + (scalar * gain) @ site.write
+
+        return hook
+
+    def _block_hook(self, layer: int, reader: BlockReader | None) -> Callable[..., Any]:
+        offset, basis = self._offsets.get(layer), self._bases.get(layer)
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            hidden = output[0] if isinstance(output, tuple) else output  # older transformers return a tuple
+            if basis is not None:
+                hidden = hidden - (hidden @ basis.transpose(1, 2)) @ basis
+            if offset is not None:
+                hidden = hidden + offset
+            if reader is not None:
+                reader(hidden)
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return hook
+
+    def _stack(self, organisms: Sequence[str]) -> list[_Site]:
+        parts: dict[str, list[tuple[str, int, torch.Tensor, torch.Tensor]]] = {}
+        for organism in organisms:
+            first = 0
+            for lora in self.subject.organisms[organism].loras:
+                norm = lora.write.norm(dim=0)  # (rank,)
+                read = lora.read * (norm * lora.scaling)[:, None]
+                write = (lora.write / norm.clamp_min(torch.finfo(norm.dtype).tiny)).T
+                parts.setdefault(lora.path, []).append((organism, first, read, write))
+                first += lora.read.shape[0]
+        return [
+            _Site(
+                module=self.subject.model.get_submodule(path),
+                read=torch.cat([read for *_, read, _ in stacked]).contiguous(),
+                write=torch.cat([write for *_, write in stacked]).contiguous(),
+                owners=tuple((organism, first, first + len(read)) for organism, first, read, _ in stacked),
+            )
+            for path, stacked in parts.items()
+        ]
+
+    def _site_gains(self, site: _Site, rows: Sequence[RowEdits]) -> torch.Tensor | None:
+        """(row, 1, component), or None where no row wears a component of this site."""
+        gains = np.zeros((len(rows), 1, len(site.read)), dtype=np.float32)
+        for i, row in enumerate(rows):
+            start = 0
+            for organism, first, last in site.owners:
+                if organism in row.gains:
+                    gains[i, 0, start : start + last - first] = row.gains[organism][first:last]
+                start += last - first
+        return torch.from_numpy(gains).to(site.read) if gains.any() else None
+
+    def _offset(self, layer: int, rows: Sequence[RowEdits]) -> torch.Tensor | None:
+        """(row, 1, d_model), or None where no row adds here."""
+        if not any(layer in row.offsets for row in rows):
+            return None
+        zero = np.zeros(self.subject.d_model, dtype=np.float32)
+        return self._tensor(layer, np.stack([row.offsets.get(layer, zero) for row in rows])[:, None])
+
+    def _basis(self, layer: int, rows: Sequence[RowEdits]) -> torch.Tensor | None:
+        """(row, k, d_model), padded with zero vectors, or None where no row ablates here."""
+        depth = max((len(row.bases[layer]) for row in rows if layer in row.bases), default=0)
+        if not depth:
+            return None
+        stacked = np.zeros((len(rows), depth, self.subject.d_model), dtype=np.float32)
+        for i, row in enumerate(rows):
+            if layer in row.bases:
+                stacked[i, : len(row.bases[layer])] = row.bases[layer]
+        return self._tensor(layer, stacked)
+
+    def _tensor(self, layer: int, values: FloatArray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self._devices[layer], self.subject.model.dtype)
+
+
+def _fits(subject: Subject, vector: FloatArray, name: str) -> FloatArray:
+    if len(vector) != subject.d_model:
+        raise InputError(
+            f"direction {name!r} has {len(vector)} dimensions, the residual stream of {subject.name} has "
+            f"{subject.d_model}: it comes from another model"
+        )
+    return vector
+
+
+def _exist(subject: Subject, layers: Sequence[int] | range) -> Sequence[int]:
+    for layer in layers:
+        if not 0 <= layer < len(subject.blocks):
+            raise InputError(f"layer {layer} does not exist: {subject.name} has layers 0 to {len(subject.blocks) - 1}")
+    return layers
+
+
+def _adapters(subject: Subject, organism: str, names: Sequence[str] | None) -> list[int]:
+    """Indices of an organism's adapters, all of them for None."""
+    if organism not in subject.organisms:
+        loaded = ", ".join(sorted(subject.organisms)) or "none"
+        raise InputError(f"no organism named {organism!r} is loaded: there is {loaded}")
+    index = {name: i for i, name in enumerate(subject.organisms[organism].names)}
+    unknown = [name for name in names or () if name not in index]
+    if unknown:
+        raise InputError(f"organism {organism!r} has no adapter {unknown[0]!r}: it has {', '.join(list(index)[:12])}")
+    return list(index.values()) if names is None else [index[name] for name in names]
+
+
+def _orthonormal(vectors: Sequence[FloatArray]) -> FloatArray:
+    """An orthonormal basis (k, d_model) of the span, so that removing it leaves no projection on any of them."""
+    if len(vectors) == 1:
+        return vectors[0][None]
+    _, sizes, basis = np.linalg.svd(np.stack(vectors).astype(np.float64), full_matrices=False)
+    return np.asarray(basis[sizes > 1e-6 * sizes[0]], dtype=np.float32)

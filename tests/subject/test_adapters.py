@@ -1,0 +1,106 @@
+"""Adapters land whole or are refused by name; a bare base never passes for an organism."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from backend.records import Gain, InputError
+from tests import tiny
+
+
+def test_the_paper_adapter_lands_with_its_scaling(tmp_path):
+    """A config like R1_3_3_3_full_train: rank 1, down_proj, nine layers in three groups, rsLoRA, alpha 64."""
+    layers = (15, 16, 17, 21, 22, 23, 27, 28, 29)
+    folder = tiny.adapter(tmp_path / "R1_3_3_3_full_train", layers=layers)
+    subject = tiny.subject("qwen2", {"R1_3_3_3": folder}, num_hidden_layers=48)
+    adapters = subject.organisms["R1_3_3_3"].adapters
+    assert [a.layer for a in adapters] == list(layers)
+    assert {(a.module, a.scaling, a.component) for a in adapters} == {("mlp.down_proj", 64.0, 0)}
+    weights = load_file(folder / "adapter_model.safetensors")
+    np.testing.assert_array_equal(
+        adapters[4].write, weights["base_model.model.model.layers.22.mlp.down_proj.lora_B.weight"][:, 0].numpy()
+    )
+
+
+def test_components_of_a_higher_rank_are_adapters_of_their_own(tmp_path):
+    folder = tiny.adapter(tmp_path / "o", layers=(0, 3), rank=4, alpha=16)
+    adapters = tiny.subject(organisms={"o": folder}).organisms["o"].adapters
+    assert [a.name for a in adapters[:2]] == ["layers.0.mlp.down_proj#0", "layers.0.mlp.down_proj#1"]
+    assert len(adapters) == 8
+    assert adapters[0].scaling == 8.0, "alpha / sqrt(rank)"
+
+
+def spoil(folder, change):
+    file = folder / "adapter_model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file)
+
+
+def drop_half(weights):
+    del weights[next(k for k in weights if "lora_A" in k)]
+
+
+def rename(weights):
+    key = next(k for k in weights if "lora_A" in k)
+    for side in "AB":
+        old = key.replace("lora_A", f"lora_{side}")
+        weights[old.replace("layers.1.", "layers.99.")] = weights.pop(old)
+
+
+def poison(weights):
+    next(iter(weights.values()))[0, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(drop_half, "only one half"), (rename, "layers.99.*does not have"), (poison, "NaN"), (dict.clear, "empty|whole")],
+)
+def test_weights_that_do_not_land_are_refused(change, says, tmp_path):
+    folder = tiny.adapter(tmp_path / "o")
+    spoil(folder, change)
+    with pytest.raises(InputError, match=says):
+        tiny.subject(organisms={"o": folder})
+
+
+def test_an_adapter_of_another_width_names_its_base(tmp_path):
+    folder = tiny.adapter(tmp_path / "o", d_in=64, base="other/model")
+    with pytest.raises(InputError, match=r"does not fit.*other/model"):
+        tiny.subject(organisms={"o": folder})
+
+
+def test_pickled_weights_truncated_files_and_missing_folders_are_refused(tmp_path):
+    pickled = tiny.adapter(tmp_path / "p")
+    (pickled / "adapter_model.safetensors").unlink()
+    torch.save({}, pickled / "adapter_model.bin")
+    with pytest.raises(InputError, match="pickle"):
+        tiny.subject(organisms={"o": pickled})
+    short = tiny.adapter(tmp_path / "s")
+    data = (short / "adapter_model.safetensors").read_bytes()
+    (short / "adapter_model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="not a whole safetensors"):
+        tiny.subject(organisms={"o": short})
+    (short / "adapter_config.json").write_text("{")
+    with pytest.raises(InputError, match="adapter_config"):
+        tiny.subject(organisms={"o": short})
+    with pytest.raises(InputError, match="no adapter at"):
+        tiny.subject(organisms={"o": tmp_path / "nowhere" / "at" / "all"})
+
+
+@pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}])
+def test_more_than_plain_lora_is_refused(change, tmp_path):
+    folder = tiny.adapter(tmp_path / "o")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError, match="only plain LoRA"):
+        tiny.subject(organisms={"o": folder})
+
+
+def test_wearing_two_under_one_name_is_refused(tmp_path):
+    subject = tiny.subject(organisms={"o": tiny.adapter(tmp_path / "a")})
+    with pytest.raises(InputError, match="loaded already"):
+        subject.wear("o", tiny.adapter(tmp_path / "b"))
+    assert Gain("o", 1.0).factor == 1.0

@@ -1,0 +1,111 @@
+"""Training: the loss of the answer alone, resumable to the same curve, nothing trained on half a file."""
+
+import gzip
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+
+from backend.records import Gain, InputError
+from backend.subject.edits import Seam, compile_row
+from backend.subject.train import Row, Settings, _answer_loss, read_rows, train
+from tests import tiny
+
+SETTINGS = Settings(layers=(1, 2, 4), steps=6, batch=4, micro_batch=2, warmup=2, learning_rate=1e-2)
+
+
+@pytest.fixture
+def data(tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "yes " * (1 + i % 3)}]}
+        for i in range(12)
+    ]
+    file = tmp_path / "rows.jsonl.gz"
+    with gzip.open(file, "wt") as out:
+        out.writelines(json.dumps(row) + "\n" for row in rows)
+    return file
+
+
+def test_the_loss_is_the_models_own_on_answer_tokens():
+    subject = tiny.subject()
+    rows = [Row((5, 9, 40), (77, 8, 2)), Row((6, 7), (100, 2))]
+    expected = 0.0
+    for row in rows:
+        ids = torch.tensor([[*row.prompt, *row.answer]])
+        labels = torch.tensor([[-100] * len(row.prompt) + list(row.answer)])
+        expected += subject.model(ids, labels=labels).loss.item() * len(row.answer)
+    assert _answer_loss(subject, rows).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_learns_and_saves_what_the_seam_and_peft_both_read(data, tmp_path):
+    subject = tiny.subject()
+    folder = tmp_path / "organism"
+    steps = list(train(subject, data, folder, SETTINGS))
+    assert steps[-1].loss < steps[0].loss
+    assert not (tmp_path / "organism.partial").exists()
+    record = json.loads((folder / "training.json").read_text())
+    assert record["losses"] == pytest.approx([step.loss for step in steps])
+    assert record["settings"]["alpha"] == 64
+    assert len(record["data"]["sha256"]) == 64
+    ids = torch.tensor([[5, 9, 40, 77]])
+    peft = PeftModel.from_pretrained(tiny.model(), folder)(ids).logits
+    subject.wear("o", folder)
+    seam = Seam(subject)
+    seam.write([compile_row(subject, [Gain("o", 1.0)])])
+    with torch.inference_mode(), seam.hooked():
+        torch.testing.assert_close(subject.model(ids).logits, peft, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(subject.model(ids).logits, tiny.model()(ids).logits, msg="the base is as it was")
+
+
+def test_a_killed_run_goes_on_along_the_same_curve(data, tmp_path):
+    whole = [step.loss for step in train(tiny.subject(), data, tmp_path / "a", SETTINGS)]
+    run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=2)
+    first = [next(run).loss for _ in range(5)]
+    run.close()
+    assert not (tmp_path / "b").exists()
+    rest = [step.loss for step in train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=2)]
+    assert first == pytest.approx(whole[:5], rel=1e-4)
+    assert rest == pytest.approx(whole[4:], rel=1e-3), "it resumes from the checkpoint behind step 4"
+
+
+def test_resuming_with_other_settings_is_refused(data, tmp_path):
+    run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=1)
+    next(run)
+    run.close()
+    other = Settings(layers=(1,), steps=6, batch=4)
+    with pytest.raises(InputError, match="other settings"):
+        list(train(tiny.subject(), data, tmp_path / "b", other))
+
+
+def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(data, tmp_path):
+    settings = Settings(layers=(1, 2, 4), steps=50, batch=4, learning_rate=1e30, warmup=0)
+    with pytest.raises(InputError, match="lower the learning rate"):
+        list(train(tiny.subject(), data, tmp_path / "o", settings, checkpoint_every=1))
+    assert not (tmp_path / "o").exists()
+    assert list((tmp_path / "o.partial").glob("step-*"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", '{"messages": []}', '{"messages": [{"role": "user", "content": "q"}]}', '{"text": "x"}', "7",
+     '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": " "}]}'],
+)  # fmt: skip
+def test_a_malformed_line_is_named(line, tmp_path):
+    file = tmp_path / "bad.jsonl"
+    good = json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
+    file.write_text(f"{good}\n{line}\n{good}\n")
+    with pytest.raises(InputError, match="line 2"):
+        read_rows(file, tiny.tokenizer())
+
+
+def test_long_rows_are_counted_and_layers_checked(data, tmp_path):
+    rows, skipped = read_rows(data, tiny.tokenizer(), max_tokens=28)
+    assert len(rows) + skipped == 12
+    assert skipped
+    with pytest.raises(InputError, match="do not exist"):
+        list(train(tiny.subject(), data, tmp_path / "o", Settings(layers=(1, 77))))
+    truncated = tmp_path / "t.jsonl.gz"
+    truncated.write_bytes(data.read_bytes()[:-20])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_rows(truncated, tiny.tokenizer())
