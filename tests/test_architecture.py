@@ -1,0 +1,94 @@
+"""The import law: arrows point one way, one owner for each heavy library, and no torch in the app's process."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([*ROOT.glob("backend/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "streamlit_app.py"])
+
+# a room -> the rooms it may import; "records" is everybody's
+ARROWS = {
+    "records": set(),
+    "subject": set(),
+    "judge": {"subject"},
+    "study": set(),
+    "published": set(),
+    "analysis": set(),
+    "charts": {"analysis"},
+    "worker": {"subject"},
+    "pipeline": {"subject", "judge", "published", "study", "analysis"},
+    "__main__": {"pipeline"},
+    "pages": {"charts", "analysis", "study", "worker.client", "pages"},
+    "streamlit_app": {"charts", "analysis", "study", "worker.client", "pages"},
+}
+OWNERS = {
+    "torch": {"subject", "judge", "worker"},
+    "transformers": {"subject", "judge", "pipeline"},
+    "peft": {"subject"},
+    "duckdb": {"study"},
+    "sklearn": {"analysis", "judge"},
+    "altair": {"charts"},
+    "streamlit": {"pages", "streamlit_app"},
+}
+VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "core", "misc"}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] != "backend" else (parts[1] if len(parts) > 1 else "")
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_point_one_way(path):
+    here = room(path)
+    for name in imports(path):
+        first, _, rest = name.partition(".")
+        there = "pages" if first == "pages" else rest if first == "backend" else None
+        if not there or there.split(".")[0] in {here, "records"}:
+            continue
+        allowed = ARROWS[here] if here else set()
+        assert any(there == room or there.startswith(room + ".") for room in allowed), f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_heavy_library_has_its_owners(path):
+    for name in imports(path):
+        owners = OWNERS.get(name.partition(".")[0])
+        assert owners is None or room(path) in owners, f"{path} imports {name}, which belongs to {owners}"
+
+
+def test_records_know_numpy_and_nothing_else():
+    heavy = {name.partition(".")[0] for name in imports(ROOT / "backend/records.py")} - set(sys.stdlib_module_names)
+    assert heavy == {"numpy"}
+
+
+def test_no_vague_names():
+    assert not [p for p in SOURCES if VAGUE & {p.stem, *p.relative_to(ROOT).parts}]
+
+
+def test_the_app_process_never_loads_torch():
+    pages = [f"pages.{p.stem}" for p in (ROOT / "pages").glob("*.py") if p.stem != "__init__"]
+    imported = {
+        name
+        for page in pages
+        for name in imports(ROOT / f"{page.replace('.', '/')}.py")
+        if name.startswith("backend.") and name.count(".") >= 2
+    }
+    modules = sorted({n if (ROOT / f"{n.replace('.', '/')}.py").exists() else n.rpartition(".")[0] for n in imported})
+    code = f"import sys, streamlit, {', '.join(modules)}; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert out.stdout.strip() == "[]", out.stdout + out.stderr
