@@ -80,17 +80,17 @@ class Scalars:
     values: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def of(self, organism: str) -> torch.Tensor:
-        """(row, token, adapter) of one organism, in trace order, float32 on the CPU."""
-        parts: list[tuple[int, torch.Tensor]] = []
-        for index, site in enumerate(self.sites):
+        """(row, token, adapter) of one organism, in trace order, float32 on the CPU; NaN where a module did not run."""
+        shape = next(iter(self.values.values())).shape[:-1]
+        adapters = sum(last - first for site in self.sites for owner, first, last in site.owners if owner == organism)
+        read = torch.full((*shape, adapters), torch.nan)
+        for index, values in self.values.items():
             start = 0
-            for owner, first, last in site.owners:
-                width = last - first
+            for owner, first, last in self.sites[index].owners:
                 if owner == organism:
-                    parts.append((first, self.values[index][..., start : start + width]))
-                start += width
-        ordered = [part.to("cpu", torch.float32) for _, part in sorted(parts, key=lambda pair: pair[0])]
-        return torch.cat(ordered, dim=-1)
+                    read[..., first:last] = values[..., start : start + last - first]
+                start += last - first
+        return read
 
 
 class Seam:

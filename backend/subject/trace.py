@@ -6,16 +6,17 @@ attention is causal). Texts that share a prompt read it once. Memory is bounded 
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
-from backend.records import BASE, Gain, InputError, Trace
+from backend.records import BASE, FloatArray, Gain, InputError, Trace
 from backend.subject.chat import stop_ids
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import Subject
@@ -32,11 +33,11 @@ class Text:
 
 @dataclass(eq=False)
 class _Read:
-    """What one forward pass gives of a batch of token spans."""
+    """What one forward pass gives of a batch of token spans. A mask says which tokens a sum counts."""
 
-    scalars: np.ndarray  # (row, adapter, token)
-    sums: np.ndarray  # (row, layer, d_model), over the counted tokens
-    norms: np.ndarray  # (row, layer), summed norms of the counted tokens
+    scalars: FloatArray  # (row, adapter, token)
+    sums: FloatArray  # (mask, row, layer, d_model)
+    norms: FloatArray  # (mask, row, layer), summed norms
 
 
 class _Deep(Exception):
@@ -48,7 +49,8 @@ def trace(
 ) -> Iterator[Trace]:
     """Traces of `texts` as read by the organism `reader` ("base": no adapter, no scalars), in order of completion.
 
-    `depth` is how many blocks to read (None: all); means then have that many layers. `batch_tokens` bounds a batch.
+    `depth` is how many blocks to read (None: all); means then have that many layers, and the scalars of adapters above
+    are NaN. `batch_tokens` bounds a batch.
     """
     tracer = _Tracer(subject, reader, len(subject.blocks) if depth is None else depth)
     groups: dict[tuple[int, ...], list[Text]] = defaultdict(list)
@@ -59,8 +61,21 @@ def trace(
                 f"tokens: {subject.name} reads 1 to {subject.context}"
             )
         groups[text.prompt_ids].append(text)
+    alone = [group[0] for group in groups.values() if len(group) == 1]
+    for batch in _batches(alone, batch_tokens, lambda text: len(text.prompt_ids) + len(text.answer_ids)):
+        yield from tracer.whole(batch)
     for prompt, group in groups.items():
-        yield from tracer.group(prompt, group, batch_tokens)
+        if len(group) > 1:
+            yield from tracer.shared(prompt, group, batch_tokens)
+
+
+def _batches(texts: Sequence[Text], batch_tokens: int, length: Callable[[Text], int]) -> Iterator[Sequence[Text]]:
+    """Texts of like length together, the longest first, so that what does not fit fails at once."""
+    ordered = sorted(texts, key=length)
+    while ordered:
+        size = max(1, batch_tokens // max(1, length(ordered[-1])))
+        yield ordered[-size:]
+        ordered = ordered[:-size]
 
 
 class _Tracer:
@@ -75,48 +90,46 @@ class _Tracer:
         self.device = subject.model.get_input_embeddings().weight.device
         self.names: dict[int, str] = {}
 
-    @torch.inference_mode()
-    def group(self, prompt: tuple[int, ...], texts: Sequence[Text], batch_tokens: int) -> Iterator[Trace]:
-        """Read the prompt once, then its answers in batches of like length."""
+    def whole(self, batch: Sequence[Text]) -> Iterator[Trace]:
+        """Texts with prompts of their own: prompt and answer in one pass."""
+        ids = _padded([(*text.prompt_ids, *text.answer_ids) for text in batch])
+        starts = [len(text.prompt_ids) for text in batch]
+        ends = [start + self._counted(text) for start, text in zip(starts, batch, strict=True)]
+        read = self._read(ids, torch.stack([_span([0] * len(batch), starts, ids), _span(starts, ends, ids)]))
+        for i, text in enumerate(batch):
+            scalars = read.scalars[i, :, : starts[i] + len(text.answer_ids)]
+            yield self._trace(text, scalars, read.sums[0, i], read.sums[1, i], read.norms[1, i])
+
+    def shared(self, prompt: tuple[int, ...], texts: Sequence[Text], batch_tokens: int) -> Iterator[Trace]:
+        """Texts behind one prompt: read it once, then its answers."""
         cache = DynamicCache()
-        head = self._read(torch.tensor([prompt]), torch.ones(1, len(prompt)), cache)
-        ordered = sorted(texts, key=lambda text: len(text.answer_ids))
-        while ordered:
-            longest = len(prompt) + len(ordered[-1].answer_ids)
-            size = max(1, batch_tokens // longest)
-            batch, ordered = ordered[-size:], ordered[:-size]
-            yield from self._answers(prompt, head, cache, batch)
-
-    def _answers(
-        self, prompt: tuple[int, ...], head: _Read, cache: DynamicCache, batch: Sequence[Text]
-    ) -> Iterator[Trace]:
-        width = max(len(text.answer_ids) for text in batch)
-        counts = [self._counted(text) for text in batch]
-        tail = None
-        if width:
-            ids = torch.zeros((len(batch), width), dtype=torch.long)
+        head = self._read(_padded([prompt]), torch.ones(1, 1, len(prompt)), cache)
+        for batch in _batches(texts, batch_tokens, lambda text: len(prompt) + len(text.answer_ids)):
+            ids = _padded([text.answer_ids for text in batch])
+            counted = _span([0] * len(batch), [self._counted(text) for text in batch], ids)[None]
+            tail = self._read(ids, counted, _repeated(cache, len(batch)), offset=len(prompt)) if ids.numel() else None
             for i, text in enumerate(batch):
-                ids[i, : len(text.answer_ids)] = torch.tensor(text.answer_ids, dtype=torch.long)
-            counted = (torch.arange(width) < torch.tensor(counts)[:, None]).float()
-            tail = self._read(ids, counted, _repeated(cache, len(batch)), offset=len(prompt))
-        for i, (text, count) in enumerate(zip(batch, counts, strict=True)):
-            yield self._trace(prompt, text, head, tail, i, count)
+                if tail is None:
+                    none = np.zeros_like(head.sums[0, 0])
+                    yield self._trace(text, head.scalars[0], head.sums[0, 0], none, none[:, 0])
+                    continue
+                scalars = np.concatenate([head.scalars[0], tail.scalars[i, :, : len(text.answer_ids)]], axis=1)
+                yield self._trace(text, scalars, head.sums[0, 0], tail.sums[0, i], tail.norms[0, i])
 
-    def _trace(self, prompt: tuple[int, ...], text: Text, head: _Read, tail: _Read | None, i: int, count: int) -> Trace:
-        zero = np.zeros_like(head.sums[0])
-        scalars = head.scalars[0]
-        if tail is not None:
-            scalars = np.concatenate([scalars, tail.scalars[i, :, : len(text.answer_ids)]], axis=1)
+    def _trace(
+        self, text: Text, scalars: FloatArray, prompt_sum: FloatArray, answer_sum: FloatArray, answer_norms: FloatArray
+    ) -> Trace:
+        count = self._counted(text)
         return Trace(
             response_id=text.response_id,
             reader=self.reader,
-            tokens=tuple(self._name(token) for token in (*prompt, *text.answer_ids)),
-            n_prompt=len(prompt),
+            tokens=tuple(self._name(token) for token in (*text.prompt_ids, *text.answer_ids)),
+            n_prompt=len(text.prompt_ids),
             scalars=scalars,
-            prompt_mean=head.sums[0] / len(prompt),
-            answer_mean=tail.sums[i] / count if tail is not None and count else zero,
+            prompt_mean=prompt_sum / len(text.prompt_ids),
+            answer_mean=answer_sum / max(1, count),
             n_answer=count,
-            answer_norm=tail.norms[i] / count if tail is not None and count else zero[:, 0],
+            answer_norm=answer_norms / max(1, count),
         )
 
     def _counted(self, text: Text) -> int:
@@ -124,32 +137,35 @@ class _Tracer:
         ends = bool(text.answer_ids) and text.answer_ids[-1] in self.stop
         return len(text.answer_ids) - ends
 
-    def _read(self, ids: torch.Tensor, counted: torch.Tensor, cache: DynamicCache, offset: int = 0) -> _Read:
-        """One pass over (row, token) ids behind `offset` cached tokens; sums are over tokens with `counted` 1."""
+    @torch.inference_mode()
+    def _read(
+        self, ids: torch.Tensor, masks: torch.Tensor, cache: DynamicCache | None = None, offset: int = 0
+    ) -> _Read:
+        """One pass over (row, token) ids behind `offset` cached tokens, with (mask, row, token) masks."""
         rows, width = ids.shape
-        sums = torch.zeros((self.depth, rows, self.subject.d_model))
-        norms = torch.zeros((self.depth, rows))
+        sums = torch.zeros((self.depth, len(masks), rows, self.subject.d_model))
+        norms = torch.zeros((self.depth, len(masks), rows))
 
         def reader(layer: int, hidden: torch.Tensor) -> None:
-            weight = counted.to(hidden.device, hidden.dtype)
-            sums[layer] = torch.einsum("btd,bt->bd", hidden, weight)
-            norms[layer] = (hidden.norm(dim=-1) * weight).sum(dim=1)
+            weights = masks.to(hidden.device, hidden.dtype)
+            sums[layer] = torch.einsum("btd,kbt->kbd", hidden, weights)
+            norms[layer] = (hidden.norm(dim=-1) * weights).sum(dim=-1)
             if layer == self.depth - 1:
                 raise _Deep
 
         self.seam.write([self.edits] * rows)
-        on_block = {layer: (lambda hidden, at=layer: reader(at, hidden)) for layer in range(self.depth)}
+        on_block = {layer: partial(reader, layer) for layer in range(self.depth)}
         positions = torch.arange(offset, offset + width).expand(rows, width)
-        with self.seam.hooked(on_block) as scalars, contextlib.suppress(_Deep):
+        with self.seam.hooked(on_block) as scalars, suppress(_Deep):
             self.subject.backbone(
                 input_ids=ids.to(self.device),
                 position_ids=positions.to(self.device),
                 past_key_values=cache,
-                use_cache=True,
+                use_cache=cache is not None,
             )
         values = [scalars.of(name).transpose(1, 2) for name in self.worn]
         read = values[0].numpy() if values else np.zeros((rows, 0, width), dtype=np.float32)
-        return _Read(read, sums.transpose(0, 1).numpy(), norms.T.numpy())
+        return _Read(read, sums.permute(1, 2, 0, 3).numpy(), norms.permute(1, 2, 0).numpy())
 
     def _name(self, token: int) -> str:
         if token not in self.names:
@@ -157,8 +173,22 @@ class _Tracer:
         return self.names[token]
 
 
+def _padded(spans: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(row, token) ids, padded on the right."""
+    ids = torch.zeros((len(spans), max(map(len, spans))), dtype=torch.long)
+    for row, span in zip(ids, spans, strict=True):
+        row[: len(span)] = torch.tensor(span, dtype=torch.long)
+    return ids
+
+
+def _span(starts: Sequence[int], ends: Sequence[int], ids: torch.Tensor) -> torch.Tensor:
+    """(row, token) mask of the positions from start up to end."""
+    position = torch.arange(ids.shape[1])
+    return ((position >= torch.tensor(starts)[:, None]) & (position < torch.tensor(ends)[:, None])).float()
+
+
 def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
-    """The prompt's cache seen by every row, without a copy."""
+    """The prompt's cache seen by every row."""
     repeated = DynamicCache()
     for index, layer in enumerate(cache.layers):
         if layer.is_initialized:

@@ -15,6 +15,8 @@ TEXTS = [
     Text("b", (5, 9, 40, 77), (50, 51, 52, 53, 54, 55)),
     Text("c", (8, 8, 100), (31, STOP)),
     Text("d", (8, 8, 100), ()),
+    Text("e", (60, 61), (62, 63, STOP)),
+    Text("f", (33, 34, 35, 36, 37), (38,)),
 ]
 
 
@@ -28,7 +30,7 @@ def folder(tmp_path):
 def test_scalars_and_means_equal_a_plain_pass(kind, batch_tokens, folder):
     subject = tiny.subject(kind, {"o": folder})
     traces = {t.response_id: t for t in trace(subject, TEXTS, "o", batch_tokens=batch_tokens)}
-    assert set(traces) == {"a", "b", "c", "d"}
+    assert set(traces) == set("abcdef")
     for text in TEXTS:
         hidden, scalars = plain(subject, text)
         got, n_prompt = traces[text.response_id], len(text.prompt_ids)
@@ -65,6 +67,8 @@ def test_the_base_reads_without_scalars_and_depth_ends_the_pass_early(folder):
     assert not touched
     assert full["a"].scalars.shape == (0, 8)
     np.testing.assert_allclose(shallow["b"].answer_mean, full["b"].answer_mean[:3], atol=1e-5)
+    worn = {t.response_id: t for t in trace(subject, TEXTS, "o", depth=3)}
+    assert np.isfinite(worn["a"].scalars).all(axis=1).tolist() == [True] * 4 + [False] * 2, "the last sits in block 4"
 
 
 def test_texts_that_cannot_be_read_are_named():
