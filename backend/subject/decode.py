@@ -272,9 +272,10 @@ def _draw(logits: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
     if not bool((temperatures > 0).any()):
         return [int(token) for token in greedy.tolist()]
     probabilities = torch.softmax(logits / temperatures.clamp_min(1e-6)[:, None], dim=-1)
-    for i, row in enumerate(rows):
-        if row.request.sampling.top_p < 1 and row.request.sampling.temperature > 0:
-            probabilities[i] = _nucleus(probabilities[i], row.request.sampling.top_p)
+    narrow = [i for i, row in enumerate(rows) if row.request.sampling.top_p < 1]
+    if narrow:
+        mass = torch.tensor([rows[i].request.sampling.top_p for i in narrow], device=logits.device)
+        probabilities[narrow] = _nucleus(probabilities[narrow], mass)
     uniform = torch.tensor([[row.random.random()] for row in rows], dtype=torch.float64)
     cumulative = probabilities.to("cpu", torch.float64).cumsum(dim=-1)
     drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
@@ -282,11 +283,13 @@ def _draw(logits: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
     return [int(t) for t in torch.where(temperatures.cpu() > 0, drawn, greedy.cpu()).tolist()]
 
 
-def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero all but the likeliest tokens whose mass reaches `top_p`."""
-    ordered, index = probabilities.sort(descending=True)
-    keep = ordered.cumsum(dim=-1) - ordered < top_p
-    return torch.zeros_like(probabilities).scatter(0, index[keep], ordered[keep])
+def _nucleus(probabilities: torch.Tensor, mass: torch.Tensor, within: int = 512) -> torch.Tensor:
+    """Zero all but the likeliest tokens that reach `mass` (row,); sorts everything only where `within` do not reach it."""
+    likely, index = probabilities.topk(min(within, probabilities.shape[1]), dim=-1)
+    if within < probabilities.shape[1] and bool((likely.sum(dim=-1) < mass).any()):
+        likely, index = probabilities.sort(dim=-1, descending=True)
+    kept = likely * (likely.cumsum(dim=-1) - likely < mass[:, None])
+    return torch.zeros_like(probabilities).scatter(1, index, kept)
 
 
 def stream(subject: Subject, requests: Sequence[Request], *, capture: Sequence[str] = ()) -> Iterator[list[Emission]]:

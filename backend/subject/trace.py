@@ -120,16 +120,17 @@ class _Tracer:
         self, text: Text, scalars: FloatArray, prompt_sum: FloatArray, answer_sum: FloatArray, answer_norms: FloatArray
     ) -> Trace:
         count = self._counted(text)
+        tokens = np.float32(max(1, count))
         return Trace(
             response_id=text.response_id,
             reader=self.reader,
             tokens=tuple(self._name(token) for token in (*text.prompt_ids, *text.answer_ids)),
             n_prompt=len(text.prompt_ids),
             scalars=scalars,
-            prompt_mean=prompt_sum / len(text.prompt_ids),
-            answer_mean=answer_sum / max(1, count),
+            prompt_mean=prompt_sum / np.float32(len(text.prompt_ids)),
+            answer_mean=answer_sum / tokens,
             n_answer=count,
-            answer_norm=answer_norms / max(1, count),
+            answer_norm=answer_norms / tokens,
         )
 
     def _counted(self, text: Text) -> int:

@@ -6,7 +6,7 @@ import torch
 
 from backend.records import Ablate, Add, Direction, Gain, InputError, Sampling
 from backend.subject.chat import prompt_ids
-from backend.subject.decode import Decoder, Request, sample, stream
+from backend.subject.decode import Decoder, Request, _nucleus, sample, stream
 from backend.subject.edits import Seam, compile_row
 from backend.subject.trace import Text, trace
 from tests import tiny
@@ -141,6 +141,17 @@ def test_top_p_keeps_to_the_nucleus():
     sampling = Sampling(top_p=1e-6, max_new_tokens=8)
     requests = [Request(i, PROMPTS[0], (), sampling, seed=i) for i in range(4)]
     assert {s.answer_ids for s in sample(subject, requests)} == {greedy_uncached(subject, PROMPTS[0], (), 8)}
+
+
+@pytest.mark.parametrize("within", [4, 512])
+def test_the_nucleus_is_the_smallest_set_that_reaches_the_mass(within):
+    p = torch.softmax(torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) * 2, -1)
+    mass = torch.tensor([0.1, 0.5, 0.9, 0.99, 0.3, 1e-9])
+    for row, kept, m in zip(p, _nucleus(p, mass, within), mass.tolist(), strict=True):
+        n = int((kept > 0).sum())
+        assert kept.sum() >= m
+        assert row.topk(n).values.sum() == pytest.approx(float(kept.sum()), abs=1e-6)
+        assert n == 1 or row.topk(n - 1).values.sum() < m
 
 
 def test_prompts_that_cannot_run_are_refused_before_anything_enters():
