@@ -284,7 +284,7 @@ def _draw(logits: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
 
 
 def _nucleus(probabilities: torch.Tensor, mass: torch.Tensor, within: int = 512) -> torch.Tensor:
-    """Zero all but the likeliest tokens that reach `mass` (row,); sorts everything only where `within` do not reach it."""
+    """Zero all but the likeliest tokens that reach `mass` (row,); sort everything only where `within` do not."""
     likely, index = probabilities.topk(min(within, probabilities.shape[1]), dim=-1)
     if within < probabilities.shape[1] and bool((likely.sum(dim=-1) < mass).any()):
         likely, index = probabilities.sort(dim=-1, descending=True)
