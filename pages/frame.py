@@ -1,0 +1,112 @@
+"""What every page stands in: the study it shows, the judge it trusts, the worker's state, and errors in plain words.
+
+It refuses to know what a page shows. Every page calls `current_study()` first; the rest is drawn only where it is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from backend.records import InputError
+from backend.study import STUDIES, Study, list_studies, open_study
+from backend.worker.client import Health, Worker, WorkerError
+
+PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
+_POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
+
+# Cache by the study's file: a new build has a new path, so nothing stale is ever shown. Not copied: do not change it.
+per_study: Callable[[Callable[..., Any]], Callable[..., Any]] = st.cache_resource(
+    show_spinner=False, max_entries=64, hash_funcs={Study: lambda study: str(study.path)}
+)
+
+
+def current_study() -> Study:
+    """The study chosen in the sidebar (query parameter `study`). Where it cannot be opened, says why and stops the page."""
+    root = Path(os.environ.get("EM_STUDIES") or STUDIES)
+    names = list(list_studies(root))
+    wanted = st.session_state.get("study") or st.query_params.get("study") or os.environ.get("EM_STUDY")
+    options = names if wanted in (None, *names) else [wanted, *names]
+    with st.sidebar:
+        start = options.index(wanted) if wanted in options else 0
+        name = st.selectbox("Study", options, index=start, key="study", bind="query-params", disabled=not options)
+        worker_status()
+    with explained():
+        if name is None:
+            raise InputError(
+                f"There is no study in {root} yet. Build the demo with: python -m backend build --name demo"
+            )
+        return open_study(name, root)
+
+
+def choose_judge(study: Study) -> str | None:
+    """The judge whose scores the page shows (query parameter `judge`); None where nobody judged this study."""
+    judges = study.judges()
+    if not judges:
+        return None
+    help_text = "Scores of different judges are never mixed."
+    return str(st.sidebar.selectbox("Judge", judges, key="judge", bind="query-params", help=help_text))
+
+
+def explain(error: InputError, title: str | None = None) -> None:
+    """Show what was wrong with the input, as it is."""
+    st.error(plain(str(error)), title=title, icon=":material/error:")
+
+
+@contextmanager
+def explained() -> Generator[None, None, None]:
+    """Turn an InputError of the block into its message on the page, and end the page there."""
+    try:
+        yield
+    except InputError as error:
+        explain(error)
+        st.stop()
+
+
+def plain(text: Any) -> str:
+    """Text for a place that reads Markdown, such that it is shown as it is."""
+    return "".join("\\" + char if char in string.punctuation else char for char in str(text))
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Names in a row, as plain text for a place that reads Markdown."""
+    return ", ".join(plain(name) for name in names)
+
+
+def worker_status() -> None:
+    """One line on the worker that makes live answers; never waits for it longer than PATIENCE."""
+    worker = Worker()
+    try:
+        text, detail = _in_words(_asked(worker.url).result(PATIENCE))
+    except TimeoutError:
+        text, detail = ":gray[●] Worker does not answer yet", f"asked {worker.url}"
+    except WorkerError as error:
+        text, detail = ":gray[●] No worker: stored results only", str(error)
+    st.caption(text, help=plain(detail))
+
+
+@st.cache_resource(ttl=5, max_entries=4, show_spinner=False)
+def _asked(url: str) -> Future[Health]:
+    return _POOL.submit(Worker(url).health)
+
+
+def _in_words(health: Health) -> tuple[str, str]:
+    model = plain(Path(health.model).name)
+    match health.status:
+        case "ready":
+            worn = ", ".join(health.organisms) or "no organism"
+            return (
+                f":green[●] Worker ready: {model}",
+                f"{health.layers} layers, wears {worn}; {health.active} rows active",
+            )
+        case "loading":
+            return f":orange[●] Worker is loading {model}", "Live answers are possible in a moment."
+        case _:
+            return f":red[●] Worker failed: {model}", health.error

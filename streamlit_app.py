@@ -1,0 +1,31 @@
+"""The app: its pages in three sections. Run it with `streamlit run streamlit_app.py`."""
+
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).parent
+SECTIONS = {
+    "Study": [
+        ("overview", "Overview", "What this study holds, and how often each organism is misaligned."),
+        ("responses", "Responses", "Every answer with its scores: filter, compare, read one in full."),
+    ],
+    "Representations": [
+        ("scalars", "Adapters", "What each adapter's scalar responds to, by class and token by token."),
+        ("probes", "Probes", "How well the scalars tell two classes of responses apart."),
+        ("directions", "Directions", "Mean-difference directions layer by layer."),
+    ],
+    "Interventions": [("live", "Live", "Generate with and without edits, side by side, and watch the scalars.")],
+}
+
+# A favicon of our own: a page's Material icon would be fetched as one from outside.
+st.set_page_config("Misalignment workbench", page_icon=str(ROOT / "pages/assets/icon.png"), layout="wide")
+
+
+def registered(file: str, title: str, purpose: str) -> "list[st.Page]":  # type: ignore[valid-type]
+    """The page, where its file is there."""
+    path = ROOT / "pages" / f"{file}.py"
+    return [st.Page(path, title=title, help=purpose, default=file == "overview")] if path.exists() else []
+
+
+st.navigation({name: [p for page in pages for p in registered(*page)] for name, pages in SECTIONS.items()}).run()
