@@ -1,0 +1,287 @@
+"""Mean-difference directions and what they tell apart.
+
+Works on one mean activation per response with its token count, so that both the per-response mean and the paper's
+token-pooled mean (s3.1: over all answer tokens) come out exactly. Directions keep their natural norm.
+It refuses to know where activations come from. Source: paper s3.1; released code activation_steering, vector_util.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backend.analysis.estimates import (
+    Bools,
+    Estimate,
+    Floats,
+    auc,
+    auc_draws,
+    expanded_percentile,
+    group_codes,
+    group_draws,
+)
+from backend.records import Direction, FloatArray, InputError
+
+Pooling = Literal["response", "token"]
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How far apart two classes lie along a direction: AUC, and d' = difference of means / pooled sd."""
+
+    auc: Estimate
+    d_prime: Estimate
+
+
+def truncate_larger_class(labels: ArrayLike, seed: int = 0) -> NDArray[np.intp]:
+    """Row numbers that keep the smaller class whole and as many random rows of the larger, sorted (paper's code)."""
+    labels = np.asarray(labels, dtype=bool)
+    sides = [np.flatnonzero(side) for side in (labels, ~labels)]
+    size = min(map(len, sides))
+    rng = np.random.default_rng(seed)
+    return np.sort(np.concatenate([rng.permutation(side)[:size] for side in sides]))
+
+
+def matched_weights(labels: ArrayLike, groups: ArrayLike) -> Floats:
+    """Weights (row,) that give both classes the same mix of groups (questions).
+
+    The difference of weighted means is then an average of differences within groups, so that what a question is about
+    does not pass for what tells the classes apart. Group g weighs n+ n- / (n+ + n-), 0 where it has one class alone.
+    Raises InputError where no group has both classes.
+    """
+    labels = np.asarray(labels, dtype=bool)
+    codes = group_codes(np.asarray(groups), len(labels))
+    of_class = np.stack([np.bincount(codes, weights=side) for side in (~labels, labels)])  # (class, group)
+    share = of_class.prod(axis=0) / of_class.sum(axis=0)
+    if not share.any():
+        raise InputError("no question has responses of both classes, so they cannot be compared within questions")
+    return np.asarray(share[codes] / of_class[labels.astype(np.intp), codes])
+
+
+def mean_difference(
+    means: ArrayLike,
+    counts: ArrayLike,
+    labels: ArrayLike,
+    *,
+    name: str,
+    layer: int,
+    pooling: Pooling = "response",
+    balance: bool = True,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    activation_norm: float | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Direction:
+    """Mean of the positive responses minus mean of the negative ones, at its natural norm.
+
+    `means` (response, d_model) is the mean activation of each response over its `counts` (response,) answer tokens,
+    `labels` (response,) is True for positive. Responses without tokens are left out. Pooling "response" weighs every
+    response alike, "token" every token (the paper's). `balance` cuts the larger class at random to the size of the
+    smaller (the paper's), which changes the mean only by chance; with `weights` (response,), such as `matched_weights`,
+    nothing is cut. What was done is added to the provenance. Raises InputError where a class is empty.
+    """
+    means, counts, labels = _checked(means, counts, labels)
+    kept = np.flatnonzero(counts > 0)
+    for side, word in ((labels[kept], "positive"), (~labels[kept], "negative")):
+        if not side.any():
+            raise InputError(
+                f"direction {name!r} has no {word} response with answer tokens among {len(labels)}: "
+                "loosen the bands of the contrast or add responses"
+            )
+    if balance and weights is None:
+        kept = kept[truncate_larger_class(labels[kept], seed)]
+    weigh = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if pooling == "token":
+        weigh = weigh * counts
+    vector = _difference(means[kept], weigh[kept], labels[kept])
+    done = {
+        "method": "mean difference",
+        "pooling": pooling,
+        "balance": "weights" if weights is not None else "truncation" if balance else "none",
+        "n_positive": int(labels[kept].sum()),
+        "n_negative": int((~labels[kept]).sum()),
+        "tokens": int(counts[kept].sum()),
+        **({"seed": seed} if balance and weights is None else {}),
+    }
+    return Direction(name, layer, vector.astype(np.float32), activation_norm, {**done, **(provenance or {})})
+
+
+def split_half_cosine(
+    means: ArrayLike,
+    counts: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    pooling: Pooling = "response",
+    splits: int = 50,
+    seed: int = 0,
+) -> Estimate:
+    """How well a mean difference repeats itself: cosine between the directions of two random halves of the responses.
+
+    With `groups` (response,), say questions, whole groups go to one half. Value is the median over `splits` random
+    halvings, the ends hold 95 % of them. Halvings that leave a class empty in a half are drawn again; raises InputError
+    where that does not succeed. A direction of all responses is more stable than the halves are.
+    """
+    means, counts, labels = _checked(means, counts, labels)
+    codes = group_codes(None if groups is None else np.asarray(groups), len(labels))
+    weigh = counts if pooling == "token" else (counts > 0).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    size, cosines = int(codes.max(initial=0)) + 1, []
+    for _ in range(splits * 20):
+        half = (rng.permutation(size) < size // 2)[codes]
+        if all(weigh[part & side].any() for part in (half, ~half) for side in (labels, ~labels)):
+            pair = [_difference(means[part], weigh[part], labels[part]) for part in (half, ~half)]
+            cosines.append(float(cosine_matrix(np.stack(pair))[0, 1]))
+        if len(cosines) == splits:
+            low, value, high = np.quantile(cosines, [0.025, 0.5, 0.975])
+            return Estimate(float(value), float(low), float(high))
+    raise InputError(
+        f"{len(labels)} responses in {size} groups do not fall into two halves that both hold both classes: "
+        "add responses, or split by response"
+    )
+
+
+def held_out_projections(
+    means: ArrayLike,
+    counts: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    pooling: Pooling = "response",
+    folds: int = 5,
+    seed: int = 0,
+) -> Floats:
+    """Each response's projection on the unit direction that the other folds give, (response,), in residual units.
+
+    A mean difference sets any two classes apart on the very responses it was made from once there are as many
+    dimensions as responses; this is what to judge it by. Folds hold whole groups (questions); without groups, single
+    responses. NaN for responses without tokens and where the other folds lack a class. Raises InputError where a
+    class has fewer than two groups.
+    """
+    means, counts, labels = _checked(means, counts, labels)
+    codes = group_codes(None if groups is None else np.asarray(groups), len(labels))
+    weigh = counts if pooling == "token" else (counts > 0).astype(np.float64)
+    kinds = min(len(np.unique(codes[side & (counts > 0)])) for side in (labels, ~labels))
+    if kinds < 2:
+        raise InputError(
+            "held-out projections need responses of each class from at least two groups: "
+            "add questions, or group by response"
+        )
+    fold = _spread(codes, labels, min(folds, kinds), np.random.default_rng(seed))[codes]
+    projections = np.full(len(labels), np.nan)
+    for number in range(min(folds, kinds)):
+        rest, here = fold != number, (fold == number) & (counts > 0)
+        if all(weigh[rest & side].any() for side in (labels, ~labels)):
+            vector = _difference(means[rest], weigh[rest], labels[rest])
+            projections[here] = means[here] @ (vector / np.linalg.norm(vector))
+    return projections
+
+
+def random_direction(like: Direction, seed: int = 0) -> Direction:
+    """A control: a random direction of the same norm at the same layer, isotropic, unit-normalised before scaling."""
+    draw = np.random.default_rng(seed).standard_normal(like.vector.shape)
+    vector = (draw * (like.norm / np.linalg.norm(draw))).astype(np.float32)
+    provenance = {"method": "random control", "like": like.name, "seed": seed}
+    return Direction(f"random {seed} like {like.name}", like.layer, vector, like.activation_norm, provenance)
+
+
+def cosine_matrix(vectors: Sequence[Direction] | ArrayLike) -> FloatArray:
+    """Cosine between every two of `vectors` (k directions, or an array (k, d_model)), (k, k); NaN for a zero vector."""
+    rows = np.stack([vector.vector if isinstance(vector, Direction) else np.asarray(vector) for vector in vectors])  # type: ignore[union-attr]
+    rows = rows.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, norms, out=np.full_like(rows, np.nan), where=norms > 0)
+    return np.clip(unit @ unit.T, -1, 1).astype(np.float32)
+
+
+def project(means: ArrayLike, direction: Direction) -> FloatArray:
+    """Projection of activations (n, d_model) on the unit direction, (n,), in residual units."""
+    rows = np.asarray(means, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != len(direction.vector):
+        raise InputError(
+            f"direction {direction.name!r} has {len(direction.vector)} dimensions, the activations have shape "
+            f"{rows.shape}: they come from different models"
+        )
+    return np.asarray(rows @ direction.unit)
+
+
+def separation(
+    projections: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0
+) -> Separation:
+    """AUC and d' of projections (n,) between True and False labels, with intervals bootstrapped over `groups` (n,).
+
+    Non-finite projections are left out. On the responses a direction was made from this flatters it: give it
+    `held_out_projections`. Intervals are NaN where a class comes from a single group. Raises InputError where a class
+    is empty.
+    """
+    scores, labels = np.asarray(projections, dtype=np.float64), np.asarray(labels, dtype=bool)
+    kept = np.isfinite(scores)
+    codes = group_codes(None if groups is None else np.asarray(groups)[kept], int(kept.sum()))
+    scores, labels = scores[kept], labels[kept]
+    if labels.all() or not labels.any():
+        raise InputError("separation needs responses of both classes, and all of these are of one: loosen the bands")
+    values = auc(scores, labels), float(_d_prime(*_moments(scores, labels, np.zeros_like(codes), np.ones((1, 1))))[0])
+    if min(len(np.unique(codes[side])) for side in (labels, ~labels)) < 2:
+        return Separation(Estimate(values[0], np.nan, np.nan), Estimate(values[1], np.nan, np.nan))
+    size = int(codes.max()) + 1
+    codes, counts = group_draws(codes, np.random.default_rng(seed))
+    aucs = expanded_percentile(auc_draws(scores, labels, codes, counts), size)
+    d_primes = expanded_percentile(_d_prime(*_moments(scores, labels, codes, counts)), size)
+    return Separation(Estimate(values[0], *aucs), Estimate(values[1], *d_primes))
+
+
+def _checked(means: ArrayLike, counts: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, Floats, Bools]:
+    rows = np.asarray(means, dtype=np.float32)
+    tokens, sides = np.asarray(counts, dtype=np.float64), np.asarray(labels, dtype=bool)
+    if rows.ndim != 2 or tokens.shape != (len(rows),) or sides.shape != (len(rows),):
+        raise InputError(
+            f"means (response, d_model), counts and labels (response,) do not fit: {rows.shape}, {tokens.shape}, "
+            f"{sides.shape}"
+        )
+    return np.where(tokens[:, None] > 0, rows, np.float32(0)), tokens, sides
+
+
+def _difference(means: FloatArray, weights: Floats, labels: Bools) -> Floats:
+    """Weighted mean of the positive rows minus that of the negative ones, (d_model,)."""
+    positive, negative = (
+        (weights[side] @ means[side].astype(np.float64)) / weights[side].sum() for side in (labels, ~labels)
+    )
+    return np.asarray(positive - negative)
+
+
+def _spread(codes: NDArray[np.intp], labels: Bools, folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """The fold of every group, (group,): groups are dealt out in turn, those with most positive rows first."""
+    size = int(codes.max()) + 1
+    positive = np.bincount(codes, weights=labels, minlength=size)
+    order = np.lexsort((rng.random(size), -positive))
+    fold = np.empty(size, dtype=np.intp)
+    fold[order] = np.arange(size) % folds
+    return fold
+
+
+def _moments(scores: Floats, labels: Bools, codes: NDArray[np.intp], counts: Floats) -> tuple[Floats, Floats]:
+    """Per draw: count, mean and variance of each class: (side, draw) mean and variance."""
+    centred = scores - scores.mean()
+    means, variances = [], []
+    for side in (labels, ~labels):
+        n, first, second = (
+            counts @ np.bincount(codes[side], weights=centred[side] ** power, minlength=counts.shape[1])
+            for power in (0, 1, 2)
+        )
+        n = np.where(n > 0, n, np.nan)
+        means.append(first / n)
+        variances.append(second / n - (first / n) ** 2)
+    return np.stack(means), np.stack(variances)
+
+
+def _d_prime(means: Floats, variances: Floats) -> Floats:
+    """(draw,) difference of class means over the root of the mean of their variances; NaN where both are constant."""
+    pooled = np.sqrt(variances.mean(axis=0))
+    gap: Floats = means[0] - means[1]
+    values = np.full(gap.shape, np.nan)
+    np.divide(gap, pooled, out=values, where=pooled > 0)
+    return values
