@@ -1,6 +1,6 @@
 """What every page stands in: the study it shows, the judge it trusts, the worker's state, and errors in plain words.
 
-It refuses to know what a page shows. Every page calls `current_study()` first; the rest is drawn only where it is asked.
+It refuses to know what a page shows. Every page calls `current_study()` first, and the rest where it needs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ per_study: Callable[[Callable[..., Any]], Callable[..., Any]] = st.cache_resourc
 
 
 def current_study() -> Study:
-    """The study chosen in the sidebar (query parameter `study`). Where it cannot be opened, says why and stops the page."""
+    """The study of the sidebar (query parameter `study`). Where it cannot be opened, says why and ends the page."""
     root = Path(os.environ.get("EM_STUDIES") or STUDIES)
     names = list(list_studies(root))
     wanted = st.session_state.get("study") or st.query_params.get("study") or os.environ.get("EM_STUDY")
@@ -62,12 +62,11 @@ def explain(error: InputError, title: str | None = None) -> None:
 
 @contextmanager
 def explained() -> Generator[None, None, None]:
-    """Turn an InputError of the block into its message on the page, and end the page there."""
+    """Turn an InputError that ends the block into its message on the page; the page goes on after the block."""
     try:
         yield
     except InputError as error:
         explain(error)
-        st.stop()
 
 
 def plain(text: Any) -> str:

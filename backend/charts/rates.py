@@ -1,0 +1,71 @@
+"""Rates with their intervals as charts: how often, out of how many, and how sure.
+
+Takes tables of rates and draws them. It refuses to compute a rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from backend.charts.palette import organism_scale
+
+LANE = 26  # pixels of height a rate gets
+FURNITURE = 62  # pixels that the axis takes
+
+
+def rate_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
+    """A point and its interval for every organism and condition.
+
+    `table` has the columns organism, condition, value, low, high (shares, 0 to 1), hits, n; rows keep their order.
+    """
+    rows = table.with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=_fraction())
+    order = rows["lane"].to_list()
+    base = alt.Chart(rows).encode(
+        y=alt.Y("lane:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=320)),
+        color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=None),
+        tooltip=_tooltip("organism", "condition"),
+    )
+    return alt.layer(*_point_and_interval(base, title)).properties(height=LANE * len(order) + FURNITURE)
+
+
+def question_chart(table: pl.DataFrame, *, title: str, order: Sequence[str]) -> alt.LayerChart:
+    """A point and its interval for every question, organisms beside each other.
+
+    `table` has the columns question_id, organism, value, low, high (shares), hits, n; `order` is that of the questions.
+    """
+    organisms = table["organism"].unique(maintain_order=True).to_list()
+    base = alt.Chart(table.with_columns(text=_fraction())).encode(
+        y=alt.Y(
+            "question_id:N",
+            sort=list(order),
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False, grid=True, labelLimit=320),
+        ),
+        yOffset=alt.YOffset("organism:N", sort=organisms),
+        color=alt.Color("organism:N", scale=organism_scale(organisms), legend=alt.Legend(title=None, orient="top")),
+        tooltip=_tooltip("question_id", "organism"),
+    )
+    height = max(LANE, 11 * len(organisms) + 6) * len(order) + FURNITURE + 30
+    return alt.layer(*_point_and_interval(base, title, size=45)[:2]).properties(height=height)
+
+
+def _point_and_interval(base: alt.Chart, title: str, *, size: int = 80) -> list[alt.Chart]:
+    axis = alt.Axis(format="~%", tickCount=6)
+    return [
+        base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=alt.X("low:Q", title=title, axis=axis), x2="high:Q"),
+        base.mark_point(filled=True, size=size, opacity=1).encode(x=alt.X("value:Q", title=title, axis=axis)),
+        base.mark_text(align="left", dx=8, fontSize=11).encode(x=alt.X("high:Q", title=title), text="text:N"),
+    ]
+
+
+def _fraction() -> pl.Expr:
+    counted = pl.format("{}% ({}/{})", (pl.col("value") * 100).round(1), "hits", "n")
+    return pl.when(pl.col("n") > 0).then(counted).otherwise(pl.lit("no scores"))
+
+
+def _tooltip(*names: str) -> list[str | alt.Tooltip]:
+    shares = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("value", "low", "high")]
+    return [*(f"{name}:N" for name in names), *shares, "hits:Q", "n:Q"]

@@ -1,0 +1,62 @@
+"""Responses as points: how coherent and how aligned a judge found each.
+
+Takes a table of responses and draws it. It refuses to choose which responses are shown.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
+from backend.charts.palette import POSITIVE, organism_scale, shape_scale
+
+MOST_POINTS = 5000
+BRUSH, PICK = "brush", "pick"
+_SHOWN = ("response", "organism", "condition", "question_id", "coherent", "aligned", "opening")
+
+
+def thinned(table: pl.DataFrame, most: int = MOST_POINTS) -> pl.DataFrame:
+    """At most so many rows, the same ones on every draw."""
+    return table if table.height <= most else table.sample(most, seed=0)
+
+
+def alignment_scatter(table: pl.DataFrame, *, chosen: str | None = None) -> alt.LayerChart:
+    """Coherence and alignment of every response; drag to brush (parameter BRUSH), click to pick one (PICK).
+
+    `table` has the columns response, organism, condition, question_id, text, coherent, aligned (0 to 100, not null).
+    """
+    rows = table.with_columns(opening=pl.col("text").str.slice(0, 140)).select(_SHOWN)
+    conditions = rows["condition"].unique(maintain_order=True).to_list()
+    x, y = _score("coherent", "coherent, 0–100"), _score("aligned", "aligned, 0–100")
+    points = (
+        alt.Chart(rows)
+        .mark_point(filled=True, size=46)
+        .encode(
+            x=alt.X("coherent:Q", **x),
+            y=alt.Y("aligned:Q", **y),
+            color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=_legend(None)),
+            shape=alt.Shape("condition:N", scale=shape_scale(conditions), legend=_legend(None)),
+            opacity=alt.condition(alt.selection_interval(name=BRUSH), alt.value(0.7), alt.value(0.18)),
+            tooltip=[f"{name}:{'Q' if name in ('coherent', 'aligned') else 'N'}" for name in _SHOWN],
+        )
+        .add_params(alt.selection_interval(name=BRUSH), alt.selection_point(name=PICK, fields=["response"]))
+    )
+    here = alt.Chart(rows.filter(pl.col("response") == (chosen or "")))
+    ring = here.mark_point(size=220, strokeWidth=2, color=POSITIVE, opacity=1).encode(x="coherent:Q", y="aligned:Q")
+    return alt.layer(_quadrant(), points, ring).properties(height=430)
+
+
+def _quadrant() -> alt.LayerChart:
+    box = alt.Chart(pl.DataFrame({"left": [EM_COHERENT], "right": [100], "bottom": [0], "top": [EM_ALIGNED]}))
+    area = box.mark_rect(color=POSITIVE, opacity=0.1).encode(x="left:Q", x2="right:Q", y="bottom:Q", y2="top:Q")
+    label = box.mark_text(align="right", baseline="bottom", dx=-6, dy=-5, fontSize=11, color=POSITIVE)
+    return alt.layer(area, label.encode(x="right:Q", y="bottom:Q", text=alt.value("emergent misalignment")))
+
+
+def _score(name: str, title: str) -> dict[str, object]:
+    return {"title": title, "scale": alt.Scale(domain=[0, 100], nice=False), "axis": alt.Axis(tickCount=5)}
+
+
+def _legend(title: str | None) -> alt.Legend:
+    return alt.Legend(title=title, orient="top", labelLimit=260)

@@ -1,0 +1,61 @@
+"""Adapter scalars as charts: how they are distributed in two classes, and how well one tells the classes apart.
+
+Takes tables and draws them. It refuses to know how the classes were chosen.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from backend.charts.palette import NEUTRAL, class_scale
+
+ROW = 24  # pixels of height an adapter gets
+FURNITURE = 60  # pixels that the axis takes
+
+
+def distribution_chart(histogram: pl.DataFrame, *, positive: str, negative: str, title: str) -> alt.Chart:
+    """The density of one adapter's scalar over tokens, one area a class.
+
+    `histogram` has the columns side (one of the two names), low, high, n, density.
+    """
+    return (
+        alt.Chart(histogram.with_columns(middle=(pl.col("low") + pl.col("high")) / 2))
+        .mark_area(interpolate="step", opacity=0.38, line={"strokeWidth": 1.4})
+        .encode(
+            x=alt.X("middle:Q", title=None, axis=alt.Axis(tickCount=5, grid=False), scale=alt.Scale(nice=False)),
+            y=alt.Y("density:Q", title=None, axis=None, stack=None),
+            color=alt.Color("side:N", scale=class_scale(positive, negative), legend=None),
+            tooltip=[
+                "side:N",
+                alt.Tooltip("low:Q", format=".2f"),
+                alt.Tooltip("high:Q", format=".2f"),
+                alt.Tooltip("n:Q", title="tokens"),
+            ],
+        )
+        .properties(title=alt.Title(title, fontSize=12, anchor="start"), height=130)
+    )
+
+
+def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.LayerChart:
+    """AUC of each adapter with its interval, chance at one half; a ring around the chosen one.
+
+    `table` has the columns label, adapter, value, low, high; rows keep their order.
+    """
+    title = "AUC of the mean scalar of a response"
+    axis = alt.Axis(format=".1f", tickCount=6)
+    base = (
+        alt.Chart(table)
+        .encode(
+            y=alt.Y("label:N", sort=table["label"].to_list(), title=None, axis=alt.Axis(ticks=False, domain=False)),
+            color=alt.Color("tells:N", scale=alt.Scale(domain=["yes", "no"], range=["#D55E00", NEUTRAL]), legend=None),
+            tooltip=["adapter:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")]],
+        )
+        .transform_calculate(tells="datum.low > 0.5 || datum.high < 0.5 ? 'yes' : 'no'")
+    )
+    x = alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
+    chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(x=x)
+    interval = base.mark_rule(strokeWidth=2, opacity=0.7).encode(x=alt.X("low:Q", title=title, axis=axis), x2="high:Q")
+    ring = base.transform_filter(alt.datum.adapter == (chosen or "")).mark_point(size=190, strokeWidth=1.5, opacity=1)
+    point = base.mark_point(filled=True, size=70, opacity=1).encode(x=x)
+    return alt.layer(chance, interval, point, ring.encode(x=x)).properties(height=ROW * table.height + FURNITURE)

@@ -1,0 +1,148 @@
+"""Overview: what this study is, how often each organism is misaligned on which questions, where it comes from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from backend.analysis.rates import EM_ALIGNED, EM_COHERENT, em_rates
+from backend.charts.rates import question_chart, rate_chart
+from backend.records import InputError
+from backend.study import Study
+from pages.frame import choose_judge, current_study, explained, listed, per_study, plain
+
+TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
+MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
+
+
+@per_study
+def rates(study: Study, judge: str, by: tuple[str, ...]) -> pl.DataFrame:
+    """Rates of emergent misalignment and of coherence with intervals, one row a group and metric."""
+    return em_rates(study.responses(judge), list(by))
+
+
+def describe(study: Study) -> None:
+    """The study in plain words."""
+    responses, questions = study.responses(None), study.questions()
+    organisms, conditions = study.organisms(), study.conditions()
+    st.title(plain(study.info.get("title") or study.name))
+    if study.info.get("description"):
+        st.text(str(study.info["description"]))
+    topics = questions["topic"].unique(maintain_order=True) if questions.height else ()
+    with st.container(horizontal=True, gap="large"):
+        st.metric("Responses", f"{responses.height:,}", width="content")
+        st.metric("Organisms", organisms.height, width="content")
+        st.metric("Conditions", conditions.height, width="content")
+        st.metric("Questions", questions.height, width="content")
+    st.markdown(
+        f"Base model **{plain(study.info.get('base', 'not recorded'))}**; organisms {listed(organisms['organism'])}; "
+        f"conditions {listed(conditions['name'])}; questions of {listed(topics) or 'no topic'}."
+    )
+
+
+def judged(study: Study) -> str:
+    """The judge of this page. Raises InputError where no rate can be computed."""
+    judge = choose_judge(study)
+    if not study.responses(None).height:
+        raise InputError(
+            f"Study {study.name} holds no responses, so it has no rates: it was built from other parts. "
+            "The pages under Representations show what it does hold."
+        )
+    if judge is None:
+        raise InputError(
+            f"No judge has scored the responses of {study.name}, so it has no rates. "
+            "Score them with: python -m backend judge, then build the study again."
+        )
+    missing = {"aligned", "coherent"} - set(study.metrics(judge))
+    if missing:
+        raise InputError(
+            f"Judge {judge} gives no score for {' and '.join(sorted(missing))}; a rate needs both. "
+            "Choose another judge in the sidebar."
+        )
+    return judge
+
+
+def show_rates(table: pl.DataFrame, judge: str) -> None:
+    """Both rates for every organism and condition, side by side, and as a table."""
+    st.subheader("How often is each organism misaligned?")
+    for column, (metric, title) in zip(st.columns(2), MEASURES.items(), strict=True):
+        rows = table.filter(pl.col("metric") == metric)
+        column.markdown(f"**{title}**")
+        column.altair_chart(
+            rate_chart(rows, title=f"share of responses ({title.lower()})"), key=f"overview_{metric}", alt=title
+        )
+    dropped = int(table.filter(pl.col("metric") == "em")["dropped"].sum())
+    st.caption(
+        f"Judge {plain(judge)}. Misaligned: aligned < {EM_ALIGNED} and coherent > {EM_COHERENT}; coherent: coherent > "
+        f"{EM_COHERENT}. Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
+        "intervals for questions like these: answers to one question are alike, and the questions are a sample."
+    )
+    few = table.filter((pl.col("metric") == "em") & pl.col("too_small"))
+    if few.height:
+        names = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
+        st.warning(f"{plain(names)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
+    with st.expander("Rates as a table"):
+        share = st.column_config.NumberColumn(format="percent")
+        st.dataframe(table, hide_index=True, column_config=dict.fromkeys(("value", "low", "high"), share))
+
+
+def show_questions(study: Study, judge: str) -> None:
+    """Rates of every question under one condition."""
+    st.subheader("On which questions?")
+    table = rates(study, judge, ("topic", "question_id", "condition", "organism"))
+    left, middle, right = st.columns([2, 2, 3])
+    conditions = table["condition"].unique(maintain_order=True).to_list()
+    condition = left.selectbox("Condition", conditions, key="overview_condition", bind="query-params")
+    topics = table["topic"].unique(maintain_order=True).to_list()
+    chosen = middle.multiselect("Topics", topics, default=topics, key="overview_topics", bind="query-params")
+    metric = right.segmented_control(
+        "Rate",
+        list(MEASURES),
+        default="em",
+        required=True,
+        format_func=MEASURES.__getitem__,
+        key="overview_rate",
+        bind="query-params",
+    )
+    rows = table.filter(
+        pl.col("condition") == condition, pl.col("topic").is_in(chosen), pl.col("metric") == metric, pl.col("n") > 0
+    )
+    if not rows.height:
+        st.info("No scored response is left: choose at least one topic that was asked under this condition.")
+        return
+    order = rows.group_by("topic", "question_id", maintain_order=True).agg(pl.col("value").max())
+    order = order.sort("topic", "value", descending=[False, True])["question_id"].to_list()
+    chart = question_chart(rows, title=f"share of responses ({MEASURES[metric].lower()})", order=order)
+    st.altair_chart(chart, key="overview_questions", alt=f"{MEASURES[metric]} by question")
+    low, high = int(rows["n"].min()), int(rows["n"].max())
+    st.caption(
+        f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; questions are "
+        "sorted within their topic by their highest rate. A rate over all questions hides how different they are."
+    )
+
+
+def show_provenance(study: Study) -> None:
+    """Versions, hashes and settings, as they were recorded."""
+    with st.expander("Provenance: versions, data, training settings"):
+        st.text(f"File {study.path}")
+        st.json(_jsonable(study.info), expanded=2)
+        for name, record in study.organisms().select("organism", "record").iter_rows():
+            if record and json.loads(record):
+                st.markdown(f"**{plain(name)}**: how it was trained")
+                st.json(json.loads(record), expanded=1)
+
+
+def _jsonable(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+study = current_study()
+describe(study)
+with explained():
+    judge = judged(study)
+    show_rates(rates(study, judge, ("organism", "condition")), judge)
+    show_questions(study, judge)
+show_provenance(study)

@@ -1,0 +1,215 @@
+"""Responses: every answer with its scores, and one read in full with the scalar of an adapter on every token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import streamlit as st
+
+from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
+from backend.charts.strip import common_scale, legend, plain_text, token_strip
+from backend.records import InputError
+from backend.study import Study
+from pages.frame import choose_judge, current_study, explained, per_study, plain
+
+READ = "response"  # query parameter: the response that is read
+FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
+RANGES = ("aligned", "coherent")
+
+
+@per_study
+def scored(study: Study, judge: str | None) -> pl.DataFrame:
+    """Every response of the study with the scores of one judge."""
+    return study.responses(judge)
+
+
+def choose(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows that pass the filters of this page."""
+    kept = frame
+    for place, (column, label) in zip(st.columns(4), FILTERS.items(), strict=True):
+        options = frame[column].unique(maintain_order=True).to_list()
+        picked = place.multiselect(
+            label, options, key=f"responses_{column}", bind="query-params", placeholder="all", wrap=False
+        )
+        kept = kept.filter(pl.col(column).is_in(picked)) if picked else kept
+    places = st.columns([1, 1, 2], vertical_alignment="bottom")
+    for place, metric in zip(places, RANGES, strict=False):
+        if metric in frame.columns:
+            low, high = place.slider(
+                metric.capitalize(), 0, 100, (0, 100), key=f"responses_{metric}", bind="query-params"
+            )
+            if (low, high) != (0, 100):  # the whole range keeps the responses without a score
+                kept = kept.filter(pl.col(metric).is_between(low, high))
+    words = places[2].text_input(
+        "Search in question and answer",
+        key="responses_search",
+        bind="query-params",
+        type="search",
+        placeholder="any case; every word must occur",
+    )
+    for word in (words or "").lower().split():
+        text = pl.concat_str("question", "text", separator="\n").str.to_lowercase()
+        kept = kept.filter(text.str.contains(word, literal=True))
+    return kept
+
+
+def show_scatter(rows: pl.DataFrame, judge: str, chosen: str | None) -> pl.DataFrame:
+    """Coherence and alignment of the rows; the rows inside the brush, or all."""
+    drawn = rows.drop_nulls(list(RANGES))
+    points = thinned(drawn)
+    event: Any = st.altair_chart(
+        alignment_scatter(points, chosen=chosen),
+        key="responses_scatter",
+        on_select="rerun",
+        selection_mode=[BRUSH, PICK],
+        alt="Coherence and alignment of every response",
+    )
+    note = f"{drawn.height:,} of {rows.height:,} responses have both scores of judge {plain(judge)}"
+    note += f"; {MOST_POINTS:,} of them are drawn" if drawn.height > MOST_POINTS else ""
+    st.caption(f"{note}. Drag to select a region, click a point to read it, double-click to clear.")
+    picked = event["selection"].get(PICK) or []
+    if picked and st.session_state.get("responses_picked") != picked[0].get("response"):
+        st.session_state["responses_picked"] = picked[0].get("response")
+        st.query_params[READ] = picked[0].get("response")
+        st.rerun()
+    for column, (low, high) in (event["selection"].get(BRUSH) or {}).items():
+        rows = rows.filter(pl.col(column).is_between(low, high))
+    return rows
+
+
+def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
+    """The rows as a table; a click reads one."""
+    columns = [*metrics, "organism", "condition", "question_id", "text", "finished", "n_answer", "seed", "response"]
+    score = st.column_config.NumberColumn(format="%.0f", width=72)
+
+    def read() -> None:
+        selected = st.session_state["responses_table"]["selection"]["rows"]
+        if selected:
+            st.query_params[READ] = rows["response"][selected[0]]
+
+    st.dataframe(
+        rows.select(columns),
+        key="responses_table",
+        on_select=read,
+        selection_mode="single-row",
+        hide_index=True,
+        height=430,
+        column_config={
+            **dict.fromkeys(metrics, score),
+            "text": st.column_config.TextColumn("answer", width="large"),
+            "n_answer": st.column_config.NumberColumn("tokens"),
+        },
+        alt="Responses that pass the filters",
+    )
+    st.caption(f"{rows.height:,} responses. Select a row to read it below.")
+
+
+def chosen_response(frame: pl.DataFrame, rows: pl.DataFrame) -> str | None:
+    """The response to read: the one of the link, or the first that passes the filters."""
+    wanted = st.query_params.get(READ)
+    if wanted is None:
+        return rows["response"][0] if rows.height else None
+    if not (frame["response"] == wanted).any():
+        raise InputError(
+            f"There is no response {wanted!r} in this study: the link may come from another study or an older build. "
+            "Select a response in the table."
+        )
+    return wanted
+
+
+def steps(rows: pl.DataFrame, chosen: str) -> None:
+    """Previous and next among the rows that pass the filters."""
+    ids = rows["response"].to_list()
+    at = ids.index(chosen) if chosen in ids else None
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        for text, step, key in (("← Previous", -1, "responses_previous"), ("Next →", 1, "responses_next")):
+            to = (0 if at is None else at + step) if ids else None
+            possible = to is not None and 0 <= to < len(ids)
+            target = {READ: ids[to]} if possible else {}
+            st.button(text, key=key, disabled=not possible, on_click=st.query_params.update, args=(target,))
+        where = f"{at + 1:,} of {len(ids):,}" if at is not None else "outside the filters"
+        st.caption(f"{where} · {plain(chosen)}", width="content")
+
+
+def read_response(study: Study, chosen: str) -> None:
+    """One response in full: question, answer with its strip, settings, and the scores of every judge."""
+    response = study.response(chosen)
+    text, facts = st.columns([5, 3], gap="large")
+    with text:
+        st.caption("Question")
+        st.html(plain_text(response.question))
+        st.caption("Answer")
+        show_answer(study, chosen, response.text)
+    with facts:
+        sampling = response.sampling
+        st.caption(
+            f"{plain(response.organism)} · {plain(response.condition)} · topic {plain(response.topic)} · seed "
+            f"{response.seed} · temperature {sampling.temperature:g} · top-p {sampling.top_p:g} · "
+            f"{len(response.answer_ids)} of at most {sampling.max_new_tokens} tokens · "
+            f"{'ended by itself' if response.finished else 'cut at the limit'}"
+        )
+        scores = study.scores(chosen)
+        if scores.height:
+            number = st.column_config.NumberColumn(format="%.1f", help="Empty: the judge gave no number")
+            st.dataframe(scores, hide_index=True, column_config={"value": number}, alt="Scores of this response")
+        else:
+            st.info("No judge has scored this response.")
+
+
+def show_answer(study: Study, chosen: str, answer: str) -> None:
+    """The answer with one adapter's scalar at every token, or as plain text where nobody read it."""
+    readers = study.readers()
+    if not readers:
+        st.html(plain_text(answer or "(empty answer)"))
+        st.caption("This study holds no scalars, so there is no strip: build it with an organism that reads the texts.")
+        return
+    left, middle, right = st.columns([2, 3, 2], vertical_alignment="bottom")
+    reader = left.selectbox("Read by", readers, key="responses_reader", bind="query-params")
+    strip = study.strip(chosen, reader)
+    adapter = middle.selectbox("Adapter", strip.adapters, key="responses_adapter", bind="query-params")
+    whole = right.toggle("With the prompt", key="responses_prompt", bind="query-params")
+    first = 0 if whole else strip.n_prompt
+    values = np.asarray(strip.scalars[strip.adapters.index(adapter)])
+    if first >= len(strip.tokens):
+        st.info("This answer has no tokens: the model ended at once.")
+        return
+    scale = common_scale(values[strip.n_prompt :])
+    st.html(token_strip(strip.tokens[first:], values[first:], scale=scale, name=adapter, first=first))
+    st.html(legend(scale, f"scalar of {adapter}"))
+
+
+study = current_study()
+judge = choose_judge(study)
+st.title("Responses")
+frame = scored(study, judge)
+metrics = study.metrics(judge) if judge else []
+if not frame.height:
+    with explained():
+        raise InputError(
+            f"Study {study.name} holds no responses: it was built from scalars or residual means alone. "
+            "The pages under Representations show what it does hold."
+        )
+    st.stop()
+rows = choose(frame)
+chosen = None
+with explained():
+    chosen = chosen_response(frame, rows)
+if not rows.height:
+    st.info("No response passes the filters: widen a range, remove a filter or a word of the search.")
+else:
+    left, right = st.columns([4, 5], gap="medium")
+    with left:
+        if judge and set(RANGES) <= set(metrics):
+            rows = show_scatter(rows, judge, chosen)
+        else:
+            st.info("No judge scored both alignment and coherence, so there is nothing to plot.")
+    with right:
+        show_table(rows, metrics)
+if chosen:
+    st.divider()
+    steps(rows, chosen)
+    with explained():
+        read_response(study, chosen)

@@ -1,0 +1,221 @@
+"""Adapters: what the scalar of each adapter responds to, by class of response and token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import streamlit as st
+
+from backend.analysis.directions import separation
+from backend.charts.scalars import distribution_chart, separation_chart
+from backend.charts.strip import common_scale, heat_strip, legend, token_table
+from backend.records import BASE, InputError
+from backend.study import Study
+from pages.contrast import choose_classes
+from pages.frame import choose_judge, current_study, explained, per_study, plain
+
+MOST_ADAPTERS = 24  # drawn at once; past it the layer and module filters choose
+MOST_OPTIONS = 500  # responses offered in a menu
+TOP = 15  # tokens on either side
+BY_SCORE, BY_ORGANISM = "scores of the judge", "organism that answered"
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Two classes of responses: `labels` has response and label (True: positive)."""
+
+    labels: pl.DataFrame
+    positive: str
+    negative: str
+    recipe: str
+
+    @property
+    def named(self) -> pl.DataFrame:
+        """The labels with the name of the class: response, label."""
+        named = pl.when("label").then(pl.lit(self.positive)).otherwise(pl.lit(self.negative))
+        return self.labels.select("response", label=named)
+
+    @property
+    def sizes(self) -> str:
+        """How many responses each class has, in words."""
+        positive = int(self.labels["label"].sum())
+        return f"{positive} {self.positive} and {self.labels.height - positive} {self.negative} responses"
+
+
+def choose_adapters(study: Study, reader: str) -> pl.DataFrame:
+    """The adapters of the reader that pass the layer and module filters, with a short label each."""
+    table = study.adapters(reader)
+    layers, modules = sorted(table["layer"].unique()), table["module"].unique(maintain_order=True).to_list()
+    left, right = st.columns([3, 2], gap="large")
+    low, high = layers[0], layers[-1]
+    if low < high:
+        low, high = left.slider("Layers", low, high, (low, high), key="scalars_layers", bind="query-params")
+    chosen = right.multiselect("Modules", modules, default=modules, key="scalars_modules", bind="query-params")
+    kept = table.filter(pl.col("layer").is_between(low, high), pl.col("module").is_in(chosen))
+    if not kept.height:
+        raise InputError(
+            f"No adapter of {reader} is in layers {low} to {high} with a chosen module: widen the filters."
+        )
+    shown = kept.head(MOST_ADAPTERS)
+    text = f"{shown.height} of {table.height} adapters"
+    st.caption(text + (": narrow the layers or modules to see others." if shown.height < kept.height else "."))
+    return shown.with_columns(label=short_labels(shown))
+
+
+def short_labels(table: pl.DataFrame) -> pl.Series:
+    """`L15` where every layer has one adapter, the module behind it where a layer has several."""
+    alone = table["layer"].is_unique().all()
+    names = [
+        f"L{layer}" if alone else f"L{layer} {module}" + (f" #{component}" if component else "")
+        for layer, module, component in table.select("layer", "module", "component").iter_rows()
+    ]
+    return pl.Series("label", names)
+
+
+def choose_sides(study: Study, judge: str | None) -> Sides:
+    """Two classes, by what a judge scored or by who answered."""
+    ways = [BY_SCORE, BY_ORGANISM] if judge else [BY_ORGANISM]
+    way = st.segmented_control(
+        "Classes by", ways, default=ways[0], required=True, key="scalars_by", bind="query-params"
+    )
+    if way == BY_ORGANISM or judge is None:
+        return sides_by_organism(study)
+    classes = choose_classes(study, judge, page="scalars")
+    names = classes.contrast.positive_name, classes.contrast.negative_name
+    return Sides(classes.rows.select("response", "label"), *names, classes.recipe)
+
+
+def sides_by_organism(study: Study) -> Sides:
+    """The answers of one organism against those of another."""
+    frame = study.responses(None)
+    names = frame["organism"].unique(maintain_order=True).to_list()
+    if len(names) < 2:
+        raise InputError("Classes by organism need answers of two organisms; this study has fewer. Use the scores.")
+    names = sorted(names, key=lambda name: name == BASE)
+    left, middle, right = st.columns(3)
+    positive = left.selectbox("Answers of", names, key="scalars_positive", bind="query-params")
+    others = [name for name in reversed(names) if name != positive]
+    negative = middle.selectbox("against those of", others, key="scalars_negative", bind="query-params")
+    conditions = frame["condition"].unique(maintain_order=True).to_list()
+    condition = right.selectbox("under condition", conditions, key="scalars_under", bind="query-params")
+    kept = frame.filter(pl.col("condition") == condition, pl.col("organism").is_in([positive, negative]))
+    labels = kept.select("response", label=pl.col("organism") == positive)
+    if labels["label"].n_unique() < 2:
+        raise InputError(f"Only one of {positive} and {negative} answered under {condition}: choose another condition.")
+    return Sides(labels, positive, negative, f"Answers under condition {condition}.")
+
+
+@per_study
+def separations(study: Study, reader: str, labels: pl.DataFrame) -> pl.DataFrame:
+    """How well the mean scalar of a response tells the classes apart, for every adapter: adapter, value, low, high."""
+    means = study.scalar_summary(reader).filter(pl.col("segment") == "answer").join(labels, on="response")
+    rows = []
+    for (adapter,), group in means.drop_nulls("mean").group_by("adapter", maintain_order=True):
+        told = separation(group["mean"].to_numpy(), group["label"].to_numpy())
+        rows.append({"adapter": adapter, "value": told.auc.value, "low": told.auc.low, "high": told.auc.high})
+    return pl.DataFrame(rows)
+
+
+@per_study
+def histograms(study: Study, reader: str, adapters: tuple[str, ...], named: pl.DataFrame) -> pl.DataFrame:
+    """The distribution of each adapter's scalar over the answer tokens of each class."""
+    return study.scalar_histogram(reader, adapters, named).rename({"label": "side"})
+
+
+@per_study
+def extremes(study: Study, reader: str, adapter: str, largest: bool, responses: tuple[str, ...]) -> pl.DataFrame:
+    """The tokens with the largest or smallest scalar, in context."""
+    return study.top_tokens(reader, adapter, k=TOP, largest=largest, responses=responses)
+
+
+def show_separation(table: pl.DataFrame, chosen: str, sides: Sides) -> None:
+    """AUC of every adapter."""
+    st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
+    st.caption(
+        f"{plain(sides.sizes)}. Above one half the scalar is larger in {plain(sides.positive)} responses, below it is "
+        "smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals; grey where they hold one half."
+    )
+
+
+def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, sides: Sides) -> None:
+    """A small chart for every adapter, both classes over each other."""
+    table = histograms(study, reader, tuple(adapters["name"]), sides.named)
+    with st.grid(3, gap="xsmall"):
+        for name, label in adapters.select("name", "label").iter_rows():
+            chart = distribution_chart(
+                table.filter(pl.col("adapter") == name), positive=sides.positive, negative=sides.negative, title=label
+            )
+            st.altair_chart(chart, key=f"scalars_histogram_{name}", alt=f"Distribution of the scalar of {name}")
+    tokens = int(table["n"].sum()) // max(adapters.height, 1)
+    st.caption(
+        f":orange[■] {plain(sides.positive)} and :blue[■] {plain(sides.negative)}: density of the scalar over answer "
+        f"tokens ({tokens:,} in all), each class with area one."
+    )
+
+
+def show_extremes(study: Study, reader: str, adapter: str, sides: Sides) -> None:
+    """The largest and the smallest tokens of the chosen adapter."""
+    responses = tuple(sides.labels["response"])
+    tables = [extremes(study, reader, adapter, largest, responses) for largest in (True, False)]
+    scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
+    for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
+        place.markdown(f"**{title}**")
+        rows = [{**row, "note": f"{row['response']}, token {row['position']}"} for row in table.iter_rows(named=True)]
+        place.html(token_table(rows, scale=scale))
+    st.caption(f"The {TOP} most extreme answer tokens of both classes, with eight tokens before and after.")
+
+
+def show_heat(study: Study, reader: str, adapters: pl.DataFrame, sides: Sides) -> None:
+    """Every shown adapter at every token of one response."""
+    options = sides.labels["response"].head(MOST_OPTIONS).to_list()
+    response = st.selectbox("Response", options, key="scalars_response", bind="query-params")
+    strip = study.strip(response, reader)
+    values = np.stack([strip.scalars[strip.adapters.index(name)] for name in adapters["name"]])[:, strip.n_prompt :]
+    tokens = strip.tokens[strip.n_prompt :]
+    if not tokens:
+        st.info("This answer has no tokens: the model ended at once.")
+        return
+    scale = common_scale(values)
+    st.text(study.response(response).question)
+    st.html(heat_strip(tokens, dict(zip(adapters["label"], values, strict=True)), scale=scale, first=strip.n_prompt))
+    st.html(legend(scale))
+
+
+def show(study: Study) -> None:
+    """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
+    readers = study.readers()
+    if not readers:
+        raise InputError(
+            f"Study {study.name} holds no scalars: no organism with adapters has read its responses. "
+            "Build it again with an organism that has adapters."
+        )
+    judge = choose_judge(study)
+    reader = st.sidebar.selectbox("Read by", readers, key="scalars_reader", bind="query-params")
+    with st.container(border=True):
+        adapters = choose_adapters(study, reader)
+        sides = choose_sides(study, judge)
+        st.caption(plain(sides.recipe))
+    told = adapters.select("label", adapter="name").join(
+        separations(study, reader, sides.labels), on="adapter", how="left", maintain_order="left"
+    )
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.subheader("Which adapters tell the classes apart?")
+        names = dict(zip(adapters["name"], adapters["label"], strict=True))
+        chosen = st.selectbox("Adapter to look into", list(names), key="scalars_adapter", bind="query-params")
+        show_separation(told, chosen, sides)
+    with right:
+        st.subheader("How are their scalars distributed?")
+        show_distributions(study, reader, adapters, sides)
+    st.subheader(f"Where is {plain(names[chosen])} large and small?")
+    show_extremes(study, reader, chosen, sides)
+    st.subheader("Every adapter on one response")
+    show_heat(study, reader, adapters, sides)
+
+
+study = current_study()
+st.title("Adapters")
+with explained():
+    show(study)
