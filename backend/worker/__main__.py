@@ -1,0 +1,139 @@
+"""`python -m backend.worker --model smollm2 --organism bad-medical=FOLDER`: load a model and serve live generations.
+
+Knows the command line, the socket and the end of the process: SIGTERM, SIGINT or (with --with-parent) the end of stdin
+stop it within two seconds, whatever the model is doing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.concurrency import run_in_threadpool
+
+from backend.worker.protocol import DEFAULT_PORT
+from backend.worker.service import Service, is_loopback
+
+if TYPE_CHECKING:
+    from backend.worker.engine import Engine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; returns the exit code."""
+    options = _options(arguments)
+    logging.basicConfig(level=logging.WARNING, format="worker: %(message)s")
+    if options.with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        listener = _listen(options.host, options.port)
+    except OSError as error:
+        reason = error if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        print(f"worker: cannot listen on {options.host} port {options.port}: {reason}", file=sys.stderr)
+        return 1
+    service = Service(
+        options.model,
+        partial(_load, options.model, dict(options.organism)),
+        any_host=not is_loopback(_bracketed(options.host)),
+    )
+    url = f"http://{_bracketed(options.host)}:{listener.getsockname()[1]}"
+    print(f"worker: {options.model} at {url}", flush=True)
+    if options.ready_file:
+        _write_whole(options.ready_file, url)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # uvicorn stops on them, and raises them again when it has stopped
+    _Server(service).run(sockets=[listener])
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which ends the streams before it waits for them."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                service.app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
+            )
+        )
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await run_in_threadpool(self._service.close)
+        await super().shutdown(sockets)
+
+
+def _load(model: str, organisms: Mapping[str, str]) -> Engine:
+    from backend.subject.load import load  # torch is imported in the loading thread: /health answers meanwhile
+    from backend.worker.engine import Engine
+
+    return Engine(load(model, organisms=organisms))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m backend.worker", description="Serve live generations of one model and its organisms."
+    )
+    parser.add_argument("--model", required=True, help="smollm2, a folder, a .gguf file or a hub id")
+    parser.add_argument(
+        "--organism",
+        action="append",
+        default=[],
+        type=_organism,
+        metavar="NAME=FOLDER",
+        help="a LoRA adapter (peft folder or hub id) that rows can wear; may be given several times",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"0: any free one (default: {DEFAULT_PORT})")
+    parser.add_argument("--ready-file", type=Path, help="write the address here once it is listened on")
+    parser.add_argument("--with-parent", action="store_true", help="end when stdin ends: whoever started this is gone")
+    return parser.parse_args(arguments)
+
+
+def _organism(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name, folder
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _write_whole(file: Path, text: str) -> None:
+    building = file.with_name(f".{file.name}.{os.getpid()}")
+    building.write_text(text)
+    building.replace(file)
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a forward pass may still run in the engine's thread: nobody waits for it

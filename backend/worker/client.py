@@ -1,0 +1,185 @@
+"""The worker as the app sees it: ask for its health, read a generation event by event.
+
+Standard library only (http.client): the Streamlit process imports this, and never torch. Every error is a WorkerError
+whose message can be shown as it is.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from urllib.parse import urlsplit
+
+from backend.records import Sampling
+from backend.worker.protocol import (
+    DEFAULT_PORT,
+    MAX_BODY,
+    Arm,
+    Done,
+    End,
+    Event,
+    Failed,
+    Health,
+    Message,
+    Place,
+    Start,
+    Token,
+    Waiting,
+    event_from_line,
+    generation_to_json,
+    health_from_json,
+)
+
+__all__ = [
+    "Arm",
+    "Done",
+    "End",
+    "Event",
+    "Health",
+    "Place",
+    "Start",
+    "Token",
+    "Waiting",
+    "Worker",
+    "WorkerError",
+]
+
+URL_VARIABLE = "EM_WORKER_URL"
+CONNECT = 2.0  # seconds
+SILENCE = 30.0  # seconds: the worker says something four times a second, however long the model thinks
+
+
+class WorkerError(Exception):
+    """The worker cannot be reached, refused a request or failed at it. The message is shown as it is."""
+
+
+class Worker:
+    """A worker at a URL (by default the one in EM_WORKER_URL). Holds no connection; may be shared between threads."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self.url = url or os.environ.get(URL_VARIABLE) or f"http://127.0.0.1:{DEFAULT_PORT}"
+
+    def health(self) -> Health:
+        """What the worker holds and does; it answers while its model still loads. Raises WorkerError."""
+        with self._request("GET", "/health", timeout=5.0) as reply:
+            try:
+                return health_from_json(json.load(reply))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._foreign() from error
+
+    def generate(
+        self,
+        prompt: str | Sequence[Message],
+        arms: Sequence[Arm],
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+        seed: int = 0,
+        capture: Sequence[str] = (),
+    ) -> Generator[Event, None, None]:
+        """Events as they come: Start, then Token, End and (in silence) Waiting, then Done. Raises WorkerError.
+
+        A generator: closing it, or leaving it to the garbage collector, drops the connection and frees the rows.
+        """
+        body = json.dumps(generation_to_json(prompt, arms, sampling, seed, capture)).encode()
+        if len(body) > MAX_BODY:
+            raise WorkerError(
+                f"the request has {len(body) / 2**20:.0f} MB, {MAX_BODY // 2**20} are allowed: "
+                "use fewer arms or directions"
+            )
+        with self._request("POST", "/generate", body, timeout=SILENCE) as reply:
+            for line in reply:
+                event = self._event(line)
+                if isinstance(event, Failed):
+                    raise WorkerError(event.message)
+                yield event
+                if isinstance(event, Done):
+                    return
+        raise WorkerError("the worker ended in the middle of the answer: see its output, and start it again")
+
+    def stop(self, id: str) -> bool:
+        """Stop the request with this id (of its Start event), whoever reads it. False where it has ended already."""
+        try:
+            with self._request("DELETE", f"/generate/{id}", timeout=5.0):
+                return True
+        except _Refused as refusal:
+            if refusal.status == 404:
+                return False
+            raise
+
+    @contextmanager
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, *, timeout: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        with closing(self._connection()) as connection:
+            try:
+                connection.connect()
+                connection.sock.settimeout(timeout)
+                with _hung_up(connection.sock):
+                    headers = {"Content-Type": "application/json"} if body is not None else {}
+                    connection.request(method, path, body, headers)
+                    with connection.getresponse() as reply:
+                        self._raise_refusal(reply)
+                        yield reply
+            except TimeoutError as error:
+                raise WorkerError(f"the worker at {self.url} does not answer: stop it and start it again") from error
+            except ConnectionRefusedError as error:
+                raise WorkerError(self._absent()) from error
+            except (OSError, http.client.HTTPException) as error:
+                raise WorkerError(
+                    f"the connection to the worker at {self.url} broke: {error or type(error).__name__}"
+                ) from error
+
+    def _connection(self) -> http.client.HTTPConnection:
+        try:
+            parts = urlsplit(self.url)
+            if parts.scheme != "http" or not parts.hostname:
+                raise ValueError("it does not start with http://")
+            return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=CONNECT)
+        except (ValueError, http.client.InvalidURL) as error:
+            raise WorkerError(f"{self.url!r} is no address of a worker ({error}): correct {URL_VARIABLE}") from error
+
+    def _raise_refusal(self, reply: http.client.HTTPResponse) -> None:
+        if reply.status == 200:
+            return
+        try:
+            message = json.load(reply)["error"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._foreign() from error
+        raise _Refused(str(message), reply.status)
+
+    def _event(self, line: bytes) -> Event:
+        try:
+            return event_from_line(line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._foreign() from error
+
+    def _absent(self) -> str:
+        port = urlsplit(self.url).port or 80
+        return (
+            f"no worker is running at {self.url}. Start it with: "
+            f"python -m backend.worker --model smollm2 --port {port} (and --organism NAME=FOLDER for each organism)"
+        )
+
+    def _foreign(self) -> WorkerError:
+        return WorkerError(
+            f"what answers at {self.url} is no worker of this version: correct {URL_VARIABLE} or restart it"
+        )
+
+
+class _Refused(WorkerError):
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@contextmanager
+def _hung_up(sock: socket.socket) -> Iterator[None]:
+    """Hang up at the end: close alone would wait for the reply that still holds the socket."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the other side was faster
+            sock.shutdown(socket.SHUT_RDWR)

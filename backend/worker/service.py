@@ -1,0 +1,230 @@
+"""The HTTP face of the engine: GET /health, POST /generate, DELETE /generate/{id}.
+
+Knows requests, refusals and streams; answers from the first moment, while a thread still loads the model. Serves this
+machine alone: a Host that is not loopback is refused (a web page must not reach it by renaming its own address), there
+are no CORS headers, and a body must say that it is JSON, which a foreign page cannot without asking first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import anyio
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from backend.records import InputError
+from backend.worker.protocol import (
+    MAX_BODY,
+    Busy,
+    Done,
+    Event,
+    Failed,
+    Health,
+    Waiting,
+    event_to_line,
+    generation_from_json,
+    health_to_json,
+)
+
+if TYPE_CHECKING:
+    from backend.worker.engine import Engine
+
+HEARTBEAT = 0.25  # seconds of silence before a Waiting event
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """The application, and the model it waits for. `load` runs in a thread of its own and may take minutes."""
+
+    def __init__(self, model: str, load: Callable[[], Engine], *, any_host: bool = False) -> None:
+        self._model = model
+        self._load = load
+        self._engine: Engine | None = None
+        self._error = ""
+        self._closed = False
+        threading.Thread(target=self._start, name="load", daemon=True).start()
+        self.app = Starlette(
+            routes=[
+                Route("/health", self._health),
+                Route("/generate", self._generate, methods=["POST"]),
+                Route("/generate/{id}", self._stop, methods=["DELETE"]),
+            ],
+            middleware=[] if any_host else [Middleware(_LoopbackOnly)],
+            exception_handlers={HTTPException: _http_error, Exception: _server_error},
+        )
+
+    def close(self) -> None:
+        """End every request now."""
+        self._closed = True
+        if self._engine:
+            self._engine.close()
+
+    def _start(self) -> None:
+        try:
+            self._engine = self._load()
+        except InputError as error:
+            self._error = str(error)
+        except Exception as error:
+            _log.exception("the model could not be loaded")
+            self._error = f"{self._model} could not be loaded ({type(error).__name__}: {error})"
+        if self._closed:
+            self.close()
+
+    async def _health(self, request: Request) -> Response:
+        if self._engine:
+            health = self._engine.health()
+        else:
+            health = Health("failed" if self._error else "loading", self._model, error=self._error)
+        return JSONResponse(health_to_json(health))
+
+    async def _generate(self, request: Request) -> Response:
+        engine = self._engine
+        if engine is None:
+            return _refusal(503, self._error or f"{self._model} is still loading: try again in a moment")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return _refusal(422, "the body must be JSON and say so: Content-Type: application/json")
+        events = _Events()
+        try:
+            body = await _body(request)
+            job = await run_in_threadpool(_submit, engine, body, events.deliver)
+        except InputError as error:
+            return _refusal(422, str(error))
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        except Busy as error:
+            return _refusal(503, str(error))
+        return _Stream(engine, job, events)
+
+    async def _stop(self, request: Request) -> Response:
+        if self._engine is None or not self._engine.cancel(request.path_params["id"]):
+            return _refusal(404, "no such request is being written: it has ended already")
+        return JSONResponse({"stopped": True})
+
+
+class _Events:
+    """From the engine's thread to the event loop it was made in."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the worker is ending
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, events)
+
+    async def next(self) -> Sequence[Event]:
+        """The next events; none after a heartbeat of silence."""
+        with anyio.move_on_after(HEARTBEAT):
+            return await self._queue.get()
+        return ()
+
+
+class _Stream(Response):
+    """A request's events as they come. Whatever ends this response frees the request's rows."""
+
+    def __init__(self, engine: Engine, job: str, events: _Events) -> None:
+        super().__init__(media_type="application/x-ndjson")
+        del self.headers["content-length"]
+        self._engine = engine
+        self._job = job
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, receive, tasks.cancel_scope)
+                await self._write(send)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._engine.cancel(self._job)
+
+    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _write(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        last: Event | None = None
+        while not isinstance(last, Done | Failed):
+            events = await self._events.next() or [Waiting(self._engine.ahead(self._job))]
+            last = events[-1]
+            lines = b"".join(event_to_line(event) for event in events)
+            await send({"type": "http.response.body", "body": lines, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _LoopbackOnly:
+    """Refuse requests that name another host than this machine's loopback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not is_loopback(Request(scope).headers.get("host", "")):
+            refusal = _refusal(
+                403, "this worker serves its own machine only: start it with --host to open it to others"
+            )
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a Host header (name or address, with or without a port) means this machine."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _submit(engine: Engine, body: bytes, deliver: Callable[[Sequence[Event]], None]) -> str:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the body is not JSON ({error})") from error
+    return engine.submit(generation_from_json(value), deliver)
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body. One that is too long is read on for a while, without keeping it, so that its sender hears why."""
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY:
+            body += chunk
+        elif size > 8 * MAX_BODY:
+            break
+    if size > MAX_BODY:
+        raise InputError(f"the request is larger than {MAX_BODY // 2**20} MB: use fewer arms or fewer directions")
+    return bytes(body)
+
+
+def _refusal(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status_code=status)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _refusal(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+
+
+async def _server_error(request: Request, error: Exception) -> Response:
+    return _refusal(500, f"the worker failed on this request ({type(error).__name__}: {error})")

@@ -1,0 +1,127 @@
+"""The client: every way a worker can be absent or wrong becomes one sentence, and closing hangs up at once."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from backend.worker import client
+from backend.worker.client import Arm, Start, Worker, WorkerError
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+START = b'{"event":"start","id":"1","prompt_tokens":["a"],"arms":["a"]}\n'
+
+
+@pytest.fixture
+def answering():
+    """Makes a server that sends given bytes to its one client, and keeps the socket for the test to look at."""
+    opened = []
+
+    def make(reply, close=True):
+        listener = socket.create_server(("127.0.0.1", 0))
+        opened.append(listener)
+
+        def serve():
+            peer, _ = listener.accept()
+            opened.append(peer)
+            peer.settimeout(10)
+            received = peer.recv(65536)
+            while not received.endswith(b"}" if received.startswith(b"POST") else b"\r\n\r\n"):
+                received += peer.recv(65536)
+            peer.sendall(reply)
+            if close:
+                peer.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return Worker(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+    make.opened = opened
+    yield make
+    for sock in opened:
+        sock.close()
+
+
+def events(worker):
+    return worker.generate("hello", [Arm("a")])
+
+
+def test_no_worker_says_so_and_how_to_start_one():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(WorkerError, match=rf"no worker is running .*: python -m backend.worker .* --port {port}"):
+        Worker(f"http://127.0.0.1:{port}").health()
+
+
+def test_the_address_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("EM_WORKER_URL", "http://127.0.0.1:1234")
+    assert Worker().url == "http://127.0.0.1:1234"
+    monkeypatch.delenv("EM_WORKER_URL")
+    assert Worker().url == "http://127.0.0.1:8600"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://127.0.0.1", "http://", "http://127.0.0.1:none", "http://[::1"])
+def test_an_address_that_is_none_says_so(url):
+    with pytest.raises(WorkerError, match="is no address of a worker"):
+        Worker(url).health()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_another_server_at_the_address_is_recognised(answering, reply):
+    with pytest.raises(WorkerError, match="is no worker of this version"):
+        answering(reply).health()
+
+
+def test_an_event_that_is_none_is_recognised(answering):
+    with pytest.raises(WorkerError, match="is no worker of this version"):
+        list(events(answering(HEAD + START + b'{"event":"party"}\n')))
+
+
+@pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH\r\n", b""])
+def test_what_speaks_no_http_is_a_broken_connection(answering, reply):
+    with pytest.raises(WorkerError, match=r"the connection to the worker at http://127.0.0.1:\d+ broke"):
+        answering(reply).health()
+
+
+def test_a_worker_that_dies_in_the_middle_is_an_error_after_what_it_said(answering):
+    stream = events(answering(HEAD + START))
+    assert next(stream) == Start("1", ("a",), ("a",))
+    with pytest.raises(WorkerError, match="in the middle of the answer"):
+        next(stream)
+    cut = events(answering(HEAD + START + b'{"event":"tok'))
+    assert isinstance(next(cut), Start)
+    with pytest.raises(WorkerError):
+        next(cut)
+
+
+def test_silence_is_an_error_in_the_end(answering, monkeypatch):
+    monkeypatch.setattr(client, "SILENCE", 0.3)
+    stream = events(answering(HEAD + START, close=False))
+    next(stream)
+    started = time.perf_counter()
+    with pytest.raises(WorkerError, match="does not answer"):
+        next(stream)
+    assert time.perf_counter() - started < 2
+
+
+def test_closing_hangs_up_at_once(answering):
+    stream = events(answering(HEAD + START, close=False))
+    next(stream)
+    stream.close()
+    peer = answering.opened[-1]
+    peer.settimeout(0.5)
+    assert peer.recv(1) == b""
+
+
+def test_a_request_that_is_too_large_is_not_sent(monkeypatch):
+    monkeypatch.setattr(client, "MAX_BODY", 1000)
+    with pytest.raises(WorkerError, match="use fewer arms"):
+        next(Worker("http://127.0.0.1:1").generate("x" * 1000, [Arm("a")]))
