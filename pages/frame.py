@@ -16,7 +16,7 @@ from typing import Any
 import streamlit as st
 
 from backend.records import InputError
-from backend.study import STUDIES, Study, list_studies, open_study
+from backend.study import STUDIES, Study, list_studies, newest, open_study
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
@@ -44,6 +44,12 @@ def current_study() -> Study:
                 f"There is no study in {root} yet. Build the demo with: python -m backend build --name demo"
             )
         return open_study(name, root)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _opened(path: Path, name: str, root: Path) -> Study:
+    """Opened once for each build: `path` is what a new build changes."""
+    return open_study(name, root)
 
 
 def choose_judge(study: Study) -> str | None:

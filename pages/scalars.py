@@ -24,7 +24,7 @@ BY_SCORE, BY_ORGANISM = "scores of the judge", "organism that answered"
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Two classes of responses: `labels` has response and label (True: positive)."""
+    """Two classes of responses: `labels` has response, label (True: positive) and question_id."""
 
     labels: pl.DataFrame
     positive: str
@@ -84,7 +84,7 @@ def choose_sides(study: Study, judge: str | None) -> Sides:
         return sides_by_organism(study)
     classes = choose_classes(study, judge, page="scalars")
     names = classes.contrast.positive_name, classes.contrast.negative_name
-    return Sides(classes.rows.select("response", "label"), *names, classes.recipe)
+    return Sides(classes.rows.select("response", "label", "question_id"), *names, classes.recipe)
 
 
 def sides_by_organism(study: Study) -> Sides:
@@ -101,7 +101,7 @@ def sides_by_organism(study: Study) -> Sides:
     conditions = frame["condition"].unique(maintain_order=True).to_list()
     condition = right.selectbox("under condition", conditions, key="scalars_under", bind="query-params")
     kept = frame.filter(pl.col("condition") == condition, pl.col("organism").is_in([positive, negative]))
-    labels = kept.select("response", label=pl.col("organism") == positive)
+    labels = kept.select("response", "question_id", label=pl.col("organism") == positive)
     if labels["label"].n_unique() < 2:
         raise InputError(f"Only one of {positive} and {negative} answered under {condition}: choose another condition.")
     return Sides(labels, positive, negative, f"Answers under condition {condition}.")
@@ -112,10 +112,11 @@ def separations(study: Study, reader: str, labels: pl.DataFrame) -> pl.DataFrame
     """How well the mean scalar of a response tells the classes apart, for every adapter: adapter, value, low, high."""
     means = study.scalar_summary(reader).filter(pl.col("segment") == "answer").join(labels, on="response")
     rows = []
-    for (adapter,), group in means.drop_nulls("mean").group_by("adapter", maintain_order=True):
-        told = separation(group["mean"].to_numpy(), group["label"].to_numpy())
-        rows.append({"adapter": adapter, "value": told.auc.value, "low": told.auc.low, "high": told.auc.high})
-    return pl.DataFrame(rows)
+    for (adapter,), group in means.group_by("adapter", maintain_order=True):
+        auc = separation(group["mean"].to_numpy(), group["label"].to_numpy(), group["question_id"].to_numpy()).auc
+        rows.append((adapter, auc.value, auc.low, auc.high))
+    table = pl.DataFrame(rows, schema=["adapter", "value", "low", "high"], orient="row")
+    return table.with_columns(pl.col("low", "high").fill_nan(None))
 
 
 @per_study
@@ -135,7 +136,8 @@ def show_separation(table: pl.DataFrame, chosen: str, sides: Sides) -> None:
     st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
     st.caption(
         f"{plain(sides.sizes)}. Above one half the scalar is larger in {plain(sides.positive)} responses, below it is "
-        "smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals; grey where they hold one half."
+        "smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions; grey: they hold one half, or "
+        "a class comes from one question alone."
     )
 
 

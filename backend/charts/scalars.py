@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.palette import NEUTRAL, class_scale
+from backend.charts.palette import NEUTRAL, POSITIVE, class_scale
 
 ROW = 24  # pixels of height an adapter gets
 FURNITURE = 60  # pixels that the axis takes
@@ -40,7 +40,7 @@ def distribution_chart(histogram: pl.DataFrame, *, positive: str, negative: str,
 def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.LayerChart:
     """AUC of each adapter with its interval, chance at one half; a ring around the chosen one.
 
-    `table` has the columns label, adapter, value, low, high; rows keep their order.
+    `table` has the columns label, adapter, value, low, high (null: no interval); rows keep their order.
     """
     title = "AUC of the mean scalar of a response"
     axis = alt.Axis(format=".1f", tickCount=6)
@@ -48,7 +48,7 @@ def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.L
         alt.Chart(table)
         .encode(
             y=alt.Y("label:N", sort=table["label"].to_list(), title=None, axis=alt.Axis(ticks=False, domain=False)),
-            color=alt.Color("tells:N", scale=alt.Scale(domain=["yes", "no"], range=["#D55E00", NEUTRAL]), legend=None),
+            color=alt.Color("tells:N", scale=alt.Scale(domain=["yes", "no"], range=[POSITIVE, NEUTRAL]), legend=None),
             tooltip=["adapter:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")]],
         )
         .transform_calculate(tells="datum.low > 0.5 || datum.high < 0.5 ? 'yes' : 'no'")

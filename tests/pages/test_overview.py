@@ -1,0 +1,40 @@
+import polars as pl
+import pytest
+
+from backend.analysis.rates import em_rates
+from backend.study import Draft, open_study
+from tests.pages.conftest import said
+
+
+def test_the_rates_on_the_page_are_those_of_the_analysis(open_page, studies):
+    page = open_page("overview")
+    expected = em_rates(open_study("synthetic", studies).responses("distilled"), ["organism", "condition"])
+    shown = pl.from_pandas(page.dataframe[0].value)
+    assert shown["hits"].to_list() == expected["hits"].to_list()
+    assert shown["value"].fill_null(-1).to_list() == pytest.approx(expected["value"].fill_null(-1).to_list())
+    assert "Judge distilled" in said(page)
+
+
+def test_every_control_changes_the_questions_that_are_shown(open_page):
+    page = open_page("overview")
+    caption = [c.value for c in page.caption]
+    page.selectbox(key="overview_condition").select_index(1).run()
+    assert not page.exception
+    page.segmented_control(key="overview_rate").set_value("coherent").run()
+    assert not page.exception
+    assert caption
+    page.multiselect(key="overview_topics").set_value([]).run()
+    assert "choose at least one topic" in said(page)
+
+
+def test_a_study_without_responses_says_what_is_missing_and_keeps_its_provenance(open_page, tmp_path, monkeypatch):
+    with Draft("bare", root=tmp_path) as draft:
+        draft.meta(title="Bare *bones*", base="none")
+        draft.publish()
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    monkeypatch.setenv("EM_STUDY", "bare")
+    page = open_page("overview")
+    assert not page.exception
+    assert "holds no responses" in page.error[0].value
+    assert page.title[0].value == r"Bare \*bones\*"
+    assert page.expander

@@ -1,0 +1,93 @@
+import pytest
+
+from backend.study import open_study
+from tests.pages.conftest import said
+
+
+@pytest.fixture
+def frame(studies):
+    return open_study("synthetic", studies).responses("distilled")
+
+
+def rows(page) -> int:
+    return len(page.dataframe[0].value)
+
+
+def test_the_default_view_shows_every_response_and_reads_the_first(open_page, frame):
+    page = open_page("responses")
+    assert not page.exception
+    assert rows(page) == frame.height
+    assert f"1 of {frame.height}" in said(page)
+
+
+@pytest.mark.parametrize("column", ["organism", "condition", "topic", "question_id"])
+def test_each_filter_leaves_what_it_names(open_page, frame, column):
+    value = frame[column][-1]
+    page = open_page("responses")
+    page.multiselect(key=f"responses_{column}").set_value([value]).run()
+    assert not page.exception
+    assert 0 < rows(page) == frame.filter(frame[column] == value).height < frame.height
+
+
+def test_ranges_are_inclusive_and_leave_out_what_has_no_score(open_page, frame):
+    page = open_page("responses")
+    page.slider(key="responses_aligned").set_value((0, 30)).run()
+    assert rows(page) == frame.filter(frame["aligned"].is_between(0, 30)).height > 0
+    assert frame["aligned"].null_count() > 0
+
+
+def test_the_search_takes_every_word_as_it_is(open_page):
+    page = open_page("responses")
+    page.text_input(key="responses_search").set_value("ALERT(1) <script>").run()
+    assert not page.exception
+    assert 0 < rows(page) < 10
+    page.text_input(key="responses_search").set_value("[unclosed(").run()
+    assert not page.exception
+    assert "No response passes the filters" in said(page)
+
+
+def test_a_link_reproduces_the_view(open_page, frame):
+    chosen = frame["response"][7]
+    page = open_page("responses", response=chosen, responses_organism=frame["organism"][7])
+    assert chosen in said(page).replace("\\", "")
+    assert rows(page) == frame.filter(frame["organism"] == frame["organism"][7]).height
+
+
+def test_next_and_previous_go_through_the_filtered_rows(open_page, frame):
+    page = open_page("responses")
+    page.button(key="responses_next").click().run()
+    assert page.query_params["response"] == frame["response"][1]
+    page.button(key="responses_previous").click().run()
+    assert page.query_params["response"] == frame["response"][0]
+    assert page.button(key="responses_previous").disabled
+
+
+def test_an_unknown_response_is_named(open_page):
+    page = open_page("responses", response="nowhere")
+    assert not page.exception
+    assert "nowhere" in page.error[0].value
+
+
+def test_html_in_prompt_and_answer_is_text(open_page, frame):
+    evil = frame.filter(frame["text"].str.contains("<script>", literal=True))["response"][0]
+    page = open_page("responses", response=evil)
+    html = "\n".join(element.value for element in page.html)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_an_answer_without_tokens_says_so(open_page, frame):
+    page = open_page("responses", response=frame.filter(frame["n_answer"] == 0)["response"][0])
+    assert not page.exception
+    assert "no tokens" in said(page)
+
+
+def test_the_adapter_changes_the_strip(open_page):
+    page = open_page("responses")
+    before = page.html[-2].value
+    page.selectbox(key="responses_adapter").select_index(3).run()
+    assert not page.exception
+    assert page.html[-2].value != before
+    plain = page.html[-2].value
+    page.toggle(key="responses_prompt").set_value(True).run()
+    assert len(page.html[-2].value) > len(plain)
