@@ -31,19 +31,16 @@ per_study: Callable[[Callable[..., Any]], Callable[..., Any]] = st.cache_resourc
 def current_study() -> Study:
     """The study of the sidebar (query parameter `study`). Where it cannot be opened, says why and ends the page."""
     root = Path(os.environ.get("EM_STUDIES") or STUDIES)
-    names = list(list_studies(root))
-    wanted = st.session_state.get("study") or st.query_params.get("study") or os.environ.get("EM_STUDY")
-    options = names if wanted in (None, *names) else [wanted, *names]
+    usual, asked = os.environ.get("EM_STUDY"), st.session_state.get("study") or st.query_params.get("study")
+    options = list(dict.fromkeys(name for name in (usual, *list_studies(root), asked) if name))
     with st.sidebar:
-        start = options.index(wanted) if wanted in options else 0
-        name = st.selectbox("Study", options, index=start, key="study", bind="query-params", disabled=not options)
+        name = st.selectbox("Study", options, key="study", bind="query-params", disabled=not options)
         worker_status()
     with explained():
         if name is None:
-            raise InputError(
-                f"There is no study in {root} yet. Build the demo with: python -m backend build --name demo"
-            )
-        return open_study(name, root)
+            raise InputError(f"There is no study in {root}. Build the demo with: python -m backend build --name demo")
+        return _opened(newest(name, root), name, root)
+    st.stop()
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -136,8 +136,8 @@ def show_separation(table: pl.DataFrame, chosen: str, sides: Sides) -> None:
     st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
     st.caption(
         f"{plain(sides.sizes)}. Above one half the scalar is larger in {plain(sides.positive)} responses, below it is "
-        "smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions; grey: they hold one half, or "
-        "a class comes from one question alone."
+        "smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions; grey: they hold one "
+        "half, or a class comes from one question alone."
     )
 
 
