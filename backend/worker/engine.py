@@ -104,7 +104,7 @@ class Engine:
         tokens = tuple(self.subject.tokenizer.decode([token]) for token in job.requests[0].prompt_ids)
         with self._changed:
             if self._closed:
-                raise Busy("the worker is stopping")
+                raise Busy("the worker is stopping, or its engine has failed: see its output and start it again")
             if len(self._waiting) >= self._queue:
                 raise Busy(f"{len(self._waiting)} requests wait for the model already: try again in a minute")
             deliver([Start(job.id, tokens, tuple(arm.name for arm in generation.arms))])
@@ -177,14 +177,18 @@ class Engine:
         return Decoder(self.subject, capture=tuple(self.subject.organisms), capacity=self._capacity)
 
     def _run(self) -> None:
-        while (turn := self._next()) is not None:
-            try:
-                self._turn(*turn)
-            except Exception as error:
-                self._decoder = self._new_decoder()
-                self._fail(list(self._running.values()), error)
-        for job in (*self._running.values(), *self._waiting):
-            job.deliver([Failed("the worker was stopped before the answer was finished")])
+        try:
+            while (turn := self._next()) is not None:
+                try:
+                    self._turn(*turn)
+                except Exception as error:
+                    self._decoder = self._new_decoder()
+                    self._fail(list(self._running.values()), error)
+        finally:  # also where not even a new decoder can be made
+            with self._changed:
+                self._closed = True
+            for job in (*self._running.values(), *self._waiting):
+                job.deliver([Failed("the worker was stopped before the answer was finished")])
 
     def _next(self) -> tuple[list[_Job], list[_Job]] | None:
         """Wait for something to do: the jobs that leave and those that enter before the next step; None at the end."""
@@ -216,7 +220,7 @@ class Engine:
             self._decoder.remove(_Key(job.id))
         if entering:
             self._hand_out(self._enter(entering))
-        elif self._running:
+        if self._running:  # in the same turn: however many enter, the others go on
             self._hand_out(self._decoder.step())
 
     def _enter(self, jobs: Sequence[_Job]) -> list[Emission]:

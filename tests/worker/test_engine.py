@@ -121,6 +121,19 @@ def test_a_request_that_does_not_fit_waits_for_all_its_rows(subject, engines):
     assert [end.reason for end in first.until()[-4:-1]] == ["cancelled"] * 3
 
 
+def test_newcomers_do_not_starve_who_is_being_answered(subject, engines):
+    engine = engines(endless(subject, seconds=0.01))
+    ear = Ear()
+    job = engine.submit(generation(max_new_tokens=2000), ear)
+    ear.until(Token)
+    for seed in range(60):  # several a pass, each gone after its first token
+        engine.submit(generation(seed=seed, max_new_tokens=1), Ear())
+        time.sleep(0.005)
+    engine.cancel(job)
+    ear.until()
+    assert len(ear.of(Token)) > 8
+
+
 def test_a_waiting_request_can_be_cancelled(subject, engines):
     engine = engines(endless(subject), capacity=2)
     first, second = Ear(), Ear()
