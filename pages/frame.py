@@ -36,11 +36,14 @@ def current_study() -> Study:
     with st.sidebar:
         name = st.selectbox("Study", options, key="study", bind="query-params", disabled=not options)
         worker_status()
+    study = None
     with explained():
         if name is None:
             raise InputError(f"There is no study in {root}. Build the demo with: python -m backend build --name demo")
-        return _opened(newest(name, root), name, root)
-    st.stop()
+        study = _opened(newest(name, root), name, root)
+    if study is None:
+        st.stop()
+    return study
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

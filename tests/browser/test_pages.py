@@ -1,0 +1,109 @@
+"""Every page in a real browser: it draws, its links work, it shows model text as text, and asks nobody outside.
+
+The `visit` fixture checks after each test that no request left the machine and no page showed an exception.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit, parameters, settle
+
+pytestmark = pytest.mark.browser
+PAGES = {
+    "": "Overview",
+    "responses": "Responses",
+    "scalars": "Adapters",
+    "probes": "Probes",
+    "directions": "Directions",
+}
+
+
+def drag(page: Page, label: str, steps: int) -> None:
+    """Move the lower handle of a slider by so many steps, with the keyboard."""
+    handle = page.get_by_role("slider", name=label).first
+    handle.focus()
+    for _ in range(steps):
+        page.keyboard.press("ArrowRight")
+    settle(page)
+
+
+@pytest.mark.parametrize("path", [*PAGES, "live"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_draws(visit: Visit, path: str, scheme: str):
+    page = visit(path, scheme=scheme)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def test_the_navigation_reaches_every_page_and_keeps_the_study(visit: Visit):
+    page = visit("?study=synthetic")
+    sidebar = page.locator('[data-testid="stSidebarNav"]')
+    for path, title in PAGES.items():
+        sidebar.get_by_role("link", name=title).click()
+        expect(page).to_have_title(title)
+        settle(page)
+        assert path in page.url
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def test_filtering_adapters_by_layer_is_in_the_link_and_the_link_reproduces_it(visit: Visit):
+    page = visit("scalars")
+    expect(page.get_by_text("9 of 9 adapters")).to_be_visible()
+    drag(page, "Layers", 3)
+    expect(page.get_by_text("6 of 9 adapters")).to_be_visible()
+    assert parse_qs(parameters(page))["scalars_layers"] == ["4", "9"]
+    shared = visit(page.url)
+    expect(shared.get_by_text("6 of 9 adapters")).to_be_visible()
+
+
+def test_a_shared_link_to_a_response_opens_it(visit: Visit):
+    page = visit("responses")
+    page.get_by_role("button", name="Next").click()
+    settle(page)
+    response = parse_qs(parameters(page))["response"][0]
+    shared = visit(page.url)
+    expect(shared.get_by_text(response).last).to_be_visible()
+
+
+def test_clicking_a_point_reads_that_response(visit: Visit):
+    page = visit("responses")
+    point = page.locator('[data-testid="stVegaLiteChart"] .mark-symbol path[aria-roledescription="point"]').first
+    point.click(force=True)
+    settle(page)
+    assert "response" in parse_qs(parameters(page))
+
+
+def test_brushing_leaves_the_responses_inside(visit: Visit):
+    page = visit("responses")
+    before = page.get_by_text("Select a row to read it").inner_text()
+    box = page.locator('[data-testid="stVegaLiteChart"]').first.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + box["height"] * 0.55)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.8, steps=8)
+    page.mouse.up()
+    settle(page)
+    assert page.get_by_text("Select a row to read it").inner_text() != before
+
+
+def test_html_of_prompts_and_answers_is_shown_and_never_run(visit: Visit):
+    page = visit("responses?responses_search=alert(1)")
+    alerts: list[str] = []
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    expect(page.get_by_text("<script>alert(1)</script>").last).to_be_visible()
+    assert not alerts
+
+
+def test_an_unknown_study_is_explained(visit: Visit):
+    page = visit("?study=nowhere")
+    expect(page.get_by_role("alert")).to_contain_text("nowhere")
+
+
+def test_tokens_say_their_value(visit: Visit):
+    page = visit("responses")
+    token = page.locator('span[aria-label*="token"]').first
+    expect(token).to_be_visible()
+    assert token.get_attribute("title") == token.get_attribute("aria-label")
