@@ -1,0 +1,113 @@
+"""Directions layer by layer: how long each is, how far apart it puts two classes, how alike layers are.
+
+It refuses to know where directions and residuals come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from backend.analysis.directions import (
+    Pooling,
+    cosine_matrix,
+    held_out_projections,
+    mean_difference,
+    project,
+    separation,
+)
+from backend.records import Direction, FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Residual means of the same responses at several layers, with the tokens behind them."""
+
+    by_layer: Mapping[int, FloatArray]  # layer -> (response, d_model)
+    counts: NDArray[Any]  # (response,) tokens
+    norms: Mapping[int, float]  # layer -> mean activation norm
+
+    def rows(self, picked: NDArray[np.intp]) -> Means:
+        """The same layers of some of the responses, in the order of `picked`."""
+        return Means({layer: at[picked] for layer, at in self.by_layer.items()}, self.counts[picked], self.norms)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerProfile:
+    """One direction a layer against two classes of responses; `table` and `cosines` are in layer order."""
+
+    directions: Mapping[int, Direction]
+    projections: Mapping[int, NDArray[Any]]  # layer -> (response,) in residual units, the mean response at 0
+    table: pl.DataFrame  # layer, norm, share (null where the activation norm is unknown), auc, low, high
+    cosines: FloatArray  # (layer, layer)
+
+
+def contrast_profile(
+    means: Means,
+    labels: NDArray[np.bool_],
+    groups: NDArray[Any],
+    *,
+    name: str,
+    pooling: Pooling = "response",
+    provenance: Mapping[str, Any] | None = None,
+) -> LayerProfile:
+    """The mean difference of two classes at every layer; its projections come from folds that hold other groups.
+
+    Raises InputError where a class has answers to fewer than two groups.
+    """
+    directions, projections = {}, {}
+    for layer, at in means.by_layer.items():
+        directions[layer] = mean_difference(
+            at,
+            means.counts,
+            labels,
+            name=name,
+            layer=layer,
+            pooling=pooling,
+            activation_norm=means.norms.get(layer),
+            provenance=provenance,
+        )
+        # Centred: folds differ a little in direction, and would move everything that the responses have in common.
+        projections[layer] = held_out_projections(_centred(at), means.counts, labels, groups, pooling=pooling)
+    return _profile(directions, projections, labels, groups)
+
+
+def direction_profile(
+    directions: Mapping[int, Direction], means: Means, labels: NDArray[np.bool_], groups: NDArray[Any]
+) -> LayerProfile:
+    """Directions that were made elsewhere, at those of their layers that hold means."""
+    kept = {layer: direction for layer, direction in directions.items() if layer in means.by_layer}
+    projections = {layer: project(_centred(means.by_layer[layer]), direction) for layer, direction in kept.items()}
+    return _profile(kept, projections, labels, groups)
+
+
+def _centred(means: FloatArray) -> FloatArray:
+    return np.asarray(means - np.nanmean(means, axis=0, keepdims=True))
+
+
+def _profile(
+    directions: Mapping[int, Direction],
+    projections: Mapping[int, NDArray[Any]],
+    labels: NDArray[np.bool_],
+    groups: NDArray[Any],
+) -> LayerProfile:
+    ordered = [directions[layer] for layer in sorted(directions)]
+    apart = [separation(projections[direction.layer], labels, groups).auc for direction in ordered]
+    table = pl.DataFrame(
+        {
+            "layer": [direction.layer for direction in ordered],
+            "norm": [direction.norm for direction in ordered],
+            "share": [direction.relative(1.0) for direction in ordered],
+            "auc": [estimate.value for estimate in apart],
+            "low": [estimate.low for estimate in apart],
+            "high": [estimate.high for estimate in apart],
+        },
+        schema_overrides={"share": pl.Float64},
+    )
+    cosines = cosine_matrix(ordered) if ordered else np.zeros((0, 0), dtype=np.float32)
+    return LayerProfile(directions, projections, table, cosines)

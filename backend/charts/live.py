@@ -1,0 +1,109 @@
+"""A live generation as it grows: what was asked, and each answer token by token with the scalars that came along.
+
+Takes tokens one by one and says in words what was asked. It refuses to know how tokens arrive, and interprets nothing
+in a model's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from backend.charts.strip import common_scale
+from backend.records import Ablate, Add, Direction, Edit, FloatArray, Gain
+
+ENDINGS = {"stop": "ended by itself", "length": "cut at the most tokens", "cancelled": "stopped"}
+
+
+@dataclass
+class LiveAnswer:
+    """One arm of a generation, growing token by token."""
+
+    name: str
+    pieces: list[str] = field(default_factory=list)  # (token,) text as it came; a piece may be empty
+    read: list[Mapping[str, FloatArray]] = field(default_factory=list)  # (token,) scalars that came with it
+    reason: str | None = None  # why it ended: "stop", "length" or "cancelled"; None while it grows
+
+    def token(self, text: str, scalars: Mapping[str, FloatArray]) -> None:
+        """Take the next token."""
+        self.pieces.append(text)
+        self.read.append(scalars)
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self.pieces)
+
+    @property
+    def state(self) -> str:
+        """How far it is, in words."""
+        ending = "writing" if self.reason is None else ENDINGS.get(self.reason, self.reason)
+        return f"{len(self.pieces)} tokens, {ending}"
+
+    def values(self, organism: str, adapter: int) -> FloatArray:
+        """The scalar of one adapter at every token, (token,); NaN where the organism has no such adapter.
+
+        What comes with token k was read at token k-1, so the last token has none yet: NaN.
+        """
+        none = np.empty(0, dtype=np.float32)
+        columns = [scalars.get(organism, none)[adapter : adapter + 1] for scalars in self.read[1:]]
+        read = [column[0] if column.size else np.nan for column in columns]
+        return np.array([*read, np.nan][: len(self.pieces)], dtype=np.float32)
+
+    def printed(self, organism: str, adapter: int) -> tuple[list[str], FloatArray]:
+        """The tokens that made text printable, and their scalars: bytes of a character come as one token."""
+        shown = [at for at, piece in enumerate(self.pieces) if piece]
+        return [self.pieces[at] for at in shown], self.values(organism, adapter)[shown]
+
+
+@dataclass
+class LiveRun:
+    """One generation: its settings in words and its answers."""
+
+    prompt: str
+    settings: str
+    answers: tuple[LiveAnswer, ...]
+    adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by organism whose scalars come along
+    ahead: int = 0  # requests that the worker takes first
+    error: str = ""
+
+    def close(self) -> None:
+        """Whatever still grows is stopped."""
+        for answer in self.answers:
+            answer.reason = answer.reason or "cancelled"
+
+    def scale(self, organism: str, adapter: int) -> float:
+        """The scale that both answers share."""
+        return common_scale(np.concatenate([answer.values(organism, adapter) for answer in self.answers]))
+
+
+def amount(direction: Direction, strength: float) -> str:
+    """A strength in both units: the multiple of the raw vector (the paper's lambda) and the share of the activation."""
+    share = direction.relative(strength)
+    raw = f"λ {strength:.2f} × ‖v‖ {direction.norm:.2f} = {strength * direction.norm:.2f}"
+    if share is None:
+        return f"{raw}; the activation norm at layer {direction.layer} is unknown"
+    return f"{raw}, {share:.0%} of the mean activation norm at layer {direction.layer}"
+
+
+def edit_text(edit: Edit) -> str:
+    """One edit as a line of plain text."""
+    match edit:
+        case Add():
+            places = f"after {_places(edit.layers)}"
+            found = f"{edit.direction.name} of layer {edit.direction.layer}"
+            return f"add {found} {places}: {amount(edit.direction, edit.strength)}"
+        case Ablate():
+            places = "every block" if edit.layers is None else _places(edit.layers)
+            return f"ablate {edit.direction.name} of layer {edit.direction.layer} after {places}"
+        case Gain():
+            names = "all adapters" if edit.adapters is None else ", ".join(edit.adapters)
+            return f"{edit.organism}: gain {edit.factor:g} on {names}"
+
+
+def _places(layers: Sequence[int]) -> str:
+    if len(layers) == 1:
+        return f"block {layers[0]}"
+    return f"{len(layers)} blocks, {min(layers)} to {max(layers)}"

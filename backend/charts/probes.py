@@ -1,0 +1,113 @@
+"""A trained probe as charts: how well it does beside shuffled labels, its ROC curve, its coefficients by adapter.
+
+Takes tables and draws them. It refuses to know how a probe is trained and where its rows come from.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from backend.charts.palette import NEUTRAL, POSITIVE, class_scale
+
+REAL, SHUFFLED = "real labels", "shuffled labels"
+ROW = 24  # pixels of height a feature gets
+FURNITURE = 120  # pixels of height that legend and axis take; Streamlit counts them into the height of a chart
+
+
+def metric_chart(table: pl.DataFrame) -> alt.LayerChart:
+    """Held-out metrics with intervals, real labels beside shuffled ones.
+
+    `table` has the columns metric, labels (REAL or SHUFFLED), value, low, high; rows keep their order.
+    """
+    order = table["metric"].unique(maintain_order=True).to_list()
+    ends = table.select(pl.col("value", "low", "high").fill_nan(None)).to_dicts()
+    rows = table.with_columns(text=pl.Series([_with_interval(row) for row in ends], dtype=pl.String))
+    base = alt.Chart(rows).encode(
+        y=alt.Y("metric:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8)),
+        yOffset=alt.YOffset("labels:N", sort=[REAL, SHUFFLED]),
+        color=alt.Color(
+            "labels:N",
+            scale=alt.Scale(domain=[REAL, SHUFFLED], range=[POSITIVE, NEUTRAL]),
+            legend=alt.Legend(title=None, orient="top"),
+        ),
+        tooltip=[
+            "metric:N",
+            "labels:N",
+            *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")],
+        ],
+    )
+    x = alt.X(
+        "value:Q", title="held-out folds", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".1f", tickCount=6)
+    )
+    return alt.layer(
+        alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(x="value:Q"),
+        base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title="held-out folds", axis=alt.Axis(format=".1f", tickCount=6)), x2="high:Q"
+        ),
+        base.mark_point(filled=True, size=70, opacity=1).encode(x=x),
+        base.mark_text(align="left", fontSize=11).encode(x=alt.datum(1.03), text="text:N"),
+    ).properties(height=34 * len(order) + FURNITURE)
+
+
+def roc_chart(table: pl.DataFrame) -> alt.LayerChart:
+    """The ROC curve over held-out rows; `table` has the columns false_positive, true_positive."""
+    unit = alt.Scale(domain=[0, 1])
+    curve = (
+        alt.Chart(table)
+        .mark_line(color=POSITIVE, strokeWidth=2, interpolate="step-after")
+        .encode(
+            x=alt.X("false_positive:Q", scale=unit, title="false positive rate"),
+            y=alt.Y("true_positive:Q", scale=unit, title="true positive rate"),
+            order="order:Q",
+        )
+        .transform_window(order="row_number()")
+    )
+    chance = alt.Chart(pl.DataFrame({"false_positive": [0.0, 1.0], "true_positive": [0.0, 1.0]})).mark_line(
+        color=NEUTRAL, strokeDash=[3, 3], strokeWidth=1
+    )
+    return alt.layer(chance.encode(x="false_positive:Q", y="true_positive:Q"), curve).properties(
+        height=34 * 5 + FURNITURE
+    )
+
+
+def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, largest: int = 60) -> alt.LayerChart:
+    """Coefficients with intervals, one row a feature in the order given; past `largest` rows, the largest are kept.
+
+    `table` has the columns feature, coefficient, low, high. A hollow dot is a coefficient that is exactly zero
+    (dropped by an L1 penalty) or whose interval holds zero.
+    """
+    rows = table.with_columns(
+        toward=pl.when(pl.col("coefficient") > 0).then(pl.lit(positive)).otherwise(pl.lit(negative)),
+        clear=pl.col("low") * pl.col("high") > 0,
+    )
+    if rows.height > largest:
+        kept = pl.col("coefficient").abs().rank("ordinal", descending=True) <= largest
+        rows = rows.filter(kept)
+    base = alt.Chart(rows).encode(
+        y=alt.Y(
+            "feature:N",
+            sort=None,
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=260, labelOverlap=False),
+        ),
+        color=alt.Color(
+            "toward:N",
+            scale=class_scale(positive, negative),
+            legend=alt.Legend(title="pushes towards", orient="top", symbolType="circle"),
+        ),
+        tooltip=["feature:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("coefficient", "low", "high")]],
+    )
+    zero = alt.Chart(pl.DataFrame({"x": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(x="x:Q")
+    spread = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title="coefficient (z-scored features)"), x2="high:Q"
+    )
+    dots = base.encode(x="coefficient:Q")
+    hollow = dots.mark_point(size=60, strokeWidth=2, opacity=1, fill="white").transform_filter("!datum.clear")
+    solid = dots.mark_point(size=80, filled=True, opacity=1).transform_filter("datum.clear")
+    return alt.layer(zero, spread, hollow, solid).properties(height=ROW * rows.height + FURNITURE)
+
+
+def _with_interval(row: dict[str, float | None]) -> str:
+    value, low, high = ("?" if number is None else f"{number:.2f}" for number in row.values())
+    return f"{value} ({low}–{high})"

@@ -1,0 +1,143 @@
+"""A worker without a model: it speaks the worker's protocol and counts, so that pages can be tested without torch.
+
+Every arm answers with numbered words; an arm with edits says "edited". Scalars rise by one a token, so a test can see
+which token a scalar was drawn on: the scalars of emission k are k, and they belong to token k-1.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from backend.records import Gain
+from backend.worker.protocol import (
+    Arm,
+    Done,
+    End,
+    Event,
+    Failed,
+    Generation,
+    Health,
+    Place,
+    Start,
+    Status,
+    Token,
+    event_to_line,
+    generation_from_json,
+    health_to_json,
+)
+
+ADAPTERS = tuple(Place(f"layers.{layer}.mlp.down_proj", layer, "mlp.down_proj") for layer in range(1, 10))
+
+
+@dataclass
+class FakeWorker:
+    """What a test sets before a request and reads after it."""
+
+    status: Status = "ready"
+    bare: bool = False  # it wears no organism
+    d_model: int = 16
+    layers: int = 12
+    pause: float = 0.0  # seconds between tokens
+    refuse: str | None = None  # answers every /generate with 422 and this message
+    break_after: int | None = None  # sends an error event after so many tokens
+    hang_up_after: int | None = None  # closes the connection after so many tokens, without an end
+    words: tuple[str, ...] = ()  # said instead of the numbered words
+    requests: list[Generation] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # ids whose reader hung up
+    active: int = 0
+    url: str = ""
+
+    def health(self) -> Health:
+        if self.status != "ready":
+            return Health(self.status, "tiny", error="no file cache/models/tiny" if self.status == "failed" else "")
+        worn = {} if self.bare else {"bad-medical": ADAPTERS}
+        return Health("ready", "tiny", self.layers, self.d_model, 256, worn, self.active)
+
+    def words_of(self, arm: Arm, count: int) -> list[str]:
+        name = "edited" if any(not isinstance(edit, Gain) for edit in arm.edits) else "plain"
+        return list(self.words) or [f" {name}{index}" for index in range(count)]
+
+    def events(self, request: Generation, job: str) -> Iterator[Event]:
+        yield Start(job, ("hello",), tuple(arm.name for arm in request.arms))
+        spoken = [self.words_of(arm, request.sampling.max_new_tokens) for arm in request.arms]
+        for k in range(len(spoken[0])):
+            if k == self.break_after:
+                yield Failed("the model ran out of memory")
+                return
+            for arm, words in enumerate(spoken):
+                scalars = {name: np.full(len(ADAPTERS), k, dtype=np.float32) for name in request.capture}
+                yield Token(arm, k, words[k], scalars)
+            time.sleep(self.pause)
+        yield from (End(arm, "length") for arm in range(len(spoken)))
+        yield Done(1.0, sum(map(len, spoken)))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    worker: FakeWorker
+
+    def do_GET(self) -> None:
+        self._reply(200, health_to_json(self.worker.health()))
+
+    def do_POST(self) -> None:
+        request = generation_from_json(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.worker.requests.append(request)
+        if self.worker.refuse is not None:
+            self._reply(422, {"error": self.worker.refuse})
+            return
+        job = f"job{len(self.worker.requests)}"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.end_headers()
+        self.worker.active += 1
+        try:
+            self._stream(request, job)
+        except (BrokenPipeError, ConnectionResetError):
+            self.worker.left.append(job)
+        finally:
+            self.worker.active -= 1
+
+    def _stream(self, request: Generation, job: str) -> None:
+        for sent, event in enumerate(self.worker.events(request, job)):
+            if sent == self.worker.hang_up_after:
+                return
+            self.wfile.write(event_to_line(event))
+            self.wfile.flush()
+
+    def _reply(self, code: int, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        with suppress(BrokenPipeError):
+            self.wfile.write(content)
+
+    def log_message(self, *arguments: Any) -> None:
+        """Stay quiet."""
+
+
+@contextmanager
+def fake_worker(**settings: Any) -> Iterator[FakeWorker]:
+    """A running fake worker; its address is `.url`."""
+    worker = FakeWorker(**settings)
+    handler = type("Handler", (_Handler,), {"worker": worker})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    worker.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
