@@ -12,18 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from backend.analysis.estimates import (
-    Bools,
-    Estimate,
-    Floats,
-    auc,
-    auc_draws,
-    expanded_percentile,
-    group_codes,
-    group_draws,
-)
+from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile
+from backend.analysis.groups import Bools, Floats, Ints, deal_folds, group_codes, group_draws, groups_with
 from backend.records import Direction, FloatArray, InputError
 
 Pooling = Literal["response", "token"]
@@ -37,7 +29,7 @@ class Separation:
     d_prime: Estimate
 
 
-def truncate_larger_class(labels: ArrayLike, seed: int = 0) -> NDArray[np.intp]:
+def truncate_larger_class(labels: ArrayLike, seed: int = 0) -> Ints:
     """Row numbers that keep the smaller class whole and as many random rows of the larger, sorted (paper's code)."""
     labels = np.asarray(labels, dtype=bool)
     sides = [np.flatnonzero(side) for side in (labels, ~labels)]
@@ -54,7 +46,7 @@ def matched_weights(labels: ArrayLike, groups: ArrayLike) -> Floats:
     Raises InputError where no group has both classes.
     """
     labels = np.asarray(labels, dtype=bool)
-    codes = group_codes(np.asarray(groups), len(labels))
+    codes = group_codes(groups, len(labels))
     of_class = np.stack([np.bincount(codes, weights=side) for side in (~labels, labels)])  # (class, group)
     share = of_class.prod(axis=0) / of_class.sum(axis=0)
     if not share.any():
@@ -127,7 +119,7 @@ def split_half_cosine(
     where that does not succeed. A direction of all responses is more stable than the halves are.
     """
     means, counts, labels = _checked(means, counts, labels)
-    codes = group_codes(None if groups is None else np.asarray(groups), len(labels))
+    codes = group_codes(groups, len(labels))
     weigh = counts if pooling == "token" else (counts > 0).astype(np.float64)
     rng = np.random.default_rng(seed)
     size, cosines = int(codes.max(initial=0)) + 1, []
@@ -135,7 +127,7 @@ def split_half_cosine(
         half = (rng.permutation(size) < size // 2)[codes]
         if all(weigh[part & side].any() for part in (half, ~half) for side in (labels, ~labels)):
             pair = [_difference(means[part], weigh[part], labels[part]) for part in (half, ~half)]
-            cosines.append(float(cosine_matrix(np.stack(pair))[0, 1]))
+            cosines.append(float(cosine_matrix(np.array(pair, dtype=np.float32))[0, 1]))
         if len(cosines) == splits:
             low, value, high = np.quantile(cosines, [0.025, 0.5, 0.975])
             return Estimate(float(value), float(low), float(high))
@@ -155,47 +147,50 @@ def held_out_projections(
     folds: int = 5,
     seed: int = 0,
 ) -> Floats:
-    """Each response's projection on the unit direction that the other folds give, (response,), in residual units.
+    """Each response along the unit mean difference of the other folds, from the midpoint of their classes, (response,).
 
-    A mean difference sets any two classes apart on the very responses it was made from once there are as many
-    dimensions as responses; this is what to judge it by. Folds hold whole groups (questions); without groups, single
-    responses. NaN for responses without tokens and where the other folds lack a class. Raises InputError where a
-    class has fewer than two groups.
+    In residual units; positive is towards the positive class. A mean difference sets any two classes apart on the
+    responses it was made from once there are as many dimensions as responses; this is what to judge it by. Folds hold
+    whole groups (questions); without groups, single responses. NaN for responses without tokens. Raises InputError
+    where a class comes from fewer than two groups.
     """
     means, counts, labels = _checked(means, counts, labels)
-    codes = group_codes(None if groups is None else np.asarray(groups), len(labels))
+    codes = group_codes(groups, len(labels))
     weigh = counts if pooling == "token" else (counts > 0).astype(np.float64)
-    kinds = min(len(np.unique(codes[side & (counts > 0)])) for side in (labels, ~labels))
-    if kinds < 2:
+    read = counts > 0
+    folds = min(folds, *groups_with(codes[read], labels[read]))
+    if folds < 2:
         raise InputError(
             "held-out projections need responses of each class from at least two groups: "
             "add questions, or group by response"
         )
-    fold = _spread(codes, labels, min(folds, kinds), np.random.default_rng(seed))[codes]
+    fold = np.full(len(labels), -1)
+    fold[read] = deal_folds(group_codes(codes[read], int(read.sum())), labels[read], folds, np.random.default_rng(seed))
     projections = np.full(len(labels), np.nan)
-    for number in range(min(folds, kinds)):
-        rest, here = fold != number, (fold == number) & (counts > 0)
-        if all(weigh[rest & side].any() for side in (labels, ~labels)):
-            vector = _difference(means[rest], weigh[rest], labels[rest])
-            projections[here] = means[here] @ (vector / np.linalg.norm(vector))
+    for number in range(folds):
+        here, rest = fold == number, read & (fold != number)
+        positive, negative = _class_means(means[rest], weigh[rest], labels[rest])
+        vector = positive - negative
+        projections[here] = (
+            (means[here] - (positive + negative) / 2) @ vector / max(float(np.linalg.norm(vector)), 1e-30)
+        )
     return projections
 
 
 def random_direction(like: Direction, seed: int = 0) -> Direction:
     """A control: a random direction of the same norm at the same layer, isotropic, unit-normalised before scaling."""
     draw = np.random.default_rng(seed).standard_normal(like.vector.shape)
-    vector = (draw * (like.norm / np.linalg.norm(draw))).astype(np.float32)
+    vector: FloatArray = np.asarray(draw * (like.norm / np.linalg.norm(draw)), dtype=np.float32)
     provenance = {"method": "random control", "like": like.name, "seed": seed}
     return Direction(f"random {seed} like {like.name}", like.layer, vector, like.activation_norm, provenance)
 
 
-def cosine_matrix(vectors: Sequence[Direction] | ArrayLike) -> FloatArray:
+def cosine_matrix(vectors: Sequence[Direction] | FloatArray) -> FloatArray:
     """Cosine between every two of `vectors` (k directions, or an array (k, d_model)), (k, k); NaN for a zero vector."""
-    rows = np.stack([vector.vector if isinstance(vector, Direction) else np.asarray(vector) for vector in vectors])  # type: ignore[union-attr]
-    rows = rows.astype(np.float64)
+    rows = np.array([vector.vector if isinstance(vector, Direction) else vector for vector in vectors], np.float64)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = np.divide(rows, norms, out=np.full_like(rows, np.nan), where=norms > 0)
-    return np.clip(unit @ unit.T, -1, 1).astype(np.float32)
+    return np.asarray(np.clip(unit @ unit.T, -1, 1), dtype=np.float32)
 
 
 def project(means: ArrayLike, direction: Direction) -> FloatArray:
@@ -225,7 +220,7 @@ def separation(
     if labels.all() or not labels.any():
         raise InputError("separation needs responses of both classes, and all of these are of one: loosen the bands")
     values = auc(scores, labels), float(_d_prime(*_moments(scores, labels, np.zeros_like(codes), np.ones((1, 1))))[0])
-    if min(len(np.unique(codes[side])) for side in (labels, ~labels)) < 2:
+    if min(groups_with(codes, labels)) < 2:
         return Separation(Estimate(values[0], np.nan, np.nan), Estimate(values[1], np.nan, np.nan))
     size = int(codes.max()) + 1
     codes, counts = group_draws(codes, np.random.default_rng(seed))
@@ -245,25 +240,20 @@ def _checked(means: ArrayLike, counts: ArrayLike, labels: ArrayLike) -> tuple[Fl
     return np.where(tokens[:, None] > 0, rows, np.float32(0)), tokens, sides
 
 
-def _difference(means: FloatArray, weights: Floats, labels: Bools) -> Floats:
-    """Weighted mean of the positive rows minus that of the negative ones, (d_model,)."""
+def _class_means(means: FloatArray, weights: Floats, labels: Bools) -> tuple[Floats, Floats]:
+    """Weighted mean of the positive rows and of the negative ones, (d_model,) each."""
     positive, negative = (
-        (weights[side] @ means[side].astype(np.float64)) / weights[side].sum() for side in (labels, ~labels)
+        np.average(means[side], axis=0, weights=weights[side]).astype(np.float64) for side in (labels, ~labels)
     )
-    return np.asarray(positive - negative)
+    return positive, negative
 
 
-def _spread(codes: NDArray[np.intp], labels: Bools, folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """The fold of every group, (group,): groups are dealt out in turn, those with most positive rows first."""
-    size = int(codes.max()) + 1
-    positive = np.bincount(codes, weights=labels, minlength=size)
-    order = np.lexsort((rng.random(size), -positive))
-    fold = np.empty(size, dtype=np.intp)
-    fold[order] = np.arange(size) % folds
-    return fold
+def _difference(means: FloatArray, weights: Floats, labels: Bools) -> Floats:
+    positive, negative = _class_means(means, weights, labels)
+    return positive - negative
 
 
-def _moments(scores: Floats, labels: Bools, codes: NDArray[np.intp], counts: Floats) -> tuple[Floats, Floats]:
+def _moments(scores: Floats, labels: Bools, codes: Ints, counts: Floats) -> tuple[Floats, Floats]:
     """Per draw: count, mean and variance of each class: (side, draw) mean and variance."""
     centred = scores - scores.mean()
     means, variances = [], []

@@ -1,4 +1,4 @@
-"""A number with its 95 % interval, and the bootstrap over groups that most of them come from.
+"""A number with its 95 % interval, from draws of a bootstrap over groups.
 
 Rows that share a question or a response are not independent, so what is resampled is whole groups, never rows. With
 few groups the plain percentile bootstrap is too narrow; the expanded percentile interval (Hesterberg 2015, "What
@@ -16,15 +16,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 from scipy.stats import rankdata
 
-from backend.records import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Bools = NDArray[np.bool_]
+from backend.analysis.groups import Bools, Floats, Ints
 
 LEVEL = 0.95
-DRAWS = 1000
-LARGEST = 1000  # groups resampled one by one; more are merged at random into this many, which keeps the variance
 BINS = 256  # of the score in bootstrapped AUCs; scores within a bin count as tied
 
 
@@ -35,24 +29,6 @@ class Estimate:
     value: float
     low: float
     high: float
-
-
-def group_codes(groups: NDArray[Any] | None, rows: int) -> Ints:
-    """Groups as integers 0..k-1, (row,); every row a group of its own where None."""
-    if groups is None:
-        return np.arange(rows)
-    groups = np.asarray(groups)
-    if groups.shape != (rows,):
-        raise InputError(f"{rows} rows need {rows} groups, one each, not an array of shape {groups.shape}")
-    return np.unique(groups, return_inverse=True)[1].astype(np.intp)
-
-
-def group_draws(codes: Ints, rng: np.random.Generator, draws: int = DRAWS) -> tuple[Ints, Floats]:
-    """How often each group is drawn: codes (row,) that may have been merged, and counts (draw, group)."""
-    size = int(codes.max()) + 1
-    if size > LARGEST:
-        codes, size = (rng.permutation(size) % LARGEST)[codes], LARGEST
-    return codes, rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
 
 
 def expanded_percentile(draws: NDArray[Any], groups: int) -> tuple[float, float]:
