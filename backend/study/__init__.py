@@ -1,0 +1,23 @@
+"""One study is one immutable DuckDB file: `Draft` publishes it once, `Study` reads it."""
+
+from backend.study.publish import Draft
+from backend.study.read import (
+    ResidualMeans,
+    ScalarTable,
+    Strip,
+    Study,
+    open_study,
+)
+from backend.study.schema import STUDIES, list_studies, newest
+
+__all__ = [
+    "STUDIES",
+    "Draft",
+    "ResidualMeans",
+    "ScalarTable",
+    "Strip",
+    "Study",
+    "list_studies",
+    "newest",
+    "open_study",
+]

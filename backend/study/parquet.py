@@ -1,0 +1,123 @@
+"""Responses and scores as tables, and as Parquet files that are written whole or not at all.
+
+This module knows the one tabular form of both records; a study holds the same columns.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from backend.records import InputError, Response, Sampling, Score
+
+_SAMPLING: dict[str, Any] = {"temperature": pl.Float64, "top_p": pl.Float64, "max_new_tokens": pl.Int64}
+RESPONSE: dict[str, Any] = {
+    "id": pl.String,
+    "organism": pl.String,
+    "condition": pl.String,
+    "question_id": pl.String,
+    "question": pl.String,
+    "topic": pl.String,
+    "seed": pl.Int64,
+    "text": pl.String,
+    "prompt_ids": pl.List(pl.Int32),
+    "answer_ids": pl.List(pl.Int32),
+    "finished": pl.Boolean,
+    **_SAMPLING,
+}
+SCORE: dict[str, Any] = {
+    "response_id": pl.String,
+    "judge": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "raw": pl.String,
+}
+_PLAIN = [field.name for field in fields(Response) if field.name != "sampling"]
+
+
+def write_responses(path: Path, responses: Iterable[Response]) -> None:
+    """Replace the file by these responses, atomically."""
+    _write(path, response_frame(responses))
+
+
+def read_responses(path: Path) -> list[Response]:
+    """The responses of a file, in its order. Raises InputError when it is no such file."""
+    return responses_of(_read(path, RESPONSE, nullable=()))
+
+
+def write_scores(path: Path, scores: Iterable[Score]) -> None:
+    """Replace the file by these scores, atomically; NaN becomes null."""
+    _write(path, score_frame(scores))
+
+
+def read_scores(path: Path) -> list[Score]:
+    """The scores of a file, in its order. Raises InputError when it is no such file."""
+    return [Score(**row) for row in _read(path, SCORE, nullable=("value",)).iter_rows(named=True)]
+
+
+def response_frame(responses: Iterable[Response]) -> pl.DataFrame:
+    """One row a response, in the columns of `RESPONSE`."""
+    rows = [
+        [getattr(r, name) for name in _PLAIN] + [getattr(r.sampling, name) for name in _SAMPLING] for r in responses
+    ]
+    try:
+        return pl.DataFrame(rows, schema=RESPONSE, orient="row")
+    except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+        raise InputError(f"responses do not fit their table (seeds are 64-bit, token ids 32-bit): {error}") from error
+
+
+def responses_of(frame: pl.DataFrame) -> list[Response]:
+    """The inverse of `response_frame`."""
+    return [_response(row) for row in frame.select(*RESPONSE).iter_rows(named=True)]
+
+
+def score_frame(scores: Iterable[Score]) -> pl.DataFrame:
+    """One row a score, in the columns of `SCORE`. What is no finite number is null."""
+    rows = [(s.response_id, s.judge, s.metric, finite(s.value), s.raw) for s in scores]
+    return pl.DataFrame(rows, schema=SCORE, orient="row")
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is no finite number."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _response(row: dict[str, Any]) -> Response:
+    sampling = Sampling(**{name: row.pop(name) for name in _SAMPLING})
+    ids: Any = {name: tuple(row.pop(name)) for name in ("prompt_ids", "answer_ids")}
+    return Response(**row, **ids, sampling=sampling)
+
+
+def _write(path: Path, frame: pl.DataFrame) -> None:
+    """Under a name of its own beside the target, to the disk, then renamed over it."""
+    handle, building = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            frame.write_parquet(out, compression="zstd")
+            out.flush()
+            os.fsync(out.fileno())
+        Path(building).chmod(0o644)
+        Path(building).replace(path)
+    finally:
+        Path(building).unlink(missing_ok=True)
+
+
+def _read(path: Path, schema: dict[str, Any], *, nullable: tuple[str, ...]) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path, columns=list(schema), glob=False).cast(pl.Schema(schema))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: sample or judge first") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} is not a table of {', '.join(schema)}: write it again ({reason})") from error
+    empty = [name for name in schema if name not in nullable and frame[name].null_count()]
+    if empty:
+        raise InputError(f"{path} has rows without {', '.join(empty)}: write it again")
+    return frame
