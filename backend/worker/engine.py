@@ -267,16 +267,20 @@ class Engine:
 
 def _check(subject: Subject, edits: Sequence[Edit]) -> None:
     """Raise InputError unless `edits` fit the subject and leave finite numbers."""
-    for edit in edits:
-        if not isinstance(edit, Gain) and not 1e-12 < edit.direction.norm < 1e12:
-            raise InputError(
-                f"direction {edit.direction.name!r} has the norm {edit.direction.norm:g}: too far from the size of any "
-                "activation to be used"
-            )
-        strength = edit.strength if isinstance(edit, Add) else edit.factor if isinstance(edit, Gain) else 0.0
-        if abs(strength) > 1e6:
-            raise InputError(f"a strength of {strength:g} is beyond any use: at most 1,000,000 is allowed")
     with np.errstate(all="ignore"):
+        for edit in edits:
+            _check_sizes(edit)
         row = compile_row(subject, edits)
     if not all(np.isfinite(v).all() for part in (row.offsets, row.bases, row.gains) for v in part.values()):
         raise InputError("the edits together are not finite: lower their strengths")
+
+
+def _check_sizes(edit: Edit) -> None:
+    if not isinstance(edit, Gain) and not 1e-12 < edit.direction.norm < 1e12:
+        raise InputError(
+            f"direction {edit.direction.name[:60]!r} has the norm {edit.direction.norm:g}: "
+            "too far from the size of any activation to be used"
+        )
+    strength = edit.strength if isinstance(edit, Add) else edit.factor if isinstance(edit, Gain) else 0.0
+    if abs(strength) > 1e6:
+        raise InputError(f"a strength of {strength:g} is beyond any use: at most 1,000,000 is allowed")

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from backend.records import Edit, FloatArray, InputError, Sampling, edits_from_json, edits_to_json
+from backend.records import Edit, FloatArray, Gain, InputError, Sampling, edits_from_json, edits_to_json
 
 DEFAULT_PORT = 8600
 MAX_BODY = 16 * 2**20  # bytes of one request: 16 arms x 16 edits of a 16k-wide model fit
 MAX_ARMS = 16
 MAX_EDITS = 32  # an arm
+MAX_LAYERS = 512  # an edit
 MAX_MESSAGES = 200
 MAX_NEW_TOKENS = 2000
 MAX_NAME = 200  # characters
@@ -186,11 +187,23 @@ def _arm(index: int, value: Any) -> Arm:
     name = _name(f"the name of arm {index}", fields.get("name"))
     edits = _list(f"the edits of arm {name!r}", fields.get("edits", []), 0, MAX_EDITS)
     try:
-        return Arm(name, edits_from_json(edits))
+        arm = Arm(name, edits_from_json(edits))
+        for edit in arm.edits:
+            _bounded(edit)
+        return arm
     except InputError as error:
         raise InputError(f"arm {name!r}: {error}") from error
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise InputError(f"arm {name!r} has a malformed edit ({type(error).__name__}: {_shown(error)})") from error
+
+
+def _bounded(edit: Edit) -> None:
+    """What the records leave open and a stranger could abuse."""
+    if isinstance(edit, Gain):
+        for adapter in edit.adapters or ():
+            _name("an adapter's name", adapter)
+    elif len(edit.layers or ()) > MAX_LAYERS:
+        raise InputError(f"an edit names {len(edit.layers or ())} layers: at most {MAX_LAYERS} are allowed")
 
 
 def _sampling(value: Any) -> Sampling:

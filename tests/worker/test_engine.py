@@ -1,17 +1,30 @@
 """The engine: it streams what `sample` writes, rows enter and leave at any step, errors stay where they belong."""
 
+import copy
 import queue
+import random
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from backend.records import Add, Gain, InputError, Sampling
+from backend.records import Ablate, Add, Gain, InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Request, sample
 from backend.subject.trace import Text, trace
-from backend.worker.protocol import Arm, Busy, Done, End, Failed, Generation, Start, Token
+from backend.worker.protocol import (
+    Arm,
+    Busy,
+    Done,
+    End,
+    Failed,
+    Generation,
+    Start,
+    Token,
+    generation_from_json,
+    generation_to_json,
+)
 from tests.worker.conftest import CONTEXT, direction, endless, wait
 
 ARMS = (Arm("base"), Arm("organism", (Gain("o", 1.0),)), Arm("steered", (Gain("o", 1.0), Add(direction(), 2.0))))
@@ -186,6 +199,48 @@ def test_prompts_that_do_not_fit_the_model_are_refused_with_the_numbers(subject,
     subject.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(InputError, match="chat template of tiny refuses these messages: roles must alternate"):
         engine.submit(generation(), Ear())
+
+
+VALUES = [None, True, 0, -1, 3, 1.5, 1e308, float("nan"), float("inf"), 10**400, "", "o", "x" * 300, "\ud800"]
+VALUES += ["AAAA", "//9/fw==", [], {}, [[]], [None], {"kind": "gain"}, [1, 2], "base", 2**31]
+
+
+def mutated(value, random):
+    """A deep copy with one part replaced by anything, or gone."""
+    value = copy.deepcopy(value)
+    holders = list(holders_of(value))
+    holder, key = random.choice(holders)
+    if random.random() < 0.15:
+        del holder[key]
+    else:
+        holder[key] = copy.deepcopy(random.choice(VALUES))
+    return value
+
+
+def holders_of(value):
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in entries:
+        yield value, key
+        yield from holders_of(part)
+
+
+def test_whatever_is_sent_is_served_or_refused_in_a_sentence(subject, engines):
+    edits = (Gain("o", 1.0, ("layers.1.mlp.down_proj",)), Add(direction(), 1.0, (1,)), Ablate(direction()))
+    arms = [Arm("a"), Arm("b", edits)]
+    asked = generation_to_json([{"role": "user", "content": "hi"}], arms, Sampling(max_new_tokens=1), 0, ["o"])
+    engine = engines(subject, queue=10_000)
+    rng = random.Random(0)
+    served, refusals = [], []
+    for _ in range(1500):
+        ear = Ear()
+        try:
+            engine.submit(generation_from_json(mutated(mutated(asked, rng), rng)), ear)
+            served.append(ear)
+        except InputError as error:
+            refusals.append(str(error))
+    assert all(10 < len(refusal) < 600 for refusal in refusals)
+    assert 50 < len(served) < 1000
+    assert all(isinstance(ear.until()[-1], Done) for ear in served)
 
 
 def break_when(subject, condition):

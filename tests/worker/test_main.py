@@ -10,10 +10,10 @@ import time
 import pytest
 
 from backend.records import Gain, Sampling
-from backend.worker.__main__ import main
+from backend.worker.__main__ import _load, main
 from backend.worker.client import Arm, Token, Worker
 from tests import tiny
-from tests.worker.conftest import wait
+from tests.worker.conftest import serving, wait
 
 ENDS = 2.0  # seconds
 
@@ -87,10 +87,10 @@ def test_it_ends_with_its_parent(start, model):
     assert seconds < ENDS
 
 
-def test_a_model_that_is_none_is_reported_by_health(start, tmp_path):
-    _, worker = start("--model", tmp_path)
-    wait(lambda: worker.health().status == "failed", seconds=60)
-    assert "no config.json" in worker.health().error
+def test_a_model_that_is_none_is_reported_by_health(tmp_path):
+    with serving(lambda: _load(str(tmp_path), {})) as worker:
+        wait(lambda: worker.health().status == "failed")
+        assert "no config.json" in worker.health().error
 
 
 def test_a_port_in_use_is_said_plainly():

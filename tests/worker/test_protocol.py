@@ -107,6 +107,8 @@ HOSTILE = {
         with_edit(kind="add", direction={**V, "layer": float("inf")}, strength=1, layers=[]),
         "malformed",
     ),
+    "adapter type": (with_edit(adapters=[["x"]]), "an adapter's name must be a string"),
+    "many layers": (with_edit(kind="ablate", direction=V, layers=[1] * 1000), "names 1000 layers: at most 512"),
     "not base64": (with_edit(kind="ablate", direction={**V, "vector": "%%"}, layers=None), "malformed"),
     "half a number": (with_edit(kind="ablate", direction={**V, "vector": "AAA="}, layers=None), "malformed"),
     "direction type": (with_edit(kind="ablate", direction=[1, 2], layers=None), "malformed"),
