@@ -8,11 +8,25 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from backend.analysis.probes import ProbeReport
 from backend.charts.palette import NEUTRAL, POSITIVE, class_scale
 
+METRIC_NAMES = {"auc": "AUC", "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 REAL, SHUFFLED = "real labels", "shuffled labels"
 ROW = 24  # pixels of height a feature gets
 FURNITURE = 120  # pixels of height that legend and axis take; Streamlit counts them into the height of a chart
+
+
+def metric_table(report: ProbeReport) -> pl.DataFrame:
+    """What `metric_chart` draws: metric, labels, value, low, high."""
+    rows = [
+        (METRIC_NAMES[metric], labels, estimate.value, estimate.low, estimate.high)
+        for metric in METRIC_NAMES
+        for labels, found in ((REAL, report.metrics), (SHUFFLED, report.shuffled))
+        if (estimate := found.get(metric)) is not None
+    ]
+    schema = {"metric": pl.String, "labels": pl.String, **dict.fromkeys(("value", "low", "high"), pl.Float64)}
+    return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
 
 
 def metric_chart(table: pl.DataFrame) -> alt.LayerChart:

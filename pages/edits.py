@@ -1,0 +1,177 @@
+"""The widgets that put together an edit list: directions to add or ablate, and a gain for every adapter.
+
+It refuses to know what is done with the edits, and whether a model can take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import streamlit as st
+
+from backend.charts.live import amount
+from backend.records import BASE, Ablate, Add, Direction, Edit, Gain
+from backend.study import Study
+
+SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
+MAX_EDITS = 3
+MIXER_LIMIT = 24  # past so many adapters, those of one layer share a gain
+ADD, ABLATE = "Add", "Ablate"
+LAMBDA, SHARE = "λ", "share of activation"
+OWN, ALL, WISE = "its layer", "every layer", "layer by layer"
+
+Stack = Mapping[int, Direction]  # one name's directions by layer
+
+
+def send_direction(stack: Stack, layer: int) -> NoReturn:
+    """Go to the live page with this direction chosen there, added to the base model."""
+    name = stack[layer].name
+    st.session_state.setdefault(SENT, {})[name] = dict(stack)
+    chosen = {"live_edits": 1, "live_edited": BASE, "live_direction_0": name, "live_layer_0": layer}
+    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
+
+
+def study_stacks(study: Study) -> dict[str, Stack]:
+    """The directions that a study holds by name: those published with it, and its adapters' write vectors."""
+    names = study.directions()["name"].unique(maintain_order=True)
+    stored = {name: {direction.layer: direction for direction in study.direction_stack(name)} for name in names}
+    return stored | _write_vectors(study)
+
+
+def all_stacks(study: Study) -> dict[str, Stack]:
+    """The directions that other pages sent here, and those of the study."""
+    return {**st.session_state.get(SENT, {}), **study_stacks(study)}
+
+
+def _write_vectors(study: Study) -> dict[str, Stack]:
+    stacks: dict[str, Stack] = {}
+    for organism, count in study.organisms().select("organism", "n_adapters").iter_rows():
+        for name in study.adapters(organism)["name"] if count else ():
+            adapter = study.adapter(organism, name)
+            label = f"write vector of {name} ({organism})"
+            stacks[label] = {adapter.layer: Direction(label, adapter.layer, adapter.write)}
+    return stacks
+
+
+def choose_direction_edits(stacks: Mapping[str, Stack], *, layers: int) -> list[Edit]:
+    """Up to three directions, each added or ablated at a layer, with widgets of their own."""
+    count = st.segmented_control(
+        "Directions to edit with",
+        range(MAX_EDITS + 1),
+        default=0,
+        required=True,
+        key="live_edits",
+        bind="query-params",
+        help="Directions come from the Directions and Probes pages, the study, and the adapters' write vectors.",
+    )
+    edits: list[Edit] = []
+    for index in range(int(count or 0)):
+        with st.container(border=True, gap="xsmall"):
+            edits += _direction_edit(index, stacks, layers)
+    return edits
+
+
+def _direction_edit(index: int, stacks: Mapping[str, Stack], layers: int) -> list[Edit]:
+    name = st.selectbox("Direction", list(stacks), key=f"live_direction_{index}", bind="query-params")
+    stack = stacks[name]
+    left, right = st.columns(2)
+    layer = left.selectbox("Of layer", sorted(stack), key=f"live_layer_{index}", bind="query-params")
+    kind = right.segmented_control(
+        "Edit", [ADD, ABLATE], default=ADD, required=True, key=f"live_kind_{index}", bind="query-params"
+    )
+    places = [OWN, ALL] if len(stack) < layers else [OWN, ALL, WISE]
+    where = st.segmented_control(
+        "After", places, default=OWN, required=True, key=f"live_where_{index}", bind="query-params", help=WHERE_HELP
+    )
+    chosen = [stack[at] for at in sorted(stack)] if where == WISE else [stack[layer]]
+    if kind == ABLATE:
+        return [Ablate(direction, None if where == ALL else (direction.layer,)) for direction in chosen]
+    strength = _strength(index, stack[layer])
+    everywhere = tuple(range(layers)) if where == ALL else ()
+    return [Add(direction, strength, everywhere) for direction in chosen]
+
+
+WHERE_HELP = (
+    "*its layer*: after the block the direction was found at. *every layer*: the same vector after every block (the "
+    "paper's single-direction ablation). *layer by layer*: after every block that block's own vector."
+)
+
+
+def _strength(index: int, direction: Direction) -> float:
+    """The raw strength, entered in either unit; the other is shown below it."""
+    known = direction.activation_norm is not None
+    left, right = st.columns(2)
+    unit = right.segmented_control(
+        "Unit",
+        [LAMBDA, SHARE] if known else [LAMBDA],
+        default=LAMBDA,
+        required=True,
+        key=f"live_unit_{index}",
+        bind="query-params",
+    )
+    value = left.number_input(
+        "Strength",
+        value=1.0,
+        step=0.25,
+        format="%.2f",
+        key=f"live_strength_{index}",
+        bind="query-params",
+        required=True,
+    )
+    strength = float(value or 0.0)
+    if unit == SHARE:
+        strength = direction.strength(strength) or 0.0
+    st.caption(amount(direction, strength))
+    return strength
+
+
+def mix_adapters(organism: str, adapters: Sequence[tuple[str, int]]) -> list[Edit]:
+    """A gain for every adapter of an organism, given as (name, layer), with presets; the edits that wear it so."""
+    groups = _groups(adapters)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="xsmall"):
+        one = st.selectbox("One adapter", list(groups), key="live_one", bind="query-params", width=130)
+        for text, outside, inside in (("All on", 1, 1), ("All off", 0, 0), ("Keep only", 0, 1), ("Zero", 1, 0)):
+            levels = {_gain_key(label): float(inside if label == one else outside) for label in groups}
+            st.button(text, key=f"live_preset_{text}", on_click=st.session_state.update, args=(levels,))
+    with st.grid(3, gap="xsmall"):
+        levels = {names: _gain(label, names) for label, names in groups.items()}
+    return gains(organism, levels)
+
+
+def _gain_key(label: str) -> str:
+    return f"live_gain_{label}"
+
+
+def _gain(label: str, names: Sequence[str]) -> float:
+    value = st.number_input(
+        label,
+        value=1.0,
+        step=0.5,
+        format="%.2f",
+        key=_gain_key(label),
+        bind="query-params",
+        help="Gain on " + ", ".join(names),
+        required=True,
+    )
+    return float(value or 0.0)
+
+
+def gains(organism: str, levels: Mapping[tuple[str, ...], float]) -> list[Edit]:
+    """Wear the organism, with the adapters whose level is not 1 at theirs, those of one level in one edit."""
+    by_level: dict[float, list[str]] = {}
+    for names, level in levels.items():
+        by_level.setdefault(level, []).extend(names)
+    by_level.pop(1.0, None)
+    return [Gain(organism, 1.0), *(Gain(organism, level, tuple(names)) for level, names in by_level.items())]
+
+
+def _groups(adapters: Sequence[tuple[str, int]]) -> dict[str, tuple[str, ...]]:
+    """Adapters by the label of the gain they share: their own, or that of their layer where there are many."""
+    layers = [layer for _, layer in adapters]
+    single = len(adapters) <= MIXER_LIMIT
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, layer in adapters:
+        short = f"L{layer}" if not single or layers.count(layer) == 1 else name.removeprefix("layers.")
+        groups[short] = (*groups.get(short, ()), name)
+    return groups
