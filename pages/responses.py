@@ -171,13 +171,12 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
     strip = study.strip(chosen, reader)
     adapter = middle.selectbox("Adapter", strip.adapters, key="responses_adapter", bind="query-params")
     whole = right.toggle("With the prompt", key="responses_prompt", bind="query-params")
-    first = 0 if whole else strip.n_prompt
+    first, last = 0 if whole else strip.n_prompt, strip.n_prompt + strip.n_answer
     values = np.asarray(strip.scalars[strip.adapters.index(adapter)])
-    if first >= len(strip.tokens):
+    if not strip.n_answer:
         st.info("This answer has no tokens: the model ended at once.")
-        return
-    scale = common_scale(values[strip.n_prompt :])
-    st.html(token_strip(strip.tokens[first:], values[first:], scale=scale, name=adapter, first=first))
+    scale = common_scale(values[:last])
+    st.html(token_strip(strip.tokens[first:last], values[first:last], scale=scale, name=adapter, first=first))
     st.html(legend(scale, f"scalar of {adapter}"))
 
 

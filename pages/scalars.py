@@ -174,8 +174,9 @@ def show_heat(study: Study, reader: str, adapters: pl.DataFrame, sides: Sides) -
     options = sides.labels["response"].head(MOST_OPTIONS).to_list()
     response = st.selectbox("Response", options, key="scalars_response", bind="query-params")
     strip = study.strip(response, reader)
-    values = np.stack([strip.scalars[strip.adapters.index(name)] for name in adapters["name"]])[:, strip.n_prompt :]
-    tokens = strip.tokens[strip.n_prompt :]
+    answer = slice(strip.n_prompt, strip.n_prompt + strip.n_answer)
+    values = np.stack([strip.scalars[strip.adapters.index(name)] for name in adapters["name"]])[:, answer]
+    tokens = strip.tokens[answer]
     if not tokens:
         st.info("This answer has no tokens: the model ended at once.")
         return
