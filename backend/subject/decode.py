@@ -124,8 +124,11 @@ class Decoder:
         rows = []
         for request in requests:
             self._check(request)
-            edits = compiled.setdefault(id(request.edits), compile_row(self.subject, request.edits))
-            rows.append(_Row(request, edits, np.random.default_rng(request.seed), len(request.prompt_ids)))
+            same = id(request.edits)
+            if same not in compiled:
+                compiled[same] = compile_row(self.subject, request.edits)
+            random = np.random.default_rng(request.seed)
+            rows.append(_Row(request, compiled[same], random, len(request.prompt_ids)))
         self._waiting += rows
 
     def remove(self, key: Hashable) -> None:
