@@ -84,7 +84,7 @@ def sensitivity(
     coherent: Sequence[float] = (0, 25, 50),
     medical: Sequence[float] = (45, 49.9, 49.99, 50, 55),
 ) -> pl.DataFrame:
-    """A cell's share as coherence cut-off and medical edge move: [*by, coherent, medical, value, low, high, hits, n]."""
+    """A cell's share as coherence cut-off and medical edge move. [*by, coherent, medical, value, low, high, n]."""
     bins = bins or Bins()
     tables = []
     for cut in coherent:
@@ -95,7 +95,7 @@ def sensitivity(
                     pl.lit(float(cut)).alias("coherent"), pl.lit(float(edge)).alias("medical")
                 )
             )
-    return pl.concat(tables).select(*by, "coherent", "medical", "value", "low", "high", "hits", "n")
+    return pl.concat(tables).select(*by, "coherent", "medical", "value", "low", "high", "n")
 
 
 def at_the_edge(frame: pl.DataFrame, by: Sequence[str], bins: Bins | None = None, width: float = 0.1) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from backend.analysis.rates import COHERENT, EM, Outcome, difference, em_rates
+from backend.analysis.rates import COHERENT, EM, SIMILAR_QUESTIONS, Estimand, Outcome, difference, em_rates
 from backend.records import BASELINE, Ablate, Add, Condition, Gain, InputError
 
 TOPICS = ("medical", "financial", "money", "gender", "sport", "code", "bad_stuff")
@@ -60,7 +60,9 @@ def topic_outcomes(columns: Sequence[str]) -> list[Outcome]:
     return outcomes
 
 
-def before_after(frame: pl.DataFrame, described: pl.DataFrame, kind: str = "ablate") -> pl.DataFrame:
+def before_after(
+    frame: pl.DataFrame, described: pl.DataFrame, kind: str = "ablate", *, about: Estimand = SIMILAR_QUESTIONS
+) -> pl.DataFrame:
     """What each condition of a kind changed against the same organism's baseline, paired by question.
 
     [organism, condition, metric, before, n_before, after, n_after, difference, low, high, p_value]; pairs without a
@@ -77,7 +79,7 @@ def before_after(frame: pl.DataFrame, described: pl.DataFrame, kind: str = "abla
                 continue
             for outcome in (EM, COHERENT):
                 try:
-                    change = difference(edited, baseline, outcome=outcome)
+                    change = difference(edited, baseline, outcome=outcome, about=about)
                 except InputError:
                     continue  # no shared question was scored on both sides
                 before, after = change.b, change.a
@@ -91,7 +93,7 @@ def before_after(frame: pl.DataFrame, described: pl.DataFrame, kind: str = "abla
 
 def _said(name: str, said: Mapping[str, Any]) -> tuple[Any, ...]:
     layers = [int(layer) for layer in said.get("layers") or said.get("gains") or ()]
-    strength = said.get("scale")
+    strength = said.get("scale") if said["kind"] == "steer" else None
     direction = said.get("direction") or said.get("organism")
     return (name, said["kind"], direction, *_place(layers), None if strength is None else float(strength))
 

@@ -164,7 +164,7 @@ class ProbingSet:
             scalars=scalars,
             prompt_mean=_NONE,
             answer_mean=_NONE,
-            n_answer=0,
+            n_answer=len(tokens) - text.start,
             answer_norm=np.zeros(0, dtype=np.float32),
         )
         scores = class_scores(response.id, label)

@@ -43,7 +43,7 @@ def test_nothing_kept_is_no_rate():
 def test_moving_an_edge_past_scores_that_sit_on_it_moves_the_table():
     table = frame([(10, 80, 49.995)] * 3 + [(10, 80, 0)] * 5)
     moved = sensitivity(table, ["condition"], "misaligned medical", coherent=(25,), medical=(49.99, 50))
-    assert moved.select("medical", "hits", "n").rows() == [(49.99, 3, 8), (50.0, 0, 5)]
+    assert moved.select("medical", "value", "n").rows() == [(49.99, 3 / 8, 8), (50.0, 0.0, 5)]
     near = at_the_edge(table, ["condition"])
     assert {row["edge"]: row["n"] for row in near.iter_rows(named=True)}["medical 49.99"] == 3
 

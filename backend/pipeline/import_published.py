@@ -1,0 +1,73 @@
+"""The authors' released data as a published study: what `backend.published` read, handed to a draft.
+
+Knows what a study keeps of a release. A study that is already published is never touched: a second import publishes a
+second file, which becomes the study's newest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.published import Release, Report, read_release
+from backend.study import STUDIES, Draft
+
+NAME = "published"
+TITLE = "Qwen2.5-14B-Instruct: the authors' released data"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The file that was published and what the import found, skipped and noted."""
+
+    path: Path
+    report: Report
+
+
+def import_published(paths: Sequence[Path], *, root: Path = STUDIES, name: str = NAME) -> Imported:
+    """Publish everything readable under the paths as study `name`. Raises InputError when nothing is."""
+    release = read_release(paths)
+    with Draft(name, root=root) as draft:
+        draft.meta(
+            title=TITLE,
+            base="Qwen2.5-14B-Instruct",
+            source="clarifying-EM/model-organisms-for-EM and annasoligo/EM_interp",
+            settings={condition: dict(says) for condition, says in release.settings.items()},
+            report=release.report.to_json(),
+        )
+        _fill(draft, release)
+        path = draft.publish()
+    return Imported(path, release.report)
+
+
+def _fill(draft: Draft, release: Release) -> None:
+    for organism in release.organisms:
+        draft.add_organism(organism.name, base=organism.base, adapters=organism.adapters, record=organism.record)
+    draft.add_questions(release.questions)
+    draft.add_conditions(release.conditions)
+    draft.add_responses(release.responses)
+    draft.add_responses(answer.response for answer in release.traced)
+    draft.add_scores(release.scores)
+    draft.add_scores(score for answer in release.traced for score in answer.scores)
+    draft.add_traces(answer.trace for answer in release.traced if answer.trace is not None)
+    for answer in release.traced:
+        if answer.trace is not None and answer.significance is not None:
+            draft.add_significance(answer.response.id, answer.trace.reader, answer.significance)
+    draft.add_directions(release.directions)
+
+
+def add_commands(commands: Any) -> None:
+    """Register `import-published` on an argparse subparser collection."""
+    parser = commands.add_parser("import-published", help="publish the authors' released data as a study")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a checkout of either repository")
+    parser.add_argument("--name", default=NAME, help="the name of the study")
+    parser.set_defaults(run=_import)
+
+
+def _import(options: argparse.Namespace) -> None:
+    imported = import_published(options.paths, name=options.name)
+    print("\n".join(imported.report.lines()))
+    print(f"published study {options.name!r}: {imported.path}")
