@@ -45,13 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         partial(_load, options.model, dict(options.organism)),
         any_host=not is_loopback(_bracketed(options.host)),
     )
+    server = _Server(service)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn's own handlers come later, and raise them again at the end
+        signal.signal(number, server.handle_exit)
     url = f"http://{_bracketed(options.host)}:{listener.getsockname()[1]}"
     print(f"worker: {options.model} at {url}", flush=True)
     if options.ready_file:
         _write_whole(options.ready_file, url)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # uvicorn stops on them, and raises them again when it has stopped
-    _Server(service).run(sockets=[listener])
+    server.run(sockets=[listener])
     return 0
 
 

@@ -5,17 +5,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from backend.records import Gain, Sampling
-from backend.worker.__main__ import _load, main
+from backend.worker.__main__ import _load, _Server, main
 from backend.worker.client import Arm, Token, Worker
+from backend.worker.service import Service
 from tests import tiny
 from tests.worker.conftest import serving, wait
 
-ENDS = 2.0  # seconds
+ENDS = 5.0  # seconds; it takes 0.3 to 0.6 on an idle machine
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def start(tmp_path):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
         started.append(process)
-        wait(ready.exists, seconds=20)
+        wait(ready.exists, seconds=60)
         return process, Worker(ready.read_text())
 
     yield make
@@ -57,7 +59,7 @@ def ends(process):
 def test_from_nothing_to_tokens_and_a_prompt_end_in_the_middle_of_them(start, model, folder):
     process, worker = start("--model", model, "--organism", f"o={folder}")
     assert worker.health().status == "loading"
-    wait(lambda: worker.health().status != "loading", seconds=60)
+    wait(lambda: worker.health().status != "loading", seconds=120)
     health = worker.health()
     assert (health.status, health.error, list(health.organisms)) == ("ready", "", ["o"])
     arms = [Arm("base"), Arm("organism", (Gain("o", 1.0),))] * 8
@@ -77,6 +79,17 @@ def test_an_interrupt_ends_it_while_it_loads(start, model):
     code, seconds = ends(process)
     assert code == 0
     assert seconds < ENDS
+
+
+def test_a_signal_that_comes_before_the_server_runs_is_not_lost():
+    service = Service("none", lambda: None)
+    server = _Server(service)
+    server.handle_exit(signal.SIGTERM, None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_it_ends_with_its_parent(start, model):
