@@ -38,7 +38,10 @@ from backend.records import (
 from backend.study.parquet import response_frame, score_frame
 from backend.study.schema import FORMAT, MEANS, STUDIES, SUFFIX, TABLES, check_name, published
 
+Columns = dict[str, np.ndarray[Any, Any]]
+
 _BATCH_BYTES = 64 << 20  # of arrays held before they are staged
+_SIGNIFICANCES = 2000  # texts whose token significance is held before it is staged
 _BUILDING = ".building-"
 _TAKEN = {"response", "n_prompt", "n_answer", *Response.__dataclass_fields__}  # columns of Study.responses
 
@@ -80,6 +83,7 @@ class Draft:
         self._responses: dict[str, int] = {}
         self._lengths: dict[tuple[str, str], int] = {}  # (reader, response id) of a trace -> its tokens
         self._seen: set[Hashable] = set()
+        self._significance: list[Columns] = []
         self._d_model: int | None = None
 
     def __enter__(self) -> Draft:
@@ -166,9 +170,10 @@ class Draft:
             raise InputError(f"significance of {response_id!r} has shape {values.shape}: its trace has {length} tokens")
         self._once("significance", response_id, reader)
         positions = np.flatnonzero(np.isfinite(values)).astype(np.int32)
-        reader_index, response = self._reader(reader), self._responses[response_id]
-        frame = pl.DataFrame({"position": positions, "value": values[positions]})
-        self._insert("staged_significance", frame.with_columns(reader=reader_index, response=response))
+        found = {"position": positions, "value": values[positions]}
+        self._significance.append(_keyed(found, self._reader(reader), self._responses[response_id]))
+        if len(self._significance) >= _SIGNIFICANCES:
+            self._stage_significance()
 
     def add_directions(self, directions: Iterable[Direction]) -> None:
         """Directions; a name with several layers is a stack."""
@@ -182,6 +187,7 @@ class Draft:
     def publish(self) -> Path:
         """Sort, summarise, and give the file its name; returns its path. The draft takes nothing more."""
         self._refuse_unknown()
+        self._stage_significance()
         self._rows("meta", [("format", str(FORMAT)), *((f"info.{k}", _json(v)) for k, v in self._meta.items())])
         self._connection.execute(_SORT)
         if self._d_model is not None:
@@ -257,10 +263,15 @@ class Draft:
         keys = [(self._reader(t.reader), self._responses[t.response_id]) for t in batch]
         pairs = list(zip(keys, batch, strict=True))
         self._rows("traces", [(*key, t.n_prompt, t.n_answer, list(t.tokens)) for key, t in pairs])
-        self._insert("staged_scalars", pl.concat([_scalars(*key, t) for key, t in pairs]))
-        self._insert("staged_norms", pl.concat([_norms(*key, t) for key, t in pairs]))
+        self._insert("staged_scalars", _frame([_scalars(*key, t) for key, t in pairs]))
+        self._insert("staged_norms", _frame([_norms(*key, t) for key, t in pairs]))
         if means := [_means(*key, t) for key, t in pairs if t.prompt_mean.size]:
-            self._insert("staged_means", pl.concat(means))
+            self._insert("staged_means", _frame(means))
+
+    def _stage_significance(self) -> None:
+        if self._significance:
+            self._insert("staged_significance", _frame(self._significance))
+        self._significance = []
 
     def _rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows of a small table, in the table's column order."""
@@ -273,42 +284,50 @@ class Draft:
         self._connection.unregister("batch")
 
 
-def _scalars(reader: int, response: int, trace: Trace) -> pl.DataFrame:
+def _scalars(reader: int, response: int, trace: Trace) -> Columns:
     """One row a measured scalar."""
-    adapters, positions = np.nonzero(np.isfinite(trace.scalars))
-    ends = (trace.n_prompt, trace.n_prompt + trace.n_answer)
-    values = {
-        "adapter": adapters.astype(np.int32),
-        "segment": np.searchsorted(ends, positions, side="right").astype(np.int8),
-        "position": positions.astype(np.int32),
-        "value": trace.scalars[adapters, positions].astype(np.float32),
+    adapters, tokens = trace.scalars.shape
+    position = np.arange(tokens, dtype=np.int32)
+    segment = np.searchsorted((trace.n_prompt, trace.n_prompt + trace.n_answer), position, side="right")
+    columns = {
+        "adapter": np.repeat(np.arange(adapters, dtype=np.int32), tokens),
+        "segment": np.tile(segment.astype(np.int8), adapters),
+        "position": np.tile(position, adapters),
+        "value": trace.scalars.ravel().astype(np.float32),
     }
-    return _keyed(values, reader, response)
+    measured = np.isfinite(columns["value"])
+    if not measured.all():
+        columns = {name: column[measured] for name, column in columns.items()}
+    return _keyed(columns, reader, response)
 
 
-def _means(reader: int, response: int, trace: Trace) -> pl.DataFrame:
-    """One row a segment with tokens and a layer with numbers."""
+def _means(reader: int, response: int, trace: Trace) -> Columns:
+    """One row a segment with tokens and a layer with numbers; `mean` is (row, d_model)."""
     means = np.stack([trace.prompt_mean, trace.answer_mean]).astype(np.float32)
-    tokens = np.array([trace.n_prompt, trace.n_answer])
-    segments, layers = np.nonzero(np.isfinite(means).all(axis=2) & (tokens > 0)[:, None])
-    values = {
+    counted = np.array([trace.n_prompt > 0, trace.n_answer > 0])
+    segments, layers = np.nonzero(np.isfinite(means).all(axis=2) & counted[:, None])
+    columns: Columns = {
         "segment": segments.astype(np.int8),
         "layer": layers.astype(np.int32),
         "mean": means[segments, layers],
     }
-    return _keyed(values, reader, response)
+    return _keyed(columns, reader, response)
 
 
-def _norms(reader: int, response: int, trace: Trace) -> pl.DataFrame:
+def _norms(reader: int, response: int, trace: Trace) -> Columns:
     """One row a layer, where the answer has tokens."""
-    layers = np.flatnonzero(np.isfinite(trace.answer_norm) & (trace.n_answer > 0))
-    values = {"layer": layers.astype(np.int32), "value": trace.answer_norm[layers].astype(np.float32)}
-    return _keyed(values, reader, response)
+    layers = np.flatnonzero(np.isfinite(trace.answer_norm) & (trace.n_answer > 0)).astype(np.int32)
+    return _keyed({"layer": layers, "value": trace.answer_norm[layers].astype(np.float32)}, reader, response)
 
 
-def _keyed(values: dict[str, Any], reader: int, response: int) -> pl.DataFrame:
-    keys = {"reader": pl.lit(reader, dtype=pl.Int32), "response": pl.lit(response, dtype=pl.Int32)}
-    return pl.DataFrame(values).with_columns(**keys)
+def _keyed(columns: Columns, reader: int, response: int) -> Columns:
+    rows = len(next(iter(columns.values())))
+    keys = {"reader": np.full(rows, reader, np.int32), "response": np.full(rows, response, np.int32)}
+    return keys | columns
+
+
+def _frame(parts: Sequence[Columns]) -> pl.DataFrame:
+    return pl.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def _adapter_row(adapter: Adapter) -> tuple[Any, ...]:

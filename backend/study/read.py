@@ -210,48 +210,50 @@ class Study:
 
         `responses` keeps some responses only; `min_significance` keeps tokens of at least that significance.
         """
-        columns = self._adapter_indices(reader, adapters)
-        frame = self._query(
-            "SELECT adapter, (response::BIGINT << 32) + position AS token, value FROM scalars WHERE reader = $reader "
-            "AND list_contains($adapters::INTEGER[], adapter) "
-            "AND segment BETWEEN $low AND $high ORDER BY adapter, token",
-            reader=self._organism(reader),
-            adapters=sorted(set(columns)),
-            **_segment(segment),
-        )
-        tokens, values = _grid(frame, columns)
+        where = {"reader": self._organism(reader), **_segment(segment)}
+        columns = [self._scalars(adapter=index, **where) for index in self._adapter_indices(reader, adapters)]
+        tokens, values = _aligned(columns)
         keep = np.ones(len(tokens), dtype=bool)
         if responses is not None:
             keep &= np.isin(tokens >> 32, self._response_indices(responses))
         if min_significance is not None:
             keep &= np.isin(tokens, self._significant(reader, min_significance))
-        return self._scalar_table(tokens[keep], values[keep], tuple(adapters))
+        tokens, values = (tokens, values) if keep.all() else (tokens[keep], values[keep])
+        starts = np.diff(tokens >> 32, prepend=-1) != 0
+        return ScalarTable(
+            values=values,
+            adapters=tuple(adapters),
+            response=(np.cumsum(starts) - 1).astype(np.int32),
+            responses=tuple(self._ids[index] for index in tokens[starts] >> 32),
+            position=(tokens & 0xFFFFFFFF).astype(np.int32),
+        )
 
-    def _scalar_table(self, tokens: Any, values: FloatArray, adapters: tuple[str, ...]) -> ScalarTable:
-        indices, response = np.unique(tokens >> 32, return_inverse=True)
-        names = tuple(self._ids[i] for i in indices)
-        position = (tokens & 0xFFFFFFFF).astype(np.int32)
-        return ScalarTable(values, adapters, response.astype(np.int32), names, position)
+    def _scalars(self, **where: int) -> tuple[Any, FloatArray]:
+        """Tokens (n,), as response << 32 | position, ascending, and the scalar of one adapter at each."""
+        frame = self._query(
+            "SELECT response, position, value FROM scalars "
+            "WHERE reader = $reader AND adapter = $adapter AND segment BETWEEN $low AND $high",
+            **where,
+        )
+        return _ascending(_tokens(frame), frame["value"].to_numpy())
 
     def _significant(self, reader: str, least: float) -> Any:
         frame = self._query(
-            "SELECT (response::BIGINT << 32) + position AS token, value >= $least AS significant FROM significance "
-            "WHERE reader = $reader",
-            reader=self._organism(reader),
-            least=float(least),
+            "SELECT response, position, value FROM significance WHERE reader = $reader", reader=self._organism(reader)
         )
         if frame.is_empty():
             raise InputError(
                 f"study {self.name!r} has no token significance read by {reader!r}: do not ask for a least"
             )
-        return frame.filter("significant")["token"].to_numpy()
+        return _tokens(frame.filter(pl.col("value") >= least))
 
     def scalar_summary(self, reader: str) -> pl.DataFrame:
         """Frame of adapter, response, segment, n, mean, sd, min, max: one row an adapter, response and segment."""
         return self._query(
             "SELECT a.name AS adapter, r.id AS response, "
             "CASE segment WHEN 0 THEN 'prompt' ELSE 'answer' END AS segment, n, mean, sd, min, max "
-            "FROM summaries s JOIN adapters a ON a.organism = s.reader AND a.adapter = s.adapter JOIN responses r USING (response) WHERE reader = $reader ORDER BY s.adapter, segment, s.response",
+            "FROM summaries s JOIN adapters a ON a.organism = s.reader AND a.adapter = s.adapter "
+            "JOIN responses r USING (response) WHERE reader = $reader ORDER BY s.adapter, segment, s.response",
             reader=self._organism(reader),
         )
 
@@ -326,8 +328,7 @@ class Study:
             none = np.zeros((0, 0), dtype=np.float32)
             return ResidualMeans((), none, np.zeros(0, dtype=np.int32))
         frame = self._query(
-            "SELECT response, mean FROM means WHERE reader = $reader AND segment = $segment AND layer = $layer "
-            "ORDER BY response",
+            "SELECT response, mean FROM means WHERE reader = $reader AND segment = $segment AND layer = $layer",
             reader=reader_index,
             segment=code,
             layer=int(_one_of(layer, layers, "layer")),
@@ -337,11 +338,9 @@ class Study:
                 f"SELECT response, n_{segment} FROM traces WHERE reader = $reader", reader=reader_index
             ).iter_rows()
         )
-        indices = frame["response"].to_list()
+        indices, means = _ascending(frame["response"].to_numpy(), frame["mean"].to_numpy())
         return ResidualMeans(
-            tuple(self._ids[i] for i in indices),
-            frame["mean"].to_numpy(),
-            np.array([counts[i] for i in indices], dtype=np.int32),
+            tuple(self._ids[i] for i in indices), means, np.array([counts[i] for i in indices], dtype=np.int32)
         )
 
     def activation_norm(self, reader: str) -> FloatArray:
@@ -505,13 +504,28 @@ def _vector(blob: bytes) -> FloatArray:
     return np.frombuffer(blob, dtype="<f4").astype(np.float32)
 
 
-def _grid(frame: pl.DataFrame, columns: Sequence[int]) -> tuple[Any, FloatArray]:
-    """Long rows of adapter, token, value (sorted) as tokens (n,) and values (n, adapter) in the order of `columns`."""
-    adapters, keys = frame["adapter"].to_numpy(), frame["token"].to_numpy()
-    tokens = np.unique(keys)
+def _tokens(frame: pl.DataFrame) -> Any:
+    """One integer a token, ordered by response and position, (n,)."""
+    return (frame["response"].to_numpy().astype(np.int64) << 32) | frame["position"].to_numpy()
+
+
+def _ascending(keys: Any, values: FloatArray) -> tuple[Any, FloatArray]:
+    """Both in ascending order of the keys: a study is sorted, so there is rarely anything to do."""
+    if (keys[1:] > keys[:-1]).all():
+        return keys, values
+    order = np.argsort(keys, kind="stable")
+    return keys[order], values[order]
+
+
+def _aligned(columns: Sequence[tuple[Any, FloatArray]]) -> tuple[Any, FloatArray]:
+    """Columns of (tokens, values) as the tokens (n,) that any of them has, and values (n, column); NaN elsewhere."""
+    every = [tokens for tokens, _ in columns]
+    if not every:
+        return np.zeros(0, dtype=np.int64), np.zeros((0, 0), dtype=np.float32)
+    tokens = every[0]
+    if not all(np.array_equal(tokens, other) for other in every):
+        tokens = np.unique(np.concatenate(every))
     values = np.full((len(tokens), len(columns)), np.nan, dtype=np.float32)
-    for column, adapter in enumerate(columns):
-        first, last = np.searchsorted(adapters, [adapter, adapter + 1])
-        rows = np.searchsorted(tokens, keys[first:last])
-        values[rows, column] = frame["value"].to_numpy()[first:last]
+    for index, (own, column) in enumerate(columns):
+        values[np.searchsorted(tokens, own) if len(own) < len(tokens) else slice(None), index] = column
     return tokens, values
