@@ -1,0 +1,126 @@
+import argparse
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from backend.pipeline import figures as module
+from backend.pipeline.figures import PAGES, Choices, Table, add_commands, as_text, figures
+from backend.pipeline.import_published import import_published
+from backend.records import BASE, BASELINE, Add, Condition, Direction, InputError, Question, Response, Score
+from backend.study import Draft, open_study
+from tests import synthetic
+from tests.published.sample import write_release
+
+QUICK = Choices(repeats=2, shuffles=1, bootstraps=2)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    release = write_release(tmp_path_factory.mktemp("release"))
+    return open_study("published", import_published([release], root=tmp_path_factory.mktemp("studies")).path.parents[1])
+
+
+@pytest.fixture(scope="module")
+def steered(tmp_path_factory):
+    """A study of another kind: conditions with edits and nothing said of them, and no scalars at all."""
+    root = tmp_path_factory.mktemp("steered")
+    direction = Direction("v", 2, np.ones(4, dtype=np.float32), activation_norm=8.0)
+    conditions = [Condition(BASELINE), *(Condition(f"v x{s}", (Add(direction, float(s)),)) for s in (2, 4))]
+    questions = [Question(f"q{i}", f"question {i}?", "first-plot") for i in range(3)]
+    with Draft("steered", root) as draft:
+        draft.add_organism(BASE, base="tiny", adapters=[], record={})
+        draft.add_questions(questions)
+        draft.add_conditions(conditions)
+        for condition in conditions:
+            for question in questions:
+                name = f"{condition.name}/{question.id}"
+                draft.add_responses(
+                    [Response(name, BASE, condition.name, question.id, question.text, "first-plot", 0, "text")]
+                )
+                draft.add_scores([Score(name, "j", "aligned", 10.0 if condition.edits else 90.0)])
+                draft.add_scores([Score(name, "j", "coherent", None if question.id == "q2" else 90.0)])
+        draft.add_directions([direction])
+        draft.publish()
+    return open_study("steered", root)
+
+
+def test_every_page_of_a_release(study):
+    tables = figures(study, None, QUICK)
+    assert [page for page in PAGES if any(table.page == page for table in tables)] == list(PAGES)
+    empty = {table.title for table in tables if table.frame.is_empty()}
+    assert not empty
+    json.dumps([table.to_json() for table in tables], allow_nan=False)
+
+
+def test_rates_leave_out_what_was_chosen_by_its_scores(study):
+    for table in figures(study, "responses", QUICK):
+        assert "probing set" not in table.frame["condition"]
+        assert "chosen by their scores" in table.notes[0]
+
+
+def test_sweeps_are_read_from_edits_where_nothing_is_said(steered):
+    table = figures(steered, "sweeps")[0].frame.filter(pl.col("metric") == "em")
+    assert table.select("direction", "layers", "strength", "relative", "value", "n", "dropped").rows() == [
+        (None, None, None, None, 0.0, 2, 1),
+        ("v", "2", 2.0, 0.5, 1.0, 2, 1),
+        ("v", "2", 4.0, 1.0, 1.0, 2, 1),
+    ]
+
+
+def test_what_a_study_lacks_is_said(steered):
+    said = [table.title for table in figures(steered) if table.frame.is_empty()]
+    assert said == [
+        "probes: this study has no scalars per token",
+        "scaling: this study has no answers under scaled adapters with alignment, coherence and medical scores",
+    ]
+
+
+def test_planted_structure_is_found(tmp_path):
+    synthetic.synthetic_study(tmp_path)
+    tables = figures(open_study("synthetic", tmp_path), None, QUICK)
+    probes = next(table.frame for table in tables if table.title.startswith("Probes"))
+    by_question = dict(probes.filter(pl.col("protocol") == "by question").select("contrast", "auc").iter_rows())
+    assert by_question["misalignment"] > 0.9
+    assert by_question["medical question"] > 0.9
+    assert any(table.title.startswith("scaling: this study has no") for table in tables)
+    ablated = next(t.frame for t in tables if t.title.startswith("Before and after")).row(0, named=True)
+    assert (ablated["organism"], ablated["condition"], ablated["metric"]) == (synthetic.ORGANISM, "ablated", "em")
+    assert ablated["difference"] < 0
+
+
+def test_an_empty_study_has_figures_too(tmp_path):
+    with Draft("empty", tmp_path) as draft:
+        draft.publish()
+    tables = figures(open_study("empty", tmp_path))
+    assert [table.page for table in tables] == list(PAGES)
+
+
+def test_an_unknown_page_is_refused(study):
+    with pytest.raises(InputError, match="choose overview"):
+        figures(study, "nothing")
+
+
+def test_text_has_aligned_columns_and_dashes_for_nothing():
+    frame = pl.DataFrame({"name": ["long name", "b"], "value": [0.5, None]})
+    assert list(as_text(Table("p", "Title", frame, ("n",))))[1:] == [
+        "[p] Title",
+        "  name       value",
+        "  long name  0.500",
+        "  b          -",
+        "  note: n",
+    ]
+
+
+def test_the_command_prints_text_or_json(study, monkeypatch, capsys):
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    monkeypatch.setattr(module, "open_study", lambda name, root: study)
+    options = parser.parse_args(["figures", "published", "--page", "scaling", "--coherent", "90"])
+    options.run(options)
+    assert "coherent >= 90" in capsys.readouterr().out
+    options = parser.parse_args(["figures", "published", "--page", "directions", "--json"])
+    options.run(options)
+    rows = json.loads(capsys.readouterr().out)[0]["rows"]
+    assert rows[0]["norm"] > 0
