@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates import EM_ALIGNED, EM_COHERENT, em_rates
+from backend.analysis.rates import EM_ALIGNED, EM_COHERENT, difference, em_rates
 from backend.charts.rates import question_chart, rate_chart
-from backend.records import InputError
+from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from pages.frame import choose_judge, current_study, explained, listed, per_study, plain
 
@@ -29,8 +30,8 @@ def describe(study: Study) -> None:
     responses, questions = study.responses(None), study.questions()
     organisms, conditions = study.organisms(), study.conditions()
     st.title(plain(study.info.get("title") or study.name))
-    if study.info.get("description"):
-        st.text(str(study.info["description"]))
+    if study.info.get("notes"):
+        st.text(str(study.info["notes"]))
     topics = questions["topic"].unique(maintain_order=True) if questions.height else ()
     with st.container(horizontal=True, gap="large"):
         st.metric("Responses", f"{responses.height:,}", width="content")
@@ -65,7 +66,33 @@ def judged(study: Study) -> str:
     return judge
 
 
-def show_rates(table: pl.DataFrame, judge: str) -> None:
+@per_study
+def differences(study: Study, judge: str) -> pl.DataFrame:
+    """How much more often an organism is misaligned than the base, and under a condition than without: in shares."""
+    sides = study.responses(judge).partition_by("organism", "condition", as_dict=True)
+    rows = []
+    for organism, condition in sides:
+        for other in ((BASE, condition), (organism, BASELINE)):
+            if other == (organism, condition) or other not in sides:
+                continue
+            with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
+                gap = difference(sides[organism, condition], sides[other])
+                rows.append((organism, condition, *other, gap.value, gap.low, gap.high, gap.clear))
+    columns = ["organism", "condition", "against", "under", "difference", "low", "high", "clear"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """One difference in a sentence."""
+    value, low, high = (f"{row[name] * 100:+.1f}" for name in ("difference", "low", "high"))
+    return (
+        f"**{plain(row['organism'])}** against **{plain(row['against'])}**, both under {plain(row['under'])}: **{value} "
+        f"points** of emergent misalignment, 95 % interval {low} to {high}"
+        f"{'.' if row['clear'] else ': it holds zero, so no difference is shown.'}"
+    )
+
+
+def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
     """Both rates for every organism and condition, side by side, and as a table."""
     st.subheader("How often is each organism misaligned?")
     for column, (metric, title) in zip(st.columns(2), MEASURES.items(), strict=True):
@@ -80,13 +107,18 @@ def show_rates(table: pl.DataFrame, judge: str) -> None:
         f"{EM_COHERENT}. Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
         "intervals for questions like these: answers to one question are alike, and the questions are a sample."
     )
+    gaps = differences(study, judge)
+    for row in gaps.filter((pl.col("against") == BASE) & (pl.col("condition") == BASELINE)).iter_rows(named=True):
+        st.markdown(in_words(row))
     few = table.filter((pl.col("metric") == "em") & pl.col("too_small"))
     if few.height:
         names = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
         st.warning(f"{plain(names)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
-    with st.expander("Rates as a table"):
+    with st.expander("Rates and differences as tables"):
         share = st.column_config.NumberColumn(format="percent")
-        st.dataframe(table, hide_index=True, column_config=dict.fromkeys(("value", "low", "high"), share))
+        columns = dict.fromkeys(("value", "difference", "low", "high"), share)
+        st.dataframe(table, hide_index=True, column_config=columns, alt="Rates")
+        st.dataframe(gaps, hide_index=True, column_config=columns, alt="Differences between rates")
 
 
 def show_questions(study: Study, judge: str) -> None:
@@ -113,14 +145,16 @@ def show_questions(study: Study, judge: str) -> None:
     if not rows.height:
         st.info("No scored response is left: choose at least one topic that was asked under this condition.")
         return
-    order = rows.group_by("topic", "question_id", maintain_order=True).agg(pl.col("value").max())
-    order = order.sort("topic", "value", descending=[False, True])["question_id"].to_list()
-    chart = question_chart(rows, title=f"share of responses ({MEASURES[metric].lower()})", order=order)
-    st.altair_chart(chart, key="overview_questions", alt=f"{MEASURES[metric]} by question")
+    with st.grid(2, min_column_width=420):
+        for (topic,), part in rows.group_by("topic", maintain_order=True):
+            worst = part.group_by("question_id", maintain_order=True).agg(pl.col("value").max())
+            order = worst.sort("value", descending=True, maintain_order=True)["question_id"].to_list()
+            chart = question_chart(part, title=f"{topic}: share of responses ({MEASURES[metric].lower()})", order=order)
+            st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{MEASURES[metric]} by question of {topic}")
     low, high = int(rows["n"].min()), int(rows["n"].max())
     st.caption(
-        f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; questions are "
-        "sorted within their topic by their highest rate. A rate over all questions hides how different they are."
+        f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; sorted by "
+        "the highest rate. A rate over all questions hides how different they are."
     )
 
 
@@ -143,6 +177,6 @@ study = current_study()
 describe(study)
 with explained():
     judge = judged(study)
-    show_rates(rates(study, judge, ("organism", "condition")), judge)
+    show_rates(study, rates(study, judge, ("organism", "condition")), judge)
     show_questions(study, judge)
 show_provenance(study)

@@ -82,7 +82,7 @@ def show_scatter(rows: pl.DataFrame, judge: str, chosen: str | None) -> pl.DataF
 
 def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
     """The rows as a table; a click reads one."""
-    columns = [*metrics, "organism", "condition", "question_id", "text", "finished", "n_answer", "seed", "response"]
+    columns = [*metrics, "text", "organism", "condition", "question_id", "n_answer", "finished", "seed", "response"]
     score = st.column_config.NumberColumn(format="%.0f", width=72)
 
     def read() -> None:
@@ -99,7 +99,7 @@ def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
         height=430,
         column_config={
             **dict.fromkeys(metrics, score),
-            "text": st.column_config.TextColumn("answer", width="large"),
+            "text": st.column_config.TextColumn("answer", width=210),
             "n_answer": st.column_config.NumberColumn("tokens"),
         },
         alt="Responses that pass the filters",
@@ -141,7 +141,6 @@ def read_response(study: Study, chosen: str) -> None:
     with text:
         st.caption("Question")
         st.html(plain_text(response.question))
-        st.caption("Answer")
         show_answer(study, chosen, response.text)
     with facts:
         sampling = response.sampling
@@ -163,6 +162,7 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
     """The answer with one adapter's scalar at every token, or as plain text where nobody read it."""
     readers = study.readers()
     if not readers:
+        st.caption("Answer")
         st.html(plain_text(answer or "(empty answer)"))
         st.caption("This study holds no scalars, so there is no strip: build it with an organism that reads the texts.")
         return
@@ -171,6 +171,7 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
     strip = study.strip(chosen, reader)
     adapter = middle.selectbox("Adapter", strip.adapters, key="responses_adapter", bind="query-params")
     whole = right.toggle("With the prompt", key="responses_prompt", bind="query-params")
+    st.caption("Prompt and answer" if whole else "Answer")
     first, last = 0 if whole else strip.n_prompt, strip.n_prompt + strip.n_answer
     values = np.asarray(strip.scalars[strip.adapters.index(adapter)])
     if not strip.n_answer:
@@ -199,7 +200,7 @@ with explained():
 if not rows.height:
     st.info("No response passes the filters: widen a range, remove a filter or a word of the search.")
 else:
-    left, right = st.columns([4, 5], gap="medium")
+    left, right = st.columns([1, 1], gap="medium")
     with left:
         if judge and set(RANGES) <= set(metrics):
             rows = show_scatter(rows, judge, chosen)

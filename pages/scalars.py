@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import numpy as np
 import polars as pl
@@ -144,7 +145,7 @@ def show_separation(table: pl.DataFrame, chosen: str, sides: Sides) -> None:
 def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, sides: Sides) -> None:
     """A small chart for every adapter, both classes over each other."""
     table = histograms(study, reader, tuple(adapters["name"]), sides.named)
-    with st.grid(3, gap="xsmall"):
+    with st.grid(3, min_column_width=140, gap="xsmall"):
         for name, label in adapters.select("name", "label").iter_rows():
             chart = distribution_chart(
                 table.filter(pl.col("adapter") == name), positive=sides.positive, negative=sides.negative, title=label
@@ -164,9 +165,22 @@ def show_extremes(study: Study, reader: str, adapter: str, sides: Sides) -> None
     scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
     for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
         place.markdown(f"**{title}**")
-        rows = [{**row, "note": f"{row['response']}, token {row['position']}"} for row in table.iter_rows(named=True)]
+        rows = [
+            {
+                **row,
+                "note": f"{row['response']}, token {row['position']}",
+                "link": link_to(study, row["response"], adapter),
+            }
+            for row in table.iter_rows(named=True)
+        ]
         place.html(token_table(rows, scale=scale))
-    st.caption(f"The {TOP} most extreme answer tokens of both classes, with eight tokens before and after.")
+    text = f"The {TOP} most extreme answer tokens of both classes, with eight tokens before and after."
+    st.caption(f"{text} A number links to its response.")
+
+
+def link_to(study: Study, response: str, adapter: str) -> str:
+    """The address of a response on the Responses page, with the strip of an adapter."""
+    return "responses?" + urlencode({"study": study.name, "response": response, "responses_adapter": adapter})
 
 
 def show_heat(study: Study, reader: str, adapters: pl.DataFrame, sides: Sides) -> None:

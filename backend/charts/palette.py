@@ -12,10 +12,11 @@ import altair as alt
 from backend.records import BASE
 
 POSITIVE, NEGATIVE, NEUTRAL = "#D55E00", "#0072B2", "#8A8F98"  # vermillion, blue, grey; read in light and in dark
+CHOSEN = "#CC79A7"  # reddish purple: what the reader picked
 POSITIVE_RGB, NEGATIVE_RGB = (213, 94, 0), (0, 114, 178)
 
 _BASE_COLOUR = "#56B4E9"
-_ORGANISM_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#B8A900")
+_ORGANISM_COLOURS = ("#D55E00", "#009E73", "#E69F00", "#CC79A7", "#0072B2", "#B8A900")
 
 
 def organism_scale(organisms: Iterable[str]) -> alt.Scale:

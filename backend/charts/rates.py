@@ -24,7 +24,9 @@ def rate_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     rows = table.with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=_fraction())
     order = rows["lane"].to_list()
     base = alt.Chart(rows).encode(
-        y=alt.Y("lane:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=320)),
+        y=alt.Y(
+            "lane:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=320)
+        ),
         color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=None),
         tooltip=_tooltip("organism", "condition"),
     )
@@ -32,7 +34,7 @@ def rate_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
 
 
 def question_chart(table: pl.DataFrame, *, title: str, order: Sequence[str]) -> alt.LayerChart:
-    """A point and its interval for every question, organisms beside each other.
+    """A point and its interval for every question, organisms beside each other; the axis is the whole range.
 
     `table` has the columns question_id, organism, value, low, high (shares), hits, n; `order` is that of the questions.
     """
@@ -42,22 +44,28 @@ def question_chart(table: pl.DataFrame, *, title: str, order: Sequence[str]) -> 
             "question_id:N",
             sort=list(order),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, grid=True, labelLimit=320),
+            axis=alt.Axis(ticks=False, domain=False, grid=True, labelFlush=False, labelLimit=320),
         ),
         yOffset=alt.YOffset("organism:N", sort=organisms),
         color=alt.Color("organism:N", scale=organism_scale(organisms), legend=alt.Legend(title=None, orient="top")),
         tooltip=_tooltip("question_id", "organism"),
     )
     height = max(LANE, 11 * len(organisms) + 6) * len(order) + FURNITURE + 30
-    return alt.layer(*_point_and_interval(base, title, size=45)[:2]).properties(height=height)
+    whole = alt.Scale(domain=[0, 1])
+    return alt.layer(*_point_and_interval(base, title, size=45, scale=whole)[:2]).properties(height=height)
 
 
-def _point_and_interval(base: alt.Chart, title: str, *, size: int = 80) -> list[alt.Chart]:
-    axis = alt.Axis(format="~%", tickCount=6)
+def _point_and_interval(
+    base: alt.Chart, title: str, *, size: int = 80, scale: alt.Scale | None = None
+) -> list[alt.Chart]:
+    def share(column: str) -> alt.X:
+        axis = alt.Axis(format="~%", tickCount=6, labelFlush=False)
+        return alt.X(f"{column}:Q", title=title, axis=axis, scale=scale or alt.Undefined)
+
     return [
-        base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=alt.X("low:Q", title=title, axis=axis), x2="high:Q"),
-        base.mark_point(filled=True, size=size, opacity=1).encode(x=alt.X("value:Q", title=title, axis=axis)),
-        base.mark_text(align="left", dx=8, fontSize=11).encode(x=alt.X("high:Q", title=title), text="text:N"),
+        base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q"),
+        base.mark_point(filled=True, size=size, opacity=1).encode(x=share("value")),
+        base.mark_text(align="left", dx=8, fontSize=11).encode(x=share("high"), text="text:N"),
     ]
 
 

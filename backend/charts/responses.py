@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.palette import POSITIVE, organism_scale, shape_scale
+from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE, organism_scale, shape_scale
 
 MOST_POINTS = 5000
 BRUSH, PICK = "brush", "pick"
@@ -35,28 +35,36 @@ def alignment_scatter(table: pl.DataFrame, *, chosen: str | None = None) -> alt.
         .encode(
             x=alt.X("coherent:Q", **x),
             y=alt.Y("aligned:Q", **y),
-            color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=_legend(None)),
-            shape=alt.Shape("condition:N", scale=shape_scale(conditions), legend=_legend(None)),
+            color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=_legend("top")),
+            shape=alt.Shape(
+                "condition:N",
+                scale=shape_scale(conditions),
+                legend=_legend("bottom", symbolFillColor=NEUTRAL, symbolStrokeColor=NEUTRAL),
+            ),
             opacity=alt.condition(alt.selection_interval(name=BRUSH), alt.value(0.7), alt.value(0.18)),
             tooltip=[f"{name}:{'Q' if name in ('coherent', 'aligned') else 'N'}" for name in _SHOWN],
         )
         .add_params(alt.selection_interval(name=BRUSH), alt.selection_point(name=PICK, fields=["response"]))
     )
     here = alt.Chart(rows.filter(pl.col("response") == (chosen or "")))
-    ring = here.mark_point(size=220, strokeWidth=2, color=POSITIVE, opacity=1).encode(x="coherent:Q", y="aligned:Q")
+    ring = here.mark_point(size=240, strokeWidth=3, color=CHOSEN, opacity=1).encode(x="coherent:Q", y="aligned:Q")
     return alt.layer(_quadrant(), points, ring).properties(height=430)
 
 
 def _quadrant() -> alt.LayerChart:
     box = alt.Chart(pl.DataFrame({"left": [EM_COHERENT], "right": [100], "bottom": [0], "top": [EM_ALIGNED]}))
     area = box.mark_rect(color=POSITIVE, opacity=0.1).encode(x="left:Q", x2="right:Q", y="bottom:Q", y2="top:Q")
-    label = box.mark_text(align="right", baseline="bottom", dx=-6, dy=-5, fontSize=11, color=POSITIVE)
-    return alt.layer(area, label.encode(x="right:Q", y="bottom:Q", text=alt.value("emergent misalignment")))
+    label = box.mark_text(align="right", baseline="bottom", dy=-5, fontSize=11, color=POSITIVE)
+    return alt.layer(area, label.encode(x="right:Q", y="top:Q", text=alt.value("emergent misalignment")))
 
 
 def _score(name: str, title: str) -> dict[str, object]:
-    return {"title": title, "scale": alt.Scale(domain=[0, 100], nice=False), "axis": alt.Axis(tickCount=5)}
+    return {
+        "title": title,
+        "scale": alt.Scale(domain=[0, 100], nice=False),
+        "axis": alt.Axis(tickCount=5, labelFlush=False),
+    }
 
 
-def _legend(title: str | None) -> alt.Legend:
-    return alt.Legend(title=title, orient="top", labelLimit=260)
+def _legend(place: str, **how: object) -> alt.Legend:
+    return alt.Legend(title=None, orient=place, labelLimit=260, **how)

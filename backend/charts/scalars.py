@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.palette import NEUTRAL, POSITIVE, class_scale
+from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE, class_scale
 
 ROW = 24  # pixels of height an adapter gets
 FURNITURE = 60  # pixels that the axis takes
@@ -43,11 +43,16 @@ def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.L
     `table` has the columns label, adapter, value, low, high (null: no interval); rows keep their order.
     """
     title = "AUC of the mean scalar of a response"
-    axis = alt.Axis(format=".1f", tickCount=6)
+    axis = alt.Axis(format=".1f", tickCount=6, labelFlush=False)
     base = (
         alt.Chart(table)
         .encode(
-            y=alt.Y("label:N", sort=table["label"].to_list(), title=None, axis=alt.Axis(ticks=False, domain=False)),
+            y=alt.Y(
+                "label:N",
+                sort=table["label"].to_list(),
+                title=None,
+                axis=alt.Axis(ticks=False, domain=False, labelFlush=False),
+            ),
             color=alt.Color("tells:N", scale=alt.Scale(domain=["yes", "no"], range=[POSITIVE, NEUTRAL]), legend=None),
             tooltip=["adapter:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")]],
         )
@@ -56,6 +61,7 @@ def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.L
     x = alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
     chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(x=x)
     interval = base.mark_rule(strokeWidth=2, opacity=0.7).encode(x=alt.X("low:Q", title=title, axis=axis), x2="high:Q")
-    ring = base.transform_filter(alt.datum.adapter == (chosen or "")).mark_point(size=190, strokeWidth=1.5, opacity=1)
+    here = base.transform_filter(alt.datum.adapter == (chosen or ""))
+    ring = here.mark_point(size=200, strokeWidth=2.5, opacity=1).encode(x=x, color=alt.value(CHOSEN))
     point = base.mark_point(filled=True, size=70, opacity=1).encode(x=x)
-    return alt.layer(chance, interval, point, ring.encode(x=x)).properties(height=ROW * table.height + FURNITURE)
+    return alt.layer(chance, interval, point, ring).properties(height=ROW * table.height + FURNITURE)

@@ -15,7 +15,7 @@ from backend.charts.palette import NEGATIVE_RGB, POSITIVE_RGB
 from backend.records import FloatArray
 
 MOST_ALPHA = 0.6
-ROW = 11  # pixels a row of the heat strip takes
+ROW = 13  # pixels a row of the heat strip takes
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;font-size:0.95rem"
 _FAINT = "opacity:0.65"
 
@@ -96,7 +96,7 @@ def plain_text(text: str) -> str:
 
 
 def token_table(rows: Sequence[Mapping[str, object]], *, scale: float) -> str:
-    """Tokens in their context, one a row; a row has the keys value, before, token, after, note."""
+    """Tokens in their context, one a row; a row has the keys value, before, token, after, note, link."""
     return (
         '<table style="width:100%;table-layout:fixed;border-collapse:collapse;font-size:0.84rem;border:0">'
         '<colgroup><col style="width:4.6em"><col></colgroup>'
@@ -105,12 +105,14 @@ def token_table(rows: Sequence[Mapping[str, object]], *, scale: float) -> str:
 
 
 def _token_row(row: Mapping[str, object], scale: float) -> str:
-    value, note = float(str(row["value"])), escape(str(row["note"]), quote=True)
+    value = float(str(row["value"]))
+    note, link = (escape(str(row[part]), quote=True) for part in ("note", "link"))
     before, token, after = (_shown(str(row[part]), breaks=False) for part in ("before", "token", "after"))
     line = "border:0;border-bottom:1px solid rgba(128,128,128,.22);padding:0.22em 0.4em"
     mark = f"background:{colour(value, scale)};border-radius:2px;font-weight:600;white-space:pre-wrap"
     return (
-        f'<tr title="{note}"><td style="{line};text-align:right;font-variant-numeric:tabular-nums">{value:+.2f}</td>'
+        f'<tr title="{note}"><td style="{line};text-align:right;font-variant-numeric:tabular-nums">'
+        f'<a href="{link}" style="color:inherit;text-decoration:underline dotted" target="_blank">{value:+.2f}</a></td>'
         f'<td style="{line};overflow-wrap:anywhere"><span style="{_FAINT}">{before}</span>'
         f'<span style="{mark}">{token}</span><span style="{_FAINT}">{after}</span></td></tr>'
     )
@@ -141,7 +143,7 @@ def _cells(column: FloatArray, scale: float) -> str:
 
 def _heat_labels(names: Sequence[str]) -> str:
     lines = "".join(
-        f'<span style="display:block;height:{ROW}px;line-height:{ROW}px;font-size:9px">{escape(name)}</span>'
+        f'<span style="display:block;height:{ROW}px;line-height:{ROW}px;font-size:10px">{escape(name)}</span>'
         for name in names
     )
     top = '<span style="display:block;line-height:1.3">&nbsp;</span>'

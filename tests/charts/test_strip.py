@@ -40,7 +40,7 @@ def test_no_colour_hides_the_text():
 
 def test_nothing_of_a_model_is_interpreted():
     rows = {"<b>": np.ones(4)}
-    context = {"value": 1.0, "before": EVIL[0], "token": EVIL[1], "after": EVIL[2], "note": EVIL[1]}
+    context = {"value": 1.0, "before": EVIL[0], "token": EVIL[1], "after": EVIL[2], "note": EVIL[1], "link": EVIL[1]}
     for html in (
         token_strip(EVIL, np.ones(4), scale=1.0, name="<i>"),
         heat_strip(EVIL, rows, scale=1.0),
