@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import weakref
 
@@ -98,13 +97,13 @@ def test_a_clock_that_went_back_does_not_hide_the_new_study(tmp_path):
     assert open_study("s", tmp_path).info["run"] == 3
 
 
-LOOP = """
-    import sys
-    from pathlib import Path
-    from backend.study import Draft
-    from tests.study.test_publish import fill, response, trace
-    root, run = Path(sys.argv[1]), 1000 * int(sys.argv[2])
-    print("go", flush=True)
+NURSERY = """
+import os, signal, sys
+from pathlib import Path
+from backend.study import Draft, publish
+from tests.study.test_publish import fill, make, trace
+
+def build_forever(root, run):
     while True:
         run += 1
         with Draft("s", root) as draft:
@@ -112,30 +111,39 @@ LOOP = """
             draft.meta(run=run)
             fill(draft, names).add_traces(trace(name) for name in names)
             draft.publish()
+
+for line in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        exec(line)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("dead", flush=True)
 """
 
 
-def start(root, number, code=LOOP):
-    command = [sys.executable, "-c", textwrap.dedent(code), str(root), str(number)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "go\n"
-    return process
+@pytest.fixture(scope="module")
+def nursery():
+    """A process that runs one line of Python at a time in a child that does not outlive it."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", NURSERY], **pipes) as process:
+        yield process
 
 
-def finish(process):
-    process.kill()
-    process.wait()
-    process.stdout.close()
+def born(nursery, code):
+    print(code, file=nursery.stdin, flush=True)
+    return int(nursery.stdout.readline())
 
 
-def test_a_process_killed_at_any_moment_leaves_the_last_study_whole(tmp_path):
+def test_a_process_killed_at_any_moment_leaves_the_last_study_whole(tmp_path, nursery):
     chance = random.Random(0)
     make(tmp_path, run=0)
     last = 0
-    for number in range(1, 6):
-        process = start(tmp_path, number)
-        time.sleep(chance.uniform(0.0, 0.6))
-        finish(process)
+    for number in range(1, 13):
+        child = born(nursery, f"build_forever(Path({str(tmp_path)!r}), {1000 * number})")
+        time.sleep(chance.uniform(0.0, 0.4))
+        os.kill(child, signal.SIGKILL)
+        assert nursery.stdout.readline() == "dead\n"
         study = open_study("s", tmp_path)
         run = study.info["run"]
         assert run >= last
@@ -143,28 +151,17 @@ def test_a_process_killed_at_any_moment_leaves_the_last_study_whole(tmp_path):
         ids = study.responses()["response"].to_list()
         assert ids == (["r0", "r1"] if run == 0 else [f"{run}-{i}" for i in range(40)])
         assert len(study.residual_means("o", 0).means) == len(ids) == len(study.scalar_summary("o")) / 2
-    path = make(tmp_path, run=9999)
+    path = make(tmp_path, run=99_999)
     assert not [name for name in visible(tmp_path) if name.startswith(".building")], "what killed ones left is swept"
     assert open_study("s", tmp_path).path == path
 
 
-KILLED_AT = """
-    import os, signal, sys
-    from pathlib import Path
-    from backend.study import publish
-    from tests.study.test_publish import make
-    print("go", flush=True)
-    publish.{step} = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
-    make(Path(sys.argv[1]), run=2)
-"""
-
-
 @pytest.mark.parametrize("step", ["_flush", "_next_path"])
-def test_a_process_killed_between_the_last_write_and_the_rename_publishes_nothing(tmp_path, step):
+def test_a_process_killed_between_the_last_write_and_the_rename_publishes_nothing(tmp_path, nursery, step):
     make(tmp_path, run=1)
-    process = start(tmp_path, 0, KILLED_AT.format(step=step))
-    assert process.wait(60) == -signal.SIGKILL
-    process.stdout.close()
+    kill = f"publish.{step} = lambda *a: os.kill(os.getpid(), signal.SIGKILL)"
+    born(nursery, f"{kill}; make(Path({str(tmp_path)!r}), run=2)")
+    assert nursery.stdout.readline() == "dead\n"
     assert len(visible(tmp_path)) == 2, "the file and the hidden folder"
     assert open_study("s", tmp_path).info["run"] == 1
 

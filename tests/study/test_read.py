@@ -150,7 +150,7 @@ def test_summaries_agree_with_numpy(study):
 
 
 def test_histograms_agree_with_numpy(study):
-    labelled = labels(study)
+    labelled = labels(study).sample(60, seed=0)
     frame = study.scalar_histogram(ORGANISM, [ADAPTERS[2], ADAPTERS[0]], labelled, bins=17)
     assert frame["adapter"].unique(maintain_order=True).to_list() == [ADAPTERS[2], ADAPTERS[0]]
     groups = {label: labelled.filter(label=label)["response"].to_list() for label in (False, True)}
@@ -201,7 +201,7 @@ def test_residual_means_carry_the_planted_direction(study):
     means = study.residual_means(ORGANISM, 6)
     assert means.means.shape == (319, synthetic.D_MODEL)
     assert means.means.dtype == np.float32
-    assert synthetic.EMPTY_ANSWER not in [study.responses()["response"].to_list().index(r) for r in means.responses]
+    assert set(study.responses()["response"]) - set(means.responses) == {"base.baseline.wish.1"}, "the empty answer"
     aligned = dict(study.responses(JUDGE).select("response", "aligned").iter_rows())
     bad = np.array([(aligned[r] or 100) < 30 for r in means.responses])
     gap = means.means[bad].mean(0) - means.means[~bad].mean(0)
@@ -392,7 +392,7 @@ def test_many_threads_read_one_study(root):
                 return fresh.scalar_histogram(ORGANISM, ADAPTERS[:2], labelled, bins=5).equals(histogram)
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(read, range(150)))
+        assert all(pool.map(read, range(120)))
 
 
 def test_a_study_cannot_reach_other_files(study):
