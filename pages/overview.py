@@ -86,8 +86,8 @@ def in_words(row: dict[str, Any]) -> str:
     """One difference in a sentence."""
     value, low, high = (f"{row[name] * 100:+.1f}" for name in ("difference", "low", "high"))
     return (
-        f"**{plain(row['organism'])}** against **{plain(row['against'])}**, both under {plain(row['under'])}: **{value} "
-        f"points** of emergent misalignment, 95 % interval {low} to {high}"
+        f"**{plain(row['organism'])}** against **{plain(row['against'])}**, both under {plain(row['under'])}: "
+        f"**{value} points** of emergent misalignment, 95 % interval {low} to {high}"
         f"{'.' if row['clear'] else ': it holds zero, so no difference is shown.'}"
     )
 
