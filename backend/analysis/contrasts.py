@@ -41,12 +41,12 @@ class Band:
         return (value >= self.low) & (value <= self.high)
 
     def __str__(self) -> str:
-        open_low, open_high = (f"{end:.6g}" for end in (self.low, self.high))
-        if self.high == np.inf:
-            return f"{self.metric} {'≥' if float(open_low) == self.low else '>'} {open_low}"
-        if self.low == -np.inf:
-            return f"{self.metric} {'≤' if float(open_high) == self.high else '<'} {open_high}"
-        return f"{self.metric} {open_low}–{open_high}"
+        low, high = (round(end, 6) + 0.0 for end in (self.low, self.high))
+        if high == np.inf:
+            return f"{self.metric} {'≥' if low == self.low else '>'} {low:g}"
+        if low == -np.inf:
+            return f"{self.metric} {'≤' if high == self.high else '<'} {high:g}"
+        return f"{self.metric} {low:g}–{high:g}"
 
 
 @dataclass(frozen=True)

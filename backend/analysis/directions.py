@@ -179,7 +179,8 @@ def held_out_projections(
 
 def random_direction(like: Direction, seed: int = 0) -> Direction:
     """A control: a random direction of the same norm at the same layer, isotropic, unit-normalised before scaling."""
-    draw = np.random.default_rng(seed).standard_normal(like.vector.shape)
+    # a stream of its own: data made from the same seed must not be the control's direction
+    draw = np.random.default_rng((seed, *b"random direction")).standard_normal(like.vector.shape)
     vector: FloatArray = np.asarray(draw * (like.norm / np.linalg.norm(draw)), dtype=np.float32)
     provenance = {"method": "random control", "like": like.name, "seed": seed}
     return Direction(f"random {seed} like {like.name}", like.layer, vector, like.activation_norm, provenance)
