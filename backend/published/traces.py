@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -255,14 +256,15 @@ def _adapter_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
     modules = next(iter(positions.values())).state.get("layer_scalars")
     if not isinstance(modules, dict) or not modules:
         raise InputError("a token without scalars")
-    names = [(_short(module), module) for module in modules]
+    names = [(_short(str(module)), module) for module in modules]
     return tuple(name for name, _ in sorted(names, key=lambda pair: (int(pair[0].split(".")[1]), pair[0])))
 
 
-def _short(module: Any) -> str:
-    match = re.search(r"(layers\.\d{1,4}\.[\w.]+)$", str(module))
+@lru_cache(maxsize=4096)
+def _short(module: str) -> str:
+    match = re.search(r"(layers\.\d{1,4}\.[\w.]+)$", module)
     if match is None:
-        raise InputError(f"a module named {str(module)[:60]!r}, not ...layers.<number>.<module>")
+        raise InputError(f"a module named {module[:60]!r}, not ...layers.<number>.<module>")
     return match[1]
 
 
@@ -284,7 +286,7 @@ def _scalars(value: Any, names: Sequence[str]) -> tuple[tuple[str, ...], FloatAr
         layers, text = token.state.get("layer_scalars"), token.state.get("token_str")
         if not isinstance(layers, dict) or not isinstance(text, str) or len(layers) != len(names):
             raise InputError("a token without its text or without a scalar of every adapter")
-        by_name = {_short(module): scalar for module, scalar in layers.items()}
+        by_name = {_short(str(module)): scalar for module, scalar in layers.items()}
         try:
             scalars[:, position] = [float(by_name[name]) for name in names]
         except (KeyError, TypeError, ValueError) as error:

@@ -34,17 +34,16 @@ COMBINED_ARM = "scale 21,23 ×30; 15,16,17,22,28,29 ×-10"
 PROGRAM = """
 import resource, sys, time
 from pathlib import Path
-started = time.monotonic()
 from backend.pipeline.import_published import import_published
 imported = import_published([Path(sys.argv[1])], root=Path(sys.argv[2]))
 assert "torch" not in sys.modules
-print(time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 """
 
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """Import once, in a process of its own: (folder of studies, seconds, megabytes)."""
+    """Import once, in a process of its own: (folder of studies, seconds of work, megabytes)."""
     root = tmp_path_factory.mktemp("studies")
     command = [sys.executable, "-c", PROGRAM, RELEASED, root]
     done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
