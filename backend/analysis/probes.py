@@ -116,7 +116,7 @@ class ProbeReport:
 
     probe: Probe
     metrics: Mapping[str, Estimate]  # METRICS
-    shuffled: Mapping[str, Estimate]  # METRICS, empty without shuffles
+    shuffled: Mapping[str, Estimate]  # METRICS, NaN where no shuffle leaves two groups a class; empty without shuffles
     coefficients: pl.DataFrame  # feature, coefficient, low, high, selected (share of bootstrap fits that kept it)
     roc: pl.DataFrame  # false_positive, true_positive
     calibration: pl.DataFrame  # predicted (mean probability), observed (share), n
@@ -220,6 +220,8 @@ def _rows(
     table, truth = np.asarray(values, dtype=np.float64), np.asarray(labels)
     if table.ndim != 2 or truth.shape != (len(table),):
         raise InputError(f"values (n, feature) and labels (n,) do not fit: {table.shape} and {truth.shape}")
+    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
+        raise InputError("labels must be True or False: leave out the rows that have none")
     named = tuple(names) if names is not None else tuple(f"feature {index}" for index in range(table.shape[1]))
     if len(named) != table.shape[1]:
         raise InputError(f"{len(named)} names do not fit {table.shape[1]} features")
@@ -366,9 +368,9 @@ def _shuffled_metrics(
         most = min(folds, *groups_with(rows.codes, labels)) if settings.split != "token" else folds
         probability, _ = _cross_validate(rows, labels, most, settings, rng)
         found.append([*_from_counts(_confusion(probability, labels), settings.balance), auc(probability, labels)])
-    if not found:
+    if not settings.shuffles:
         return {}
-    table = np.array(found)  # (shuffle, metric)
+    table = np.array(found or np.full((1, len(METRICS)), np.nan))  # (shuffle, metric)
     reach = np.full(len(METRICS), np.nan)
     if len(table) > 1:
         wide = stdtrit(len(table) - 1, 0.975) * np.sqrt(1 + 1 / len(table))

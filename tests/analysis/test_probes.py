@@ -232,6 +232,8 @@ def test_shapes_are_checked():
     for broken in ((values[:5], labels, response), (values, labels, response[:5]), (values[:, 0], labels, response)):
         with pytest.raises(InputError, match=r"fit|need"):
             train_probe(*broken)
+    with pytest.raises(InputError, match="True or False"):
+        train_probe(values, np.where(labels, 1, np.nan), response)
     with pytest.raises(InputError, match="2 names do not fit 9 features"):
         train_probe(values, labels, response, names=["a", "b"])
 
