@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ import numpy as np
 import polars as pl
 
 from backend.analysis.contrasts import CONTRASTS, Contrast, label_responses
-from backend.analysis.directions import cosine_matrix
+from backend.analysis.convergence import pairs
 from backend.analysis.fourway import NEEDS, Bins, at_the_edge, four_way, sensitivity
 from backend.analysis.probes import METRICS, ProbeReport, ProbeSettings, Split, paper_protocol, train_probe
 from backend.analysis.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
 from backend.analysis.sweeps import before_after, describe, sweep_rates
-from backend.records import Condition, Direction, InputError, edits_from_json
+from backend.records import Condition, InputError, edits_from_json
 from backend.study import STUDIES, ScalarTable, Study, open_study
 
 SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
@@ -166,9 +165,9 @@ def directions(study: Study, _: Choices) -> Iterator[Table]:
     share = (pl.col("norm") / pl.col("activation_norm")).alias("share")
     norms = listed.select("name", "layer", "norm", "activation_norm", share)
     yield Table("directions", "Norm and share of the activation norm, by layer", norms)
-    rows = _cosines({name: study.direction_stack(name) for name in listed["name"].unique(maintain_order=True)})
-    if rows:
-        yield Table("directions", "Cosine between directions over the layers they share", pl.DataFrame(rows))
+    cosines = pairs({name: study.direction_stack(name) for name in listed["name"].unique(maintain_order=True)})
+    if cosines.height:
+        yield Table("directions", "Cosine between directions over the layers they share", cosines)
 
 
 def sweeps(study: Study, _: Choices) -> Iterator[Table]:
@@ -322,25 +321,6 @@ def _metric_row(
         chance = report.shuffled.get(name)
         row |= {f"shuffled_{name}": None if chance is None else chance.value}
     return row
-
-
-def _cosines(stacks: Mapping[str, Sequence[Direction]]) -> list[dict[str, Any]]:
-    """One row a pair of directions: least, median and greatest cosine over the layers that both have."""
-    names = list(stacks)
-    vectors = {(name, each.layer): each.vector for name in names for each in stacks[name]}
-    by_pair: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for layer in sorted({layer for _, layer in vectors}):
-        there = [name for name in names if (name, layer) in vectors]
-        cosines = cosine_matrix(np.stack([vectors[name, layer] for name in there]))
-        for (i, a), (j, b) in combinations(enumerate(there), 2):
-            by_pair.setdefault((a, b), []).append((layer, float(cosines[i, j])))
-    rows = []
-    for (a, b), at in by_pair.items():
-        low, high = min(at, key=lambda pair: pair[1]), max(at, key=lambda pair: pair[1])
-        row: dict[str, Any] = {"a": a, "b": b, "layers": len(at), "min": low[1], "at_min": low[0]}
-        row |= {"median": float(np.median([value for _, value in at])), "max": high[1], "at_max": high[0]}
-        rows.append(row)
-    return rows
 
 
 def _finite(value: Any) -> Any:

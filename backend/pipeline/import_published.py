@@ -35,6 +35,7 @@ def import_published(paths: Sequence[Path], *, root: Path = STUDIES, name: str =
             title=TITLE,
             base="Qwen2.5-14B-Instruct",
             source="clarifying-EM/model-organisms-for-EM and annasoligo/EM_interp",
+            notes="\n".join(f"{note[:1].upper()}{note[1:]}." for note in release.report.notes),
             settings={condition: dict(says) for condition, says in release.settings.items()},
             report=release.report.to_json(),
         )

@@ -31,7 +31,7 @@ from backend.published.torchfile import Instance, read_torch
 from backend.records import Adapter, FloatArray, InputError, Response, Score, Trace
 
 RELEASED_CLASS = "released-class"
-PROBING_SET = "probing set"
+PROBING_SET = "probing set (chosen by score)"
 _NONE = np.zeros((0, 0), dtype=np.float32)
 _TEXT_COLUMNS = (
     "question",

@@ -8,6 +8,7 @@ import pytest
 from backend.pipeline import figures as module
 from backend.pipeline.figures import PAGES, Choices, Table, add_commands, as_text, figures
 from backend.pipeline.import_published import import_published
+from backend.published.traces import PROBING_SET
 from backend.records import BASE, BASELINE, Add, Condition, Direction, InputError, Question, Response, Score
 from backend.study import Draft, open_study
 from tests import synthetic
@@ -56,7 +57,7 @@ def test_every_page_of_a_release(study):
 
 def test_rates_leave_out_what_was_chosen_by_its_scores(study):
     for table in figures(study, "responses", QUICK):
-        assert "probing set" not in table.frame["condition"]
+        assert PROBING_SET not in table.frame["condition"]
         assert "chosen by their scores" in table.notes[0]
 
 

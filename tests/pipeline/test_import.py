@@ -6,6 +6,7 @@ import pytest
 
 from backend.pipeline import import_published as module
 from backend.pipeline.import_published import add_commands, import_published
+from backend.published.traces import PROBING_SET
 from backend.records import BASE, Ablate, InputError
 from backend.study import list_studies, open_study
 from tests.published.sample import ADAPTED, write_release
@@ -28,7 +29,7 @@ def test_the_study_holds_what_was_released(study):
     assert study.adapters("R1_2_1")["layer"].to_list() == list(ADAPTED)
     assert study.adapter("R1_2_1", "layers.1.mlp.down_proj").write.shape == (0,)
     assert study.info["report"]["skipped"] == []
-    assert study.info["settings"]["probing set"]["selected"] is True
+    assert study.info["settings"][PROBING_SET]["selected"] is True
     assert study.direction("R1_2_1 general data-diff", 3).provenance["topic"] == "general"
 
 
