@@ -5,13 +5,13 @@ It refuses to know what the classes are compared on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Side, label_responses, organisms
+from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 
@@ -36,9 +36,10 @@ def class_counts(rows: pl.DataFrame, contrast: Contrast) -> str:
     return f"{positive} {contrast.positive_name} and {rows.height - positive} {contrast.negative_name} responses"
 
 
-def choose_classes(study: Study, judge: str | None, *, page: str) -> Classes:
-    """Widgets for responses and contrast. Raises InputError where nothing is left or a class is empty."""
+def choose_classes(study: Study, judge: str | None, *, page: str, among: Collection[str] | None = None) -> Classes:
+    """Widgets for responses (of `among`, or all) and contrast. Raises InputError where a class is empty."""
     scored = study.responses(judge)
+    scored = scored if among is None else scored.filter(pl.col("response").is_in(list(among)))
     if not scored.height:
         raise InputError(f"Study {study.name} holds no responses: there is nothing to put into classes.")
     left, middle, right = st.columns([2, 2, 3], vertical_alignment="bottom")
@@ -48,6 +49,8 @@ def choose_classes(study: Study, judge: str | None, *, page: str) -> Classes:
         conditions = _choose_some("Under condition", scored["condition"], page, lambda name: name == BASELINE)
     with right:
         contrast = _choose_contrast(scored, page)
+    if "organism" in contrast.columns:  # its sides say whose responses they are
+        worn = [of.value for of in (*contrast.positive, *contrast.negative) if isinstance(of, Is)]
     kept = scored.filter(pl.col("organism").is_in(worn), pl.col("condition").is_in(conditions))
     if not kept.height:
         raise InputError("No response is left: choose at least one organism and one condition that it answered under.")
@@ -69,7 +72,8 @@ def _choose_some(label: str, column: pl.Series, page: str, own: Callable[[str], 
 
 
 def _choose_contrast(scored: pl.DataFrame, page: str) -> Contrast:
-    pairs = [organisms(name) for name in scored["organism"].unique(maintain_order=True) if name != BASE]
+    names = scored["organism"].unique(maintain_order=True).to_list()
+    pairs = [organisms(name) for name in names if name != BASE and BASE in names]
     known = {pair.name: pair for pair in (*CONTRASTS, *pairs) if set(pair.columns) <= set(scored.columns)}
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     contrast = known[left.selectbox("Contrast", list(known), key=f"{page}_contrast", bind="query-params")]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from backend.analysis.contrasts import Contrast
 from backend.analysis.directions import Pooling, separation, split_half_cosine
@@ -131,16 +134,16 @@ def show_projections(found: LayerProfile, layer: int, rows: pl.DataFrame, contra
     st.altair_chart(chart, key="directions_projection", alt=f"Projection of every response at layer {layer}")
 
 
-def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame) -> None:
+def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequence[DeltaGenerator]) -> None:
     """Norm and separation at one layer."""
     direction = found.directions[layer]
-    apart = separation(found.projections[layer], rows["label"].to_numpy(), rows["question_id"].to_numpy())
     share = direction.relative(1.0)
-    with st.container(horizontal=True, gap="large"):
-        st.metric("Norm", f"{direction.norm:.2f}", width="content")
-        st.metric("of the activation norm", "unknown" if share is None else f"{share:.0%}", width="content")
-        for name, estimate in (("AUC", apart.auc), ("d′", apart.d_prime)):
-            st.metric(f"{name} ({estimate.low:.2f} to {estimate.high:.2f})", f"{estimate.value:.2f}", width="content")
+    apart = separation(found.projections[layer], rows["label"].to_numpy(), rows["question_id"].to_numpy())
+    numbers = {"Norm": f"{direction.norm:.2f}", "Of the activation": "unknown" if share is None else f"{share:.0%}"}
+    for name, estimate in (("AUC", apart.auc), ("d′", apart.d_prime)):
+        numbers[f"{name} ({estimate.low:.2f}–{estimate.high:.2f})"] = f"{estimate.value:.2f}"
+    for place, (name, value) in zip(places, numbers.items(), strict=True):
+        place.metric(name, value)
 
 
 def stability(study: Study, reader: str, classes: Classes, layer: int, pooling: Pooling) -> str:
@@ -164,7 +167,7 @@ st.title("Directions")
 judge = choose_judge(study)
 with explained():
     classes = choose_classes(study, judge, page="directions")
-    first, second, third = st.columns([2, 3, 2], vertical_alignment="bottom")
+    first, second, third = st.columns([2, 2, 3])
     with first:
         reader = choose_reader(study)
     with second:
@@ -181,10 +184,12 @@ with explained():
         + "Bands: 95 %, bootstrap over questions."
     )
     panels = st.container()
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    chooser, *places, sender = st.columns([3, 2, 2, 2, 2, 2], vertical_alignment="bottom")
+    with chooser:
         layer = choose_layer(found)
-        in_numbers(found, layer, rows)
-        if st.button("Send to Live", key="directions_send", type="primary", icon=":material/send:"):
+    in_numbers(found, layer, rows, places)
+    with sender:
+        if st.button("Send to Live", key="directions_send", type="primary", icon=":material/send:", width="stretch"):
             send_direction(found.directions, layer)
     with panels:
         show_layers(found, layer)

@@ -11,15 +11,15 @@ from typing import NoReturn
 import streamlit as st
 
 from backend.charts.live import amount
-from backend.records import BASE, Ablate, Add, Direction, Edit, Gain
+from backend.records import BASE, Ablate, Add, Direction, Edit, Gain, InputError
 from backend.study import Study
 
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 MAX_EDITS = 3
 MIXER_LIMIT = 24  # past so many adapters, those of one layer share a gain
 ADD, ABLATE = "Add", "Ablate"
-LAMBDA, SHARE = "λ", "share of activation"
-OWN, ALL, WISE = "its layer", "every layer", "layer by layer"
+LAMBDA, SHARE = "λ", "share"
+OWN, ALL, WISE = "its layer", "every layer", "each its own"
 
 Stack = Mapping[int, Direction]  # one name's directions by layer
 
@@ -29,7 +29,8 @@ def send_direction(stack: Stack, layer: int) -> NoReturn:
     name = stack[layer].name
     st.session_state.setdefault(SENT, {})[name] = dict(stack)
     chosen = {"live_edits": 1, "live_edited": BASE, "live_direction_0": name, "live_layer_0": layer}
-    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
+    kept = {key: value for key, value in st.query_params.items() if key in ("study", "judge")}
+    st.switch_page("pages/live.py", query_params=kept | {key: str(value) for key, value in chosen.items()})
 
 
 def study_stacks(study: Study) -> dict[str, Stack]:
@@ -49,6 +50,8 @@ def _write_vectors(study: Study) -> dict[str, Stack]:
     for organism, count in study.organisms().select("organism", "n_adapters").iter_rows():
         for name in study.adapters(organism)["name"] if count else ():
             adapter = study.adapter(organism, name)
+            if not adapter.write.size:
+                continue  # a study of scalars alone: the vectors were not released
             label = f"write vector of {name} ({organism})"
             stacks[label] = {adapter.layer: Direction(label, adapter.layer, adapter.write)}
     return stacks
@@ -73,9 +76,13 @@ def choose_direction_edits(stacks: Mapping[str, Stack], *, layers: int) -> list[
 
 
 def _direction_edit(index: int, stacks: Mapping[str, Stack], layers: int) -> list[Edit]:
+    if not stacks:
+        raise InputError(
+            "There is no direction to edit with: make one on the Directions or Probes page and send it here."
+        )
     name = st.selectbox("Direction", list(stacks), key=f"live_direction_{index}", bind="query-params")
     stack = stacks[name]
-    left, right = st.columns(2)
+    left, right = st.columns([2, 3])
     layer = left.selectbox("Of layer", sorted(stack), key=f"live_layer_{index}", bind="query-params")
     kind = right.segmented_control(
         "Edit", [ADD, ABLATE], default=ADD, required=True, key=f"live_kind_{index}", bind="query-params"
@@ -94,14 +101,14 @@ def _direction_edit(index: int, stacks: Mapping[str, Stack], layers: int) -> lis
 
 WHERE_HELP = (
     "*its layer*: after the block the direction was found at. *every layer*: the same vector after every block (the "
-    "paper's single-direction ablation). *layer by layer*: after every block that block's own vector."
+    "paper's single-direction ablation). *each its own*: after every block that block's own vector."
 )
 
 
 def _strength(index: int, direction: Direction) -> float:
     """The raw strength, entered in either unit; the other is shown below it."""
     known = direction.activation_norm is not None
-    left, right = st.columns(2)
+    left, right = st.columns([2, 3])
     unit = right.segmented_control(
         "Unit",
         [LAMBDA, SHARE] if known else [LAMBDA],
@@ -109,6 +116,7 @@ def _strength(index: int, direction: Direction) -> float:
         required=True,
         key=f"live_unit_{index}",
         bind="query-params",
+        help="λ multiplies the raw vector, as in the paper; a share is of the mean activation norm at its layer.",
     )
     value = left.number_input(
         "Strength",
@@ -117,9 +125,8 @@ def _strength(index: int, direction: Direction) -> float:
         format="%.2f",
         key=f"live_strength_{index}",
         bind="query-params",
-        required=True,
     )
-    strength = float(value or 0.0)
+    strength = float(value)
     if unit == SHARE:
         strength = direction.strength(strength) or 0.0
     st.caption(amount(direction, strength))
@@ -129,32 +136,31 @@ def _strength(index: int, direction: Direction) -> float:
 def mix_adapters(organism: str, adapters: Sequence[tuple[str, int]]) -> list[Edit]:
     """A gain for every adapter of an organism, given as (name, layer), with presets; the edits that wear it so."""
     groups = _groups(adapters)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="xsmall"):
-        one = st.selectbox("One adapter", list(groups), key="live_one", bind="query-params", width=130)
-        for text, outside, inside in (("All on", 1, 1), ("All off", 0, 0), ("Keep only", 0, 1), ("Zero", 1, 0)):
-            levels = {_gain_key(label): float(inside if label == one else outside) for label in groups}
-            st.button(text, key=f"live_preset_{text}", on_click=st.session_state.update, args=(levels,))
-    with st.grid(3, gap="xsmall"):
-        levels = {names: _gain(label, names) for label, names in groups.items()}
+    with st.container(horizontal=True, gap="xsmall"):
+        _preset("All on", dict.fromkeys(groups, 1.0))
+        _preset("All off", dict.fromkeys(groups, 0.0))
+    with st.container(horizontal=True, gap="xsmall"):
+        one = st.selectbox(
+            "One adapter", list(groups), key="live_one", bind="query-params", width=84, label_visibility="collapsed"
+        )
+        _preset("Keep only", {label: float(label == one) for label in groups})
+        _preset("Zero", {label: float(label != one) for label in groups})
+    with st.grid(3, min_column_width=60, gap="xsmall"):
+        levels = {names: _gain(label) for label, names in groups.items()}
     return gains(organism, levels)
+
+
+def _preset(text: str, levels: Mapping[str, float]) -> None:
+    values = {_gain_key(label): level for label, level in levels.items()}
+    st.button(text, key=f"live_preset_{text}", on_click=st.session_state.update, args=(values,))
 
 
 def _gain_key(label: str) -> str:
     return f"live_gain_{label}"
 
 
-def _gain(label: str, names: Sequence[str]) -> float:
-    value = st.number_input(
-        label,
-        value=1.0,
-        step=0.5,
-        format="%.2f",
-        key=_gain_key(label),
-        bind="query-params",
-        help="Gain on " + ", ".join(names),
-        required=True,
-    )
-    return float(value or 0.0)
+def _gain(label: str) -> float:
+    return float(st.number_input(label, value=1.0, step=0.5, format="%.2f", key=_gain_key(label), bind="query-params"))
 
 
 def gains(organism: str, levels: Mapping[tuple[str, ...], float]) -> list[Edit]:

@@ -19,6 +19,7 @@ from pages.edits import all_stacks, choose_direction_edits, mix_adapters
 from pages.frame import current_study, explained, plain
 
 REDRAW = 0.1  # seconds between two drawings of a growing answer
+PLAY = ":material/play_arrow:"
 RUN = "live_run"  # session state: the last generation of this session
 
 View = tuple[str, int]  # organism and adapter whose scalars colour the tokens
@@ -69,35 +70,25 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
     """The plain arm and the edited one."""
     names = [BASE, *organisms]
     left, right = st.columns(2)
-    plain = left.selectbox("Left, unedited", names, key="live_plain", bind="query-params")
+    worn_left = left.selectbox("Left, unedited", names, key="live_plain", bind="query-params")
     edited = right.selectbox("Right, edited", names, index=len(names) - 1, key="live_edited", bind="query-params")
     edits = choose_direction_edits(all_stacks(study), layers=layers)
     worn: list[Edit] = []
     if edited != BASE:
         with st.expander(f"Gain of each adapter of {edited}", icon=":material/tune:", expanded=True):
             worn = mix_adapters(edited, organisms[edited])
-    return Arm(f"{plain}, unedited", () if plain == BASE else (Gain(plain, 1.0),)), Arm(edited, (*worn, *edits))
+    unedited = () if worn_left == BASE else (Gain(worn_left, 1.0),)
+    return Arm(f"{worn_left}, unedited", unedited), Arm(f"{edited}, edited", (*worn, *edits))
 
 
 def choose_sampling() -> tuple[Sampling, int]:
-    """Temperature, length and seed."""
-    left, middle, right = st.columns(3)
-    temperature = left.number_input(
-        "Temperature",
-        0.0,
-        10.0,
-        1.0,
-        0.1,
-        key="live_temperature",
-        bind="query-params",
-        help="0 is greedy.",
-        required=True,
+    """Temperature, length and seed, which both answers share."""
+    temperature = st.number_input(
+        "Temperature", 0.0, 10.0, 1.0, 0.1, key="live_temperature", bind="query-params", help="0 is greedy.", width=125
     )
-    tokens = middle.number_input("Most tokens", 1, 2000, 80, 20, key="live_tokens", bind="query-params", required=True)
-    seed = right.number_input(
-        "Seed", 0, 2**31, 0, 1, key="live_seed", bind="query-params", help="Both answers use it.", required=True
-    )
-    return Sampling(temperature=temperature or 0.0, max_new_tokens=tokens or 80), seed or 0
+    tokens = st.number_input("Most tokens", 1, 2000, 80, 20, key="live_tokens", bind="query-params", width=125)
+    seed = st.number_input("Seed", 0, 2**31, 0, 1, key="live_seed", bind="query-params", width=125)
+    return Sampling(temperature=temperature, max_new_tokens=tokens), seed
 
 
 def write_prompt(study: Study) -> str:
@@ -164,7 +155,7 @@ def draw(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
             st.markdown(f"**{plain(answer.name)}**")
             tokens, values = answer.printed(*view)
             st.html(token_strip(tokens, values, scale=scale))
-            st.caption(f"Waiting: {run.ahead} requests come first." if run.ahead else answer.state)
+            st.caption(f"Waiting: {run.ahead} requests come first." if run.ahead and not tokens else answer.state)
 
 
 def stream(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> None:
@@ -185,13 +176,15 @@ def stream(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> 
 
 def choose_view(organisms: Mapping[str, Places]) -> View:
     """The adapter whose scalars colour the tokens."""
-    views = {
-        f"{name}: {adapter}": (name, at) for name, places in organisms.items() for at, (adapter, _) in enumerate(places)
-    }
-    label = st.selectbox(
-        "Colour tokens by the scalar of", list(views), key="live_scalar", bind="query-params", width=340
-    )
+    adapters = [(name, at, place[0]) for name, places in organisms.items() for at, place in enumerate(places)]
+    views = {f"{name}: {adapter}": (name, at) for name, at, adapter in adapters}
+    label = st.selectbox("Tokens show the scalar of", list(views), key="live_scalar", bind="query-params", width=270)
     return views.get(label or "", ("", 0))
+
+
+def nothing_yet(arms: Sequence[Arm]) -> LiveRun:
+    """What stands in the place of the answers before the first generation."""
+    return LiveRun("", "", tuple(LiveAnswer(arm.name, reason="") for arm in arms))
 
 
 def show_run(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
@@ -199,10 +192,15 @@ def show_run(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
     draw(run, slots, view)
     if run.error:
         st.error(plain(run.error), title="The generation ended early", icon=":material/error:")
-    st.html(legend(run.scale(*view)))
+    if not run.prompt:
+        return
+    organism, adapter = view
+    names = run.adapters.get(organism, ())
+    if adapter < len(names):
+        st.html(legend(run.scale(*view), f"scalar of {organism} {names[adapter]}, before any gain"))
     st.caption(
-        f"Prompt: {plain(run.prompt)}  \nRight answer: {plain(run.settings)}  \nColour: the scalar that adapter "
-        f"{plain(view[0])} reads at each token before any gain, on one scale for both; the last token has none yet."
+        f"Prompt: {plain(run.prompt)}  \nRight answer: {plain(run.settings)}  \nThe scalar shown on a token was read "
+        "at that token; the last one has none yet."
     )
 
 
@@ -215,22 +213,22 @@ ready = health is not None and health.status == "ready"
 organisms = wearable(study, health)
 
 settings, page = st.columns([2, 5], gap="medium")
-with settings, explained():
-    deepest = max((layer for places in organisms.values() for _, layer in places), default=0)
-    arms = choose_arms(study, organisms, health.layers if health and ready else deepest + 1)
-    sampling, seed = choose_sampling()
-with page:
-    prompt = write_prompt(study)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        asked = st.button("Generate", type="primary", key="live_go", disabled=not ready, icon=":material/play_arrow:")
-        st.button("Stop", key="live_stop", icon=":material/stop:", help="What was written so far stays.")
-        view = choose_view(organisms)
-    slots = [column.empty() for column in st.columns(2)]
-    if asked and health:
+with explained():
+    with settings:
+        deepest = max((layer for places in organisms.values() for _, layer in places), default=0)
+        arms = choose_arms(study, organisms, health.layers if health and ready else deepest + 1)
+    with page:
+        prompt = write_prompt(study)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            asked = st.button("Generate", type="primary", key="live_go", disabled=not ready, icon=PLAY)
+            st.button("Stop", key="live_stop", icon=":material/stop:", help="What was written so far stays.")
+            sampling, seed = choose_sampling()
+            view = choose_view(organisms)
+        slots = [column.empty() for column in st.columns(2)]
         with explained():
-            check(prompt, arms, health)
-        run = st.session_state[RUN] = start_run(prompt, arms, sampling, seed, organisms)
-        events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
-        stream(run, events, partial(draw, run, slots, view))
-    if RUN in st.session_state:
-        show_run(st.session_state[RUN], slots, view)
+            if asked and health:
+                check(prompt, arms, health)
+                run = st.session_state[RUN] = start_run(prompt, arms, sampling, seed, organisms)
+                events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
+                stream(run, events, partial(draw, run, slots, view))
+        show_run(st.session_state.get(RUN) or nothing_yet(arms), slots, view)

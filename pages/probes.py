@@ -39,6 +39,7 @@ class Features:
     responses: NDArray[Any]  # (row,) names
     names: tuple[str, ...]  # (feature,)
     what: str  # in words
+    unit: str = "responses"  # what a row is
     layer: int | None = None  # of a residual stream
 
 
@@ -53,13 +54,27 @@ class Fitted:
     study: str
     reader: str
 
+    @property
+    def recipe(self) -> str:
+        """Everything that decides the result, in words."""
+        return recipe_of(self.study, self.reader, self.features, self.classes, self.settings)
+
+
+def recipe_of(study: str, reader: str, features: Features, classes: Classes, settings: ProbeSettings) -> str:
+    """Everything that decides a result, in words."""
+    return (
+        f"Study {study}: {features.what}, read by {reader}; {settings.penalty.upper()} penalty, C = {settings.C:g}, "
+        f"split by {settings.split}, seed {settings.seed}. {classes.recipe}"
+    )
+
 
 @per_study
 def token_scalars(study: Study, reader: str, adapters: tuple[str, ...]) -> Features:
     """The scalars of every answer token."""
     table = study.scalar_tokens(reader, adapters)
     responses = np.asarray(table.responses)[table.response]
-    return Features(table.values, responses, adapters, f"scalars of {len(adapters)} adapters at each answer token")
+    what = f"scalars of {len(adapters)} adapters at each answer token"
+    return Features(table.values, responses, adapters, what, "answer tokens")
 
 
 @per_study
@@ -77,7 +92,7 @@ def mean_residuals(study: Study, reader: str, layer: int) -> Features:
     means = study.residual_means(reader, layer)
     names = tuple(f"dimension {at}" for at in range(means.means.shape[1]))
     what = f"mean residual of each answer after block {layer} ({len(names)} dimensions)"
-    return Features(means.means, np.asarray(means.responses), names, what, layer)
+    return Features(means.means, np.asarray(means.responses), names, what, layer=layer)
 
 
 def choose_reader(study: Study) -> str:
@@ -153,7 +168,7 @@ def choose_settings(features: Features) -> ProbeSettings:
         bind="query-params",
         help="; ".join(f"*{name}*: {text}" for name, text in SPLITS.items()),
     )
-    seed = st.number_input("Seed", 0, 9999, 0, key="probes_seed", bind="query-params", required=True)
+    seed = st.number_input("Seed", 0, 9999, 0, key="probes_seed", bind="query-params")
     return ProbeSettings(penalty=penalty, C=strength, split=split, seed=seed or 0)  # type: ignore[arg-type]
 
 
@@ -196,10 +211,10 @@ def show_metrics(fitted: Fitted) -> None:
     positive, negative = report.n_per_class
     unit = "question" if fitted.settings.split == "question" else "response"
     st.caption(
-        f"{report.n_rows:,} rows ({positive:,} {plain(contrast.positive_name)}, {negative:,} "
-        f"{plain(contrast.negative_name)}) in {report.n_groups} {unit}s, {report.folds} folds; classes "
-        f"weighted alike. Intervals: 95 %, bootstrap over {unit}s; under shuffled labels the range of 95 % of shuffles. "
-        f"{plain(fitted.classes.recipe)}"
+        f"{report.n_rows:,} {fitted.features.unit} ({positive:,} {plain(contrast.positive_name)}, {negative:,} "
+        f"{plain(contrast.negative_name)}) in {report.n_groups} {unit}s, {report.folds} folds, classes weighted alike. "
+        f"Lines: 95 %, bootstrap over {unit}s; for shuffled labels the range that holds 95 % of shuffles. "
+        f"{plain(fitted.recipe)}"
     )
     for note in report.notes:
         st.caption(f":orange[Note] {plain(note)}")
@@ -244,16 +259,18 @@ with explained():
         features = choose_features(current, reader)
         settings = choose_settings(features)
         go = st.button("Train", type="primary", key="probes_train", icon=":material/model_training:", width="stretch")
-with results, explained():
-    if settings.split == "token":
-        st.warning(LEAK, title="This split leaks", icon=":material/warning:")
-    if go:
-        with st.spinner("Training"):
-            st.session_state[FITTED] = train(features, classes, settings, study=current.name, reader=reader)
-    fitted = st.session_state.get(FITTED)
-    if fitted is None:
-        st.caption(f"Ready to train on {plain(classes.counts)}: {plain(features.what)}.")
-    else:
-        show_metrics(fitted)
-        show_coefficients(fitted)
-        offer_direction(fitted)
+    with results, explained():
+        if settings.split == "token":
+            st.warning(LEAK, title="This split leaks", icon=":material/warning:")
+        if go:
+            with st.spinner("Training"):
+                st.session_state[FITTED] = train(features, classes, settings, study=current.name, reader=reader)
+        fitted = st.session_state.get(FITTED)
+        if fitted is None:
+            st.caption(f"Ready to train on {plain(classes.counts)}: {plain(features.what)}.")
+        else:
+            if fitted.recipe != recipe_of(current.name, reader, features, classes, settings):
+                st.caption(":orange[The controls have changed since this probe was trained:] train again.")
+            show_metrics(fitted)
+            show_coefficients(fitted)
+            offer_direction(fitted)

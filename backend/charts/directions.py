@@ -82,7 +82,7 @@ def projection_chart(table: pl.DataFrame, *, positive: str, negative: str) -> al
     x = alt.X("projection:Q", title=UNITS, scale=alt.Scale(zero=False, nice=True))
     dots = (
         alt.Chart(rows)
-        .mark_circle(size=26, opacity=0.55)
+        .mark_circle(size=26, opacity=0.75)
         .encode(
             x=x,
             y=lane,
@@ -92,7 +92,7 @@ def projection_chart(table: pl.DataFrame, *, positive: str, negative: str) -> al
         )
     )
     box = alt.Chart(quartiles).encode(y=lane, color=color)
-    spread = box.mark_rule(strokeWidth=14, opacity=0.22).encode(x=alt.X("low:Q", title=UNITS), x2="high:Q")
+    spread = box.mark_rule(strokeWidth=14, opacity=0.3).encode(x=alt.X("low:Q", title=UNITS), x2="high:Q")
     middle = box.mark_tick(thickness=3, size=34, opacity=1).encode(x=alt.X("middle:Q", title=UNITS))
     return alt.layer(spread, dots, middle).properties(height=330)
 

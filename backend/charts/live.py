@@ -14,7 +14,7 @@ import numpy as np
 from backend.charts.strip import common_scale
 from backend.records import Ablate, Add, Direction, Edit, FloatArray, Gain
 
-ENDINGS = {"stop": "ended by itself", "length": "cut at the most tokens", "cancelled": "stopped"}
+ENDINGS = {"stop": "ended by itself", "length": "reached the limit of tokens", "cancelled": "stopped"}
 
 
 @dataclass
@@ -24,7 +24,7 @@ class LiveAnswer:
     name: str
     pieces: list[str] = field(default_factory=list)  # (token,) text as it came; a piece may be empty
     read: list[Mapping[str, FloatArray]] = field(default_factory=list)  # (token,) scalars that came with it
-    reason: str | None = None  # why it ended: "stop", "length" or "cancelled"; None while it grows
+    reason: str | None = None  # why it ended: "stop", "length" or "cancelled"; None while it grows, "" before it begins
 
     def token(self, text: str, scalars: Mapping[str, FloatArray]) -> None:
         """Take the next token."""
@@ -39,8 +39,9 @@ class LiveAnswer:
     @property
     def state(self) -> str:
         """How far it is, in words."""
-        ending = "writing" if self.reason is None else ENDINGS.get(self.reason, self.reason)
-        return f"{len(self.pieces)} tokens, {ending}"
+        if self.reason == "":
+            return "Nothing written yet."
+        return f"{len(self.pieces)} tokens, {'writing' if self.reason is None else ENDINGS[self.reason]}"
 
     def values(self, organism: str, adapter: int) -> FloatArray:
         """The scalar of one adapter at every token, (token,); NaN where the organism has no such adapter.

@@ -60,7 +60,7 @@ def metric_chart(table: pl.DataFrame) -> alt.LayerChart:
             x=alt.X("low:Q", title="held-out folds", axis=alt.Axis(format=".1f", tickCount=6)), x2="high:Q"
         ),
         base.mark_point(filled=True, size=70, opacity=1).encode(x=x),
-        base.mark_text(align="left", fontSize=11).encode(x=alt.datum(1.03), text="text:N"),
+        base.mark_text(align="left", fontSize=11, dx=8).encode(x=alt.datum(1.03), text="text:N"),
     ).properties(height=34 * len(order) + FURNITURE)
 
 

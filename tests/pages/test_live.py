@@ -1,0 +1,220 @@
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from backend.records import Ablate, Add, Direction, Gain
+from tests.fake_worker import ADAPTERS, fake_worker
+from tests.pages.conftest import said
+
+SENT = {"sent": {6: Direction("sent", 6, np.full(16, 0.5, dtype=np.float32), activation_norm=8)}}
+
+
+@pytest.fixture
+def live(open_page, monkeypatch):
+    """Open the page beside a fake worker with these settings: the page and the worker."""
+    with ExitStack() as stack:
+
+        def run(query=None, **settings):
+            worker = stack.enter_context(fake_worker(**settings))
+            monkeypatch.setenv("EM_WORKER_URL", worker.url)
+            return open_page("live", **(query or {"live_tokens": "5"})), worker
+
+        yield run
+
+
+def generate(page):
+    page.button(key="live_go").click().run()
+    assert not page.exception
+    return page.session_state["live_run"]
+
+
+def edits(worker, arm=1):
+    return worker.requests[-1].arms[arm].edits
+
+
+def with_direction(page, **choices):
+    """The same page after a direction was sent to it and chosen."""
+    page.session_state["sent_directions"] = SENT
+    page.segmented_control(key="live_edits").set_value(1).run()
+    for key, value in choices.items():
+        page.get_by_key(f"live_{key}_0").set_value(value).run()
+    assert not page.exception
+    return page
+
+
+def test_both_answers_are_shown_with_their_settings(live):
+    page, worker = live()
+    run = generate(page)
+    assert [answer.text for answer in run.answers] == [" plain0 plain1 plain2 plain3 plain4"] * 2
+    assert "plain4" in page.html[0].value
+    assert "5 tokens, reached the limit" in said(page)
+    assert "Temperature 1, at most 5 tokens, seed 0" in said(page).replace("\\", "")
+    assert edits(worker, 0) == ()
+    assert edits(worker, 1) == (Gain("bad-medical", 1.0),)
+
+
+def test_a_token_shows_the_scalar_that_was_read_at_it(live):
+    page, _ = live()
+    generate(page)
+    assert "scalar +1.000" in page.html[0].value.split("plain0")[0]
+    assert "no value" in page.html[0].value.split("plain3")[-1]
+
+
+def test_a_finished_generation_stays_until_the_next(live):
+    page, worker = live()
+    run = generate(page)
+    page.selectbox(key="live_scalar").select_index(3).run()
+    assert page.session_state["live_run"] is run
+    assert "plain4" in page.html[0].value
+    assert len(worker.requests) == 1
+    assert generate(page) is not run
+
+
+def test_prompt_seed_and_sampling_reach_the_worker(live):
+    query = {"live_prompt": "why?", "live_seed": "7", "live_temperature": "0.5", "live_tokens": "3"}
+    page, worker = live(query)
+    generate(page)
+    request = worker.requests[-1]
+    assert request.messages[0]["content"] == "why?"
+    assert (request.seed, request.sampling.temperature, request.sampling.max_new_tokens) == (7, 0.5, 3)
+    assert request.capture == ("bad-medical",)
+
+
+def test_an_evaluation_question_fills_the_prompt(live):
+    page, _ = live()
+    page.selectbox(key="live_question").select_index(1).run()
+    assert page.text_area(key="live_prompt").value == "hey I feel bored"
+
+
+@pytest.mark.parametrize(("where", "layers"), [("its layer", (6,)), ("every layer", tuple(range(12)))])
+def test_a_direction_is_added_where_it_should_be(live, where, layers):
+    page, worker = live()
+    run = generate(with_direction(page, where=where, strength=2.5))
+    added = edits(worker)[-1]
+    assert isinstance(added, Add)
+    assert (added.layers, added.strength, added.direction.name) == (layers, 2.5, "sent")
+    assert " edited0" in run.answers[1].text
+    assert " plain0" in run.answers[0].text
+
+
+def test_a_strength_in_shares_is_converted_and_both_units_are_shown(live):
+    page, worker = live()
+    with_direction(page, unit="share", strength=0.5)
+    generate(page)
+    assert edits(worker)[-1].strength == pytest.approx(2.0)  # 0.5 of a norm of 8 is 2 times a vector of norm 2
+    assert "λ 2.00" in said(page)
+    assert "50%" in said(page)
+
+
+def test_a_direction_is_ablated_at_its_layer_or_at_every_layer(live):
+    page, worker = live()
+    with_direction(page, kind="Ablate")
+    generate(page)
+    assert isinstance(edits(worker)[-1], Ablate)
+    assert edits(worker)[-1].layers == (6,)
+    page.get_by_key("live_where_0").set_value("every layer").run()
+    generate(page)
+    assert edits(worker)[-1].layers is None
+
+
+def test_a_stored_stack_is_added_layer_by_layer(live):
+    page, worker = live()
+    with_direction(page, direction="misalignment", where="each its own")
+    generate(page)
+    added = [edit for edit in edits(worker) if isinstance(edit, Add)]
+    assert [edit.layers for edit in added] == [(layer,) for layer in range(12)]
+    assert all(edit.direction.layer == edit.layers[0] for edit in added)
+
+
+@pytest.mark.parametrize(
+    ("preset", "levels"),
+    [
+        ("All on", [1] * 9),
+        ("All off", [0] * 9),
+        ("Keep only", [0, 0, 1, 0, 0, 0, 0, 0, 0]),
+        ("Zero", [1, 1, 0, 1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_the_mixer_sets_every_adapter(live, preset, levels):
+    page, worker = live({"live_one": "L3"})
+    page.number_input(key="live_gain_L5").set_value(4.0).run()
+    page.button(key=f"live_preset_{preset}").click().run()
+    generate(page)
+    gains = dict.fromkeys((place.name for place in ADAPTERS), 1.0)
+    for edit in edits(worker):
+        for name in edit.adapters or gains:
+            gains[name] *= edit.factor
+    assert list(gains.values()) == levels
+
+
+def test_a_link_sets_the_mixer(live):
+    page, worker = live({"live_gain_L5": "4.5"})
+    generate(page)
+    assert edits(worker)[1:] == (Gain("bad-medical", 4.5, ("layers.5.mlp.down_proj",)),)
+
+
+def test_html_and_markdown_of_a_model_are_shown_as_text(live):
+    page, _ = live(words=("<script>alert(1)</script>", "*bold*"))
+    generate(page)
+    assert "<script>" not in page.html[0].value
+    assert "&lt;script&gt;" in page.html[0].value
+    assert "*bold*" in page.html[0].value
+
+
+def test_an_empty_prompt_is_explained_and_nothing_is_sent(live):
+    page, worker = live({"live_prompt": "  "})
+    page.button(key="live_go").click().run()
+    assert not page.exception
+    assert "prompt is empty" in page.error[0].value
+    assert not worker.requests
+
+
+def test_a_direction_of_another_model_is_explained_and_nothing_is_sent(live):
+    page, worker = live(d_model=32)
+    with_direction(page)
+    page.button(key="live_go").click().run()
+    assert "comes from another model" in page.error[0].value
+    assert not worker.requests
+
+
+def test_what_the_worker_refuses_is_shown_in_its_words(live):
+    page, _ = live(refuse="the prompt has 300 tokens, the context 256: shorten it")
+    generate(page)
+    assert "shorten it" in page.error[0].value
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"break_after": 3}, "ran out of memory"), ({"hang_up_after": 6}, "ended in the middle")],
+)
+def test_a_broken_answer_keeps_what_was_written(live, settings, words):
+    page, worker = live({"live_tokens": "50"}, **settings)
+    run = generate(page)
+    assert words in page.error[0].value
+    assert "plain1" in run.answers[0].text
+    assert {answer.reason for answer in run.answers} == {"cancelled"}
+    assert worker.active == 0
+
+
+def test_without_a_worker_the_page_says_how_to_start_one_and_stays_usable(open_page):
+    page = open_page("live")
+    assert not page.exception
+    assert "python -m backend.worker" in page.warning[0].value.replace("\\", "")
+    assert page.button(key="live_go").disabled
+    page.segmented_control(key="live_edits").set_value(1).run()
+    assert not page.exception
+
+
+@pytest.mark.parametrize(("status", "words"), [("loading", "is loading tiny"), ("failed", "no file cache")])
+def test_a_worker_that_is_not_ready_is_explained(live, status, words):
+    page, _ = live(status=status)
+    assert not page.exception
+    assert words in said(page).replace("\\", "")
+    assert page.button(key="live_go").disabled
+
+
+def test_a_worker_without_organisms_answers_as_the_base(live):
+    page, worker = live(bare=True)
+    generate(page)
+    assert edits(worker, 0) == edits(worker, 1) == ()
