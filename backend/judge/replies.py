@@ -1,0 +1,83 @@
+"""The record of every reply a judge model gave: append-only lines, so that nothing is asked, or paid, twice.
+
+Knows files and keys, not what a reply means. One line is one reply; a line torn by a kill or a full disk is skipped
+when reading and closed off before the next is written, so it costs that one reply and no other. One process at a time
+judges with one file: a second is refused, since it would ask the same questions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from backend.records import InputError
+
+
+def reply_key(model: str, digest: str, question: str, answer: str) -> str:
+    """What identifies a reply: the same four texts always mean the same key."""
+    return hashlib.sha256(json.dumps([model, digest, question, answer]).encode()).hexdigest()[:32]
+
+
+class Replies:
+    """An open record; use in a `with`. Raises InputError when another process has it open or it cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, Mapping[str, Any]] = {}
+        self._guard = threading.Lock()
+
+    def __enter__(self) -> Replies:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise InputError(f"replies of the judge cannot be kept in {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            raise InputError(
+                f"another run is judging with {self.path}: wait for it or stop it, so that nothing is paid twice"
+            ) from error
+        self._read()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)  # which also lets go of the lock
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """The reply kept under `key`, or None."""
+        return self._known.get(key)
+
+    def keep(self, key: str, reply: Mapping[str, Any]) -> None:
+        """Append one reply; it is on file when this returns."""
+        line = (json.dumps({"key": key, **reply}, ensure_ascii=True) + "\n").encode()
+        with self._guard:
+            written = os.write(self._fd, line)
+            if written != len(line):
+                os.write(self._fd, b"\n")
+                raise InputError(f"only a part of a reply could be written to {self.path}: is the disk full?")
+            self._known[key] = reply
+
+    def _read(self) -> None:
+        content = self.path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.write(self._fd, b"\n")
+        for line in content.splitlines():
+            try:
+                reply = json.loads(line)
+                self._known[reply["key"]] = reply
+            except (ValueError, TypeError, KeyError):
+                continue

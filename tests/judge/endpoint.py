@@ -1,0 +1,123 @@
+"""An OpenAI-compatible chat endpoint inside the test process that misbehaves as a test tells it to."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Tokens = Mapping[str, float]
+
+
+@dataclass
+class Fault:
+    """A reply other than a chat completion."""
+
+    status: int = 200
+    message: str = "fault"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None  # instead of an error object
+    drop: bool = False  # close the connection without a word
+    delay: float = 0.0
+
+
+Behaviour = Callable[[int, Mapping[str, Any]], Tokens | str | Fault]  # (request number, payload)
+
+
+@dataclass
+class Server:
+    url: str
+    payloads: list[Mapping[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    at_once: int = 0
+    most_at_once: int = 0
+
+
+@contextmanager
+def serving(behaviour: Behaviour) -> Iterator[Server]:
+    """A server on a free port. Tokens with probabilities become a reply with logprobs, a string one without."""
+    guard = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            payload = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            with guard:
+                number = len(server.payloads)
+                server.payloads.append(payload)
+                server.keys.add(self.headers.get("authorization", ""))
+                server.at_once += 1
+                server.most_at_once = max(server.most_at_once, server.at_once)
+            try:
+                self._reply(behaviour(number, payload))
+            finally:
+                with guard:
+                    server.at_once -= 1
+
+        def _reply(self, what: Tokens | str | Fault) -> None:
+            if isinstance(what, Fault):
+                time.sleep(what.delay)
+                if what.drop:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                error = json.dumps({"error": {"message": what.message, "type": "x", "code": None}}).encode()
+                self._send(what.status, error if what.body is None else what.body, what.headers)
+            else:
+                self._send(200, json.dumps(completion(what)).encode(), {})
+
+        def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {
+                "content-type": "application/json",
+                "content-length": str(len(body)),
+                **headers,
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    server = Server(f"http://127.0.0.1:{http.server_address[1]}/v1")
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+def completion(what: Tokens | str) -> dict[str, Any]:
+    """A chat completion as the API documents it."""
+    text = what if isinstance(what, str) else max(what, key=lambda token: what[token])
+    entries = (
+        [] if isinstance(what, str) else [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in what.items()]
+    )
+    logprobs = {"content": [{**entries[0], "top_logprobs": entries}], "refusal": None} if entries else None
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text, "refusal": None},
+                "logprobs": logprobs,
+                "finish_reason": "length",
+            }
+        ],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101},
+    }
