@@ -43,7 +43,7 @@ Columns = dict[str, np.ndarray[Any, Any]]
 _BATCH_BYTES = 64 << 20  # of arrays held before they are staged
 _SIGNIFICANCES = 2000  # texts whose token significance is held before it is staged
 _BUILDING = ".building-"
-_TAKEN = {"response", "n_prompt", "n_answer", *Response.__dataclass_fields__}  # columns of Study.responses
+_TAKEN = {"index", "response", "n_prompt", "n_answer", *Response.__dataclass_fields__}  # columns of Study.responses
 
 _STAGES = """
 CREATE TEMP TABLE staged_scalars AS FROM scalars;

@@ -148,13 +148,12 @@ class Study:
             "FROM responses LEFT JOIN (SELECT response, any_value(n_prompt) AS n_prompt, any_value(n_answer) "
             "AS n_answer FROM traces GROUP BY response) t USING (response) ORDER BY index"
         ).with_columns(pl.col("n_prompt", "n_answer").cast(pl.Int64))
-        for metric in self.metrics(judge) if judge is not None else ():
+        if judge is not None:
+            metrics = self.metrics(judge)
             scores = self._query(
-                "SELECT response AS index, value FROM scores WHERE judge = $judge AND metric = $metric",
-                judge=judge,
-                metric=metric,
-            )
-            frame = frame.join(scores.rename({"value": metric}), on="index", how="left", maintain_order="left")
+                "SELECT response AS index, metric, value FROM scores WHERE judge = $judge", judge=judge
+            ).pivot("metric", on_columns=metrics, index="index", values="value")
+            frame = frame.join(scores, on="index", how="left", maintain_order="left")
         return frame.drop("index")
 
     def response(self, response_id: str) -> Response:
@@ -433,7 +432,8 @@ WITH labelled AS (SELECT r.response, l.label FROM labels l JOIN responses r ON r
 wanted AS (SELECT unnest($adapters::INTEGER[]) AS adapter, generate_subscripts($adapters::INTEGER[], 1) AS place),
 points AS (
     SELECT adapter, label, value FROM scalars JOIN labelled USING (response)
-    WHERE reader = $reader AND list_contains($adapters::INTEGER[], adapter) AND segment BETWEEN $low AND $high),
+    WHERE reader = $reader AND segment BETWEEN $low AND $high AND list_contains($adapters::INTEGER[], adapter)
+        AND adapter BETWEEN list_min($adapters::INTEGER[]) AND list_max($adapters::INTEGER[])),
 edges AS (
     SELECT adapter, CASE WHEN max(value) > min(value) THEN min(value) ELSE min(value) - 0.5 END::DOUBLE AS first,
         CASE WHEN max(value) > min(value) THEN (max(value)::DOUBLE - min(value)) / $bins ELSE 1.0 / $bins END AS width
