@@ -12,7 +12,7 @@ def trained(open_page):
     def train(**query):
         page = open_page("probes", **query)
         assert not page.exception
-        return page.button(key="probes_train").click().run()
+        return page.button(key="probes_train").click().run(timeout=60)
 
     return train
 

@@ -1,0 +1,115 @@
+"""Probes, Directions and Live in a real browser: train, send a direction, stream, stop, and leave nothing running."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import parse_qs
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from backend.records import Add
+from tests.browser.conftest import StartApp, Visit, parameters, settle
+from tests.fake_worker import FakeWorker, fake_worker
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[FakeWorker]:
+    with fake_worker(pause=0.05) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def live_app(start_app: StartApp, worker: FakeWorker) -> Iterator[str]:
+    """The address of an app beside the fake worker."""
+    with start_app(worker.url) as url:
+        yield url
+
+
+@pytest.fixture
+def live(visit: Visit, live_app: str) -> Callable[[str], Page]:
+    """Open a path of that app, by way of its first page."""
+
+    def open_path(path: str) -> Page:
+        visit(live_app)
+        return visit(f"{live_app}/{path}")
+
+    return open_path
+
+
+def button(page: Page, name: str):
+    return page.locator('[data-testid="stMain"]').get_by_role("button", name=name)
+
+
+def within(seconds: float, happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+def test_both_answers_stream_with_their_scalars_and_stop_frees_the_worker(
+    live: Callable[[str], Page], worker: FakeWorker
+):
+    page = live("live?live_tokens=500")
+    button(page, "Generate").click()
+    writing = page.get_by_text(re.compile(r"\d+ tokens, writing"))
+    expect(writing).to_have_count(2)
+    first = writing.first.inner_text()
+    page.wait_for_timeout(600)
+    assert writing.first.inner_text() != first
+    assert page.locator('span[title*="scalar +"]').count() > 2
+    assert worker.active == 1
+    button(page, "Stop").click()
+    within(2, lambda: worker.active == 0)
+    expect(page.get_by_text(re.compile(r"\d+ tokens, stopped"))).to_have_count(2)
+    expect(page.get_by_text("plain1 ", exact=False).first).to_be_visible()
+
+
+@pytest.mark.parametrize("leave", ["a widget", "another page", "a closed tab"])
+def test_whatever_ends_the_page_frees_the_worker(live: Callable[[str], Page], worker: FakeWorker, leave: str):
+    page = live("live?live_tokens=500")
+    button(page, "Generate").click()
+    expect(page.get_by_text(re.compile(r"\d+ tokens, writing"))).to_have_count(2)
+    match leave:
+        case "a widget":
+            button(page, "All off").click()
+        case "another page":
+            page.locator('[data-testid="stSidebarNav"]').get_by_role("link", name="Overview").click()
+        case "a closed tab":
+            page.goto("about:blank")
+    within(5, lambda: worker.active == 0)
+    if leave == "a closed tab":
+        page.go_back()
+    settle(page)
+
+
+def test_a_direction_goes_from_its_page_into_a_generation(live: Callable[[str], Page], worker: FakeWorker):
+    page = live("directions")
+    button(page, "Send to Live").click()
+    expect(button(page, "Generate")).to_be_visible()
+    settle(page)
+    chosen = parse_qs(parameters(page))
+    assert chosen["live_edits"] == ["1"]
+    page.get_by_label("Most tokens").fill("3")
+    page.keyboard.press("Enter")
+    settle(page)
+    button(page, "Generate").click()
+    expect(page.get_by_text("3 tokens, reached the limit of tokens")).to_have_count(2)
+    (added,) = worker.requests[-1].arms[1].edits
+    assert isinstance(added, Add)
+    assert added.direction.layer == int(chosen["live_layer_0"][0])
+    assert added.direction.name.startswith("misaligned minus aligned")
+
+
+def test_a_probe_is_trained_beside_chance(live: Callable[[str], Page]):
+    page = live("probes?probes_split=token")
+    expect(page.get_by_text("This split leaks")).to_be_visible()
+    button(page, "Train").click()
+    expect(page.get_by_text("under shuffled labels:")).to_be_visible(timeout=60_000)
+    settle(page)
+    assert page.locator('[data-testid="stVegaLiteChart"]').count() == 3

@@ -1,0 +1,110 @@
+"""The batch story on a tiny model: sample into a folder, build a study from it, survive a kill in between."""
+
+import json
+
+import numpy as np
+import pytest
+
+from backend.pipeline import build as building
+from backend.pipeline.folder import StudyFolder
+from backend.pipeline.sample import sample_condition, sample_into
+from backend.records import Add, Condition, Direction, InputError, Question, Sampling, Score
+from backend.study import open_study
+from tests import tiny
+
+QUESTIONS = [Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical")]
+SHORT = Sampling(max_new_tokens=6)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "WORK", tmp_path / "work")
+    path = tmp_path / "inputs"
+    path.mkdir()
+    (path / "study.json").write_text(json.dumps({"title": "Tiny", "base": "tiny", "reader": "o"}))
+    tiny.adapter(path / "organisms" / "o")
+    return StudyFolder(path)
+
+
+@pytest.fixture
+def subject(folder):
+    return tiny.subject(organisms=folder.organisms)
+
+
+def filled(folder, subject, n=8):
+    v = Direction("v", 2, np.random.default_rng(0).normal(size=tiny.D_MODEL).astype(np.float32))
+    steered = Condition("steered", (Add(v, 2.0),))
+    for organism, condition in (("base", Condition("baseline")), ("o", Condition("baseline")), ("base", steered)):
+        responses = list(sample_condition(subject, organism, condition, QUESTIONS, n=n, sampling=SHORT))
+        sample_into(folder, responses, organism, condition)
+    scores = []
+    for i, response in enumerate(folder.responses()):
+        aligned = (10.0, 90.0)[i % 2]
+        scores += [Score(response.id, "j", "aligned", aligned), Score(response.id, "j", "coherent", 80.0)]
+    folder.add_scores("j", scores)
+    return folder
+
+
+def test_a_study_holds_what_the_folder_says(folder, subject, tmp_path):
+    filled(folder, subject)
+    calls = []
+    building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: calls.append(a))
+    study = open_study("tiny", root=tmp_path / "studies")
+    frame = study.responses("j")
+    assert len(frame) == 48
+    assert calls[-1] == (48, 48)
+    assert set(frame["condition"]) == {"baseline", "steered"}
+    [edit] = study.condition("steered").edits
+    assert edit.strength == 2.0
+    response = study.response(frame["response"][0])
+    strip = study.strip(response.id, "o")
+    assert strip.scalars.shape == (3, len(response.prompt_ids) + len(response.answer_ids))
+    means = study.residual_means("o", 2)
+    assert means.means.shape == (48, tiny.D_MODEL)
+    assert "misalignment" in set(study.directions()["name"])
+    assert not list((tmp_path / "work").glob("*"))
+
+
+def test_a_killed_build_publishes_nothing_and_goes_on_where_it_was(folder, subject, tmp_path, monkeypatch):
+    filled(folder, subject)
+    monkeypatch.setattr(building, "_PART", 10)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(done, total):
+        if done >= 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=kill)
+    with pytest.raises(InputError, match="tiny"):
+        open_study("tiny", root=tmp_path / "studies")
+    (next((tmp_path / "work").iterdir()) / "part.tmp").write_bytes(b"half")
+    calls = []
+    building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: calls.append(a[0]))
+    assert calls[0] == 20, "what was traced is not traced again"
+    assert len(open_study("tiny", root=tmp_path / "studies").responses("j")) == 48
+
+
+def test_seeds_pair_conditions_and_differ_between_questions(folder, subject):
+    baseline = Condition("baseline")
+    first = {r.id: r for r in sample_condition(subject, "base", baseline, QUESTIONS, n=2, sampling=SHORT)}
+    again = {r.id: r for r in sample_condition(subject, "base", baseline, QUESTIONS, n=4, sampling=SHORT)}
+    assert all(again[i].answer_ids == r.answer_ids for i, r in first.items())
+    assert len({r.answer_ids for r in again.values()}) == 8
+
+
+def test_folders_that_cannot_be_built_say_why(folder, subject, tmp_path):
+    with pytest.raises(InputError, match="no responses"):
+        building.build(folder, subject, "x", root=tmp_path, progress=lambda *a: None)
+    with pytest.raises(InputError, match=r"no study\.json"):
+        _ = StudyFolder(tmp_path / "nowhere").settings
+    (folder.path / "study.json").write_text("[]")
+    with pytest.raises(InputError, match="title and a base"):
+        _ = folder.settings
+    (folder.path / "study.json").write_text(json.dumps({"title": "T", "base": "tiny", "reader": "nobody"}))
+    with pytest.raises(InputError, match="'nobody'"):
+        _ = folder.reader
+    with pytest.raises(InputError, match="no condition 'x'"):
+        folder.condition("x")
