@@ -6,23 +6,23 @@ import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from backend.pipeline import figures, import_published
 from backend.pipeline.folder import DEMO, StudyFolder
 from backend.records import BASE, BASELINE, Ablate, Add, Condition, InputError, Sampling
 
 if TYPE_CHECKING:
     from backend.subject.load import Subject
 
-T = TypeVar("T")
-
 
 def add_commands(commands: Any) -> None:
     """Register every command on an argparse subparser collection."""
-    for add in (_add_train, _add_sample, _add_judge, _add_build, _add_app):
+    for add in (_add_train, _add_sample, _add_judge, _add_build, import_published.add_commands, figures.add_commands):
         add(commands)
+    _add_app(commands)
 
 
 def _add_train(commands: Any) -> None:
@@ -77,9 +77,11 @@ def _add_sample(commands: Any) -> None:
     parser.add_argument("--study", help="the published study that holds the direction")
     parser.add_argument("--add", metavar="DIRECTION:LAYER:STRENGTH", help="add a direction, strength in raw units")
     parser.add_argument("--ablate", metavar="DIRECTION:LAYER", help="project a direction out after every block")
+    parser.add_argument("--random", type=int, metavar="SEED", help="a random direction of the same norm in its place")
     parser.add_argument("--n", type=int, default=25, help="answers a question")
     parser.add_argument("--max-new-tokens", type=int, default=80)
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-p", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(run=_sample)
 
@@ -90,7 +92,7 @@ def _sample(options: argparse.Namespace) -> None:
 
     folder = StudyFolder(options.folder)
     condition = _condition(options, folder)
-    sampling = Sampling(temperature=options.temperature, max_new_tokens=options.max_new_tokens)
+    sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens)
     subject = _subject(folder)
     answers = sample_condition(
         subject, options.organism, condition, QUESTIONS, n=options.n, seed=options.seed, sampling=sampling
@@ -105,19 +107,22 @@ def _condition(options: argparse.Namespace, folder: StudyFolder) -> Condition:
         return folder.condition(options.condition)
     if options.condition == BASELINE or not options.study:
         raise InputError("--add and --ablate need a --condition name of their own and the --study with the direction")
+    from backend.analysis.directions import random_direction
     from backend.study import open_study
 
     study = open_study(options.study)
+    name, layer, *strength = (options.add or options.ablate).rsplit(":", 2 if options.add else 1)
+    if not layer.isdigit() or (options.add and not strength):
+        raise InputError("write --add DIRECTION:LAYER:STRENGTH or --ablate DIRECTION:LAYER")
+    direction = study.direction(name, int(layer))
+    if options.random is not None:
+        direction = random_direction(direction, options.random)
+    if not options.add:
+        return Condition(options.condition, (Ablate(direction),))
     try:
-        if options.add:
-            name, layer, strength = options.add.rsplit(":", 2)
-            return Condition(options.condition, (Add(study.direction(name, int(layer)), float(strength)),))
-        name, layer = options.ablate.rsplit(":", 1)
-        return Condition(options.condition, (Ablate(study.direction(name, int(layer))),))
+        return Condition(options.condition, (Add(direction, float(strength[0])),))
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("write --add DIRECTION:LAYER:STRENGTH or --ablate DIRECTION:LAYER") from error
+        raise InputError(f"the strength {strength[0]!r} is no number") from error
 
 
 def _add_judge(commands: Any) -> None:
