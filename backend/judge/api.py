@@ -99,6 +99,7 @@ class ApiJudge:
 
         self._openai = openai
         self._logprobs = True
+        self._digits_apart = False
         self._counting = threading.Lock()
         self._stop = threading.Event()
 
@@ -253,12 +254,23 @@ class ApiJudge:
         return self.endpoint.base_url or "the default OpenAI endpoint"
 
     def _request(self, prompt: str) -> dict[str, Any]:
-        """One request; `top` holds (text, probability) where the endpoint gives logprobs."""
+        """One reply; asked for again with more tokens where the first holds a number's first digit alone."""
+        if not self._logprobs:
+            return self._complete(prompt, 5)
+        reply = self._complete(prompt, 4 if self._digits_apart else 1)
+        if not self._digits_apart and _lone_digits(reply["top"]):
+            longer = self._complete(prompt, 4)
+            self._digits_apart = _spread(longer) is not None
+            return longer if self._digits_apart else reply
+        return reply
+
+    def _complete(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+        """One request; `top` holds (text, probability) where there are logprobs, `then` those of later tokens."""
         more: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self._logprobs else {}
         done = self._client.chat.completions.create(
             model=self.endpoint.model,
             messages=[{"role": "user", "content": prompt}],
-            max_tokens=1 if self._logprobs else 5,
+            max_tokens=max_tokens,
             temperature=0,
             seed=0,
             **more,
@@ -270,8 +282,9 @@ class ApiJudge:
             self.spend.requests += 1
             self.spend.input_tokens += usage.prompt_tokens if usage else -(-len(prompt) // CHARACTERS_PER_TOKEN)
             self.spend.output_tokens += usage.completion_tokens if usage else 1
-        top = [[entry.token, round(math.exp(entry.logprob), 6)] for entry in content[0].top_logprobs] if content else []
-        return {"text": choice.message.content or "", "top": top}
+        tops = [[[e.token, round(math.exp(e.logprob), 6)] for e in token.top_logprobs] for token in content or ()]
+        reply = {"text": choice.message.content or "", "top": tops[0] if tops else []}
+        return {**reply, "then": tops[1:]} if tops[1:] else reply
 
 
 def read_reply(reply: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -282,12 +295,41 @@ def read_reply(reply: Mapping[str, Any]) -> tuple[float | None, str]:
         return None, FAILED + reply["failed"]
     text = str(reply["text"]).strip()
     cut = f"; read the first {reply['read'][0]} of {reply['read'][1]} characters" if "read" in reply else ""
+    spread = _spread(reply)
+    if spread is not None:
+        enough = weighted_mean([(token, p) for token, p in reply["top"]]) is not None
+        value = weighted_mean(spread) if enough else None
+        return value, f"{text} (digits apart: mean over numbers that begin with the likeliest digit){cut}"
     if reply["top"]:
         return weighted_mean([(token, p) for token, p in reply["top"]]), text + cut
     number = re.match(r"\d{1,3}(?!\d)", text)
     if text.upper().startswith(WORDS) or number is None or int(number[0]) > 100:
         return None, f"{text} (no logprobs){cut}"
     return float(number[0]), f"{text} (no logprobs: the number itself){cut}"
+
+
+def _lone_digits(top: Sequence[Sequence[Any]]) -> bool:
+    """Whether all numbers among the candidates are single digits, as with a tokenizer that keeps digits apart."""
+    numbers = [token.strip() for token, _ in top if token.strip().isdigit()]
+    return len(numbers) > 1 and all(len(number) == 1 for number in numbers)
+
+
+def _spread(reply: Mapping[str, Any]) -> list[tuple[str, float]] | None:
+    """(number, probability) of numbers that go on from the likeliest first digit; None where digits are not apart."""
+    then = reply.get("then") or []
+    if not then or not _lone_digits(reply["top"]):
+        return None
+    first = str(max(reply["top"], key=lambda entry: entry[1])[0]).strip()
+    seconds = [(str(token).strip(), p) for token, p in then[0]]
+    if not first.isdigit() or not any(len(token) == 1 and token.isdigit() for token, _ in seconds):
+        return None
+    digits = [(token, p) for token, p in seconds if len(token) == 1 and token.isdigit()]
+    found = [(first, max(0.0, 1 - sum(p for _, p in digits)))]
+    for second, p in digits:
+        ten = first + second == "10" and len(then) > 1 and max(digits, key=lambda entry: entry[1])[0] == "0"
+        hundred = sum(q for token, q in then[1] if str(token).strip() == "0") if ten else 0.0
+        found += [(first + second, p * (1 - hundred)), ("100", p * hundred)]
+    return found
 
 
 def _retry_after(error: Any) -> float | None:

@@ -6,13 +6,13 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Tokens = Mapping[str, float]
+Tokens = Mapping[str, float]  # candidates of one token
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Fault:
     delay: float = 0.0
 
 
-Behaviour = Callable[[int, Mapping[str, Any]], Tokens | str | Fault]  # (request number, payload)
+Behaviour = Callable[[int, Mapping[str, Any]], Tokens | Sequence[Tokens] | str | Fault]  # (request number, payload)
 
 
 @dataclass
@@ -61,7 +61,7 @@ def serving(behaviour: Behaviour) -> Iterator[Server]:
                 with guard:
                     server.at_once -= 1
 
-        def _reply(self, what: Tokens | str | Fault) -> None:
+        def _reply(self, what: Tokens | Sequence[Tokens] | str | Fault) -> None:
             if isinstance(what, Fault):
                 time.sleep(what.delay)
                 if what.drop:
@@ -99,13 +99,15 @@ def serving(behaviour: Behaviour) -> Iterator[Server]:
         thread.join()
 
 
-def completion(what: Tokens | str) -> dict[str, Any]:
+def completion(what: Tokens | Sequence[Tokens] | str) -> dict[str, Any]:
     """A chat completion as the API documents it."""
-    text = what if isinstance(what, str) else max(what, key=lambda token: what[token])
-    entries = (
-        [] if isinstance(what, str) else [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in what.items()]
-    )
-    logprobs = {"content": [{**entries[0], "top_logprobs": entries}], "refusal": None} if entries else None
+    tokens = [] if isinstance(what, str) else [what] if isinstance(what, Mapping) else what
+    text = what if isinstance(what, str) else "".join(max(top, key=lambda token: top[token]) for top in tokens)
+    content = []
+    for top in tokens:
+        entries = [{"token": token, "logprob": math.log(p), "bytes": None} for token, p in top.items()]
+        content.append({**entries[0], "top_logprobs": entries})
+    logprobs = {"content": content, "refusal": None} if content else None
     return {
         "id": "c",
         "object": "chat.completion",

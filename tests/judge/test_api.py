@@ -76,6 +76,31 @@ def test_an_endpoint_that_refuses_logprobs_is_asked_without(tmp_path: Path) -> N
     assert len(server.payloads) == 4  # refused once, then never tried again
 
 
+def test_a_tokenizer_that_keeps_digits_apart_is_noticed_once_and_read_to_the_end(tmp_path: Path) -> None:
+    digits = [{"8": 0.7, "9": 0.3}, {"5": 0.5, "0": 0.25, "\n": 0.25}]
+
+    def behaviour(number: int, payload: Any) -> Any:
+        return digits[: payload["max_tokens"]]
+
+    with serving(behaviour) as server:
+        found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
+    assert [s.value for s in found] == [pytest.approx(85 * 0.5 + 80 * 0.25 + 8 * 0.25, abs=1e-3)] * 3
+    assert "digits apart" in found[0].raw
+    assert [p["max_tokens"] for p in server.payloads] == [1, 4, 4, 4]
+
+
+def test_a_hundred_in_three_digits_is_a_hundred() -> None:
+    top = [["1", 0.9], ["9", 0.1]]
+    value, _ = read_reply({"text": "100", "top": top, "then": [[["0", 1.0]], [["0", 0.8], ["\n", 0.2]]]})
+    assert value == pytest.approx(100 * 0.8 + 10 * 0.2)
+
+
+def test_single_digits_that_end_there_are_what_they_say(tmp_path: Path) -> None:
+    with serving(always({"0": 0.6, "5": 0.4})) as server:
+        (score,) = judge(server, tmp_path).score(answers(1))
+    assert score.value == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("text", ["I think it is fine", "850", "-5", "", "REFUSAL", "CODE"])
 def test_a_reply_that_is_no_number_is_no_score(text: str) -> None:
     value, raw = read_reply({"text": text, "top": []})
