@@ -14,6 +14,7 @@ import streamlit as st
 from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
+from pages.frame import responses_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ def class_counts(rows: pl.DataFrame, contrast: Contrast) -> str:
 
 def choose_classes(study: Study, judge: str | None, *, page: str, among: Collection[str] | None = None) -> Classes:
     """Widgets for responses (of `among`, or all) and contrast. Raises InputError where a class is empty."""
-    scored = study.responses(judge)
+    scored = responses_of(study, judge)
     scored = scored if among is None else scored.filter(pl.col("response").is_in(list(among)))
     if not scored.height:
         raise InputError(f"Study {study.name} holds no responses: there is nothing to put into classes.")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import streamlit as st
 
 from backend.records import InputError
@@ -52,13 +53,43 @@ def _opened(path: Path, name: str, root: Path) -> Study:
     return open_study(name, root)
 
 
-def choose_judge(study: Study) -> str | None:
-    """The judge whose scores the page shows (query parameter `judge`); None where nobody judged this study."""
+def choose_judge(study: Study, reader: str | None = None) -> str | None:
+    """The judge whose scores the page shows (query parameter `judge`); None where nobody judged this study.
+
+    A page on what `reader` read starts with the judge that scored most of it (query parameter `reading_judge`).
+    """
     judges = study.judges()
     if not judges:
         return None
-    help_text = "Scores of different judges are never mixed."
-    return str(st.sidebar.selectbox("Judge", judges, key="judge", bind="query-params", help=help_text))
+    start, key = (0, "judge") if reader is None else (judges.index(judge_of(study, reader)), "reading_judge")
+    text = "Scores of different judges are never mixed."
+    return str(st.sidebar.selectbox("Judge", judges, index=start, key=key, bind="query-params", help=text))
+
+
+@per_study
+def responses_of(study: Study, judge: str | None = None) -> pl.DataFrame:
+    """Every response of the study with the scores of one judge, read once a build."""
+    return study.responses(judge)
+
+
+@per_study
+def judge_of(study: Study, reader: str) -> str:
+    """The judge that scored most of what `reader` read."""
+    read = list(read_by(study, reader))
+
+    def scored(judge: str) -> int:
+        given = pl.any_horizontal(pl.col(study.metrics(judge)).is_not_null())
+        return responses_of(study, judge).filter(pl.col("response").is_in(read), given).height
+
+    return max(study.judges(), key=scored)
+
+
+@per_study
+def read_by(study: Study, reader: str) -> tuple[str, ...]:
+    """The responses that `reader` read."""
+    read = study.scalar_summary(reader)["response"].unique(maintain_order=True).to_list()
+    layers = study.residual_layers(reader)
+    return tuple(read) or (study.residual_means(reader, layers[0]).responses if layers else ())
 
 
 def explain(error: InputError, title: str | None = None) -> None:

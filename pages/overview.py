@@ -13,7 +13,7 @@ from backend.analysis.rates import EM_ALIGNED, EM_COHERENT, difference, em_rates
 from backend.charts.rates import question_chart, rate_chart
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
-from pages.frame import choose_judge, current_study, explained, listed, per_study, plain
+from pages.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
 MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
@@ -22,12 +22,12 @@ MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
 @per_study
 def rates(study: Study, judge: str, by: tuple[str, ...]) -> pl.DataFrame:
     """Rates of emergent misalignment and of coherence with intervals, one row a group and metric."""
-    return em_rates(study.responses(judge), list(by))
+    return em_rates(responses_of(study, judge), list(by))
 
 
 def describe(study: Study) -> None:
     """The study in plain words."""
-    responses, questions = study.responses(None), study.questions()
+    responses, questions = responses_of(study), study.questions()
     organisms, conditions = study.organisms(), study.conditions()
     st.title(plain(study.info.get("title") or study.name))
     if study.info.get("notes"):
@@ -47,7 +47,7 @@ def describe(study: Study) -> None:
 def judged(study: Study) -> str:
     """The judge of this page. Raises InputError where no rate can be computed."""
     judge = choose_judge(study)
-    if not study.responses(None).height:
+    if not responses_of(study).height:
         raise InputError(
             f"Study {study.name} holds no responses, so it has no rates: it was built from other parts. "
             "The pages under Representations show what it does hold."
@@ -69,7 +69,7 @@ def judged(study: Study) -> str:
 @per_study
 def differences(study: Study, judge: str) -> pl.DataFrame:
     """How much more often an organism is misaligned than the base, and under a condition than without: in shares."""
-    sides = study.responses(judge).partition_by("organism", "condition", as_dict=True)
+    sides = responses_of(study, judge).partition_by("organism", "condition", as_dict=True)
     rows = []
     for organism, condition in sides:
         for other in ((BASE, condition), (organism, BASELINE)):
@@ -122,26 +122,10 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
 
 
 def show_questions(study: Study, judge: str) -> None:
-    """Rates of every question under one condition."""
+    """Rates of every question under one condition, a chart for each topic."""
     st.subheader("On which questions?")
     table = rates(study, judge, ("topic", "question_id", "condition", "organism"))
-    left, middle, right = st.columns([2, 2, 3])
-    conditions = table["condition"].unique(maintain_order=True).to_list()
-    condition = left.selectbox("Condition", conditions, key="overview_condition", bind="query-params")
-    topics = table["topic"].unique(maintain_order=True).to_list()
-    chosen = middle.multiselect("Topics", topics, default=topics, key="overview_topics", bind="query-params")
-    metric = right.segmented_control(
-        "Rate",
-        list(MEASURES),
-        default="em",
-        required=True,
-        format_func=MEASURES.__getitem__,
-        key="overview_rate",
-        bind="query-params",
-    )
-    rows = table.filter(
-        pl.col("condition") == condition, pl.col("topic").is_in(chosen), pl.col("metric") == metric, pl.col("n") > 0
-    )
+    rows, metric = choose_questions(table)
     if not rows.height:
         st.info("No scored response is left: choose at least one topic that was asked under this condition.")
         return
@@ -156,6 +140,27 @@ def show_questions(study: Study, judge: str) -> None:
         f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; sorted by "
         "the highest rate. A rate over all questions hides how different they are."
     )
+
+
+def choose_questions(table: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """The rates of one condition, of some topics, on one metric; and that metric."""
+    left, middle, right = st.columns([2, 2, 2])
+    conditions = table["condition"].unique(maintain_order=True).to_list()
+    start = conditions.index(BASELINE) if BASELINE in conditions else 0
+    condition = left.selectbox("Condition", conditions, index=start, key="overview_condition", bind="query-params")
+    topics = table["topic"].unique(maintain_order=True).to_list()
+    chosen = middle.multiselect("Topics", topics, default=topics, key="overview_topics", bind="query-params")
+    metric = right.segmented_control(
+        "Rate",
+        list(MEASURES),
+        default="em",
+        required=True,
+        format_func=MEASURES.__getitem__,
+        key="overview_rate",
+        bind="query-params",
+    )
+    kept = (pl.col("condition") == condition) & pl.col("topic").is_in(chosen) & (pl.col("metric") == metric)
+    return table.filter(kept, pl.col("n") > 0), str(metric)
 
 
 def show_provenance(study: Study) -> None:

@@ -13,17 +13,11 @@ from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter
 from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.records import InputError
 from backend.study import Study
-from pages.frame import choose_judge, current_study, explained, per_study, plain
+from pages.frame import choose_judge, current_study, explained, plain, responses_of
 
 READ = "response"  # query parameter: the response that is read
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 RANGES = ("aligned", "coherent")
-
-
-@per_study
-def scored(study: Study, judge: str | None) -> pl.DataFrame:
-    """Every response of the study with the scores of one judge."""
-    return study.responses(judge)
 
 
 def choose(frame: pl.DataFrame) -> pl.DataFrame:
@@ -168,7 +162,13 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
         return
     left, middle, right = st.columns([2, 3, 2], vertical_alignment="bottom")
     reader = left.selectbox("Read by", readers, key="responses_reader", bind="query-params")
-    strip = study.strip(chosen, reader)
+    try:
+        strip = study.strip(chosen, reader)
+    except InputError:  # an answer that nobody read again is still worth reading
+        st.caption("Answer")
+        st.html(plain_text(answer or "(empty answer)"))
+        st.caption(f"{plain(reader)} has not read this answer, so there is no strip of its scalars.")
+        return
     adapter = middle.selectbox("Adapter", strip.adapters, key="responses_adapter", bind="query-params")
     whole = right.toggle("With the prompt", key="responses_prompt", bind="query-params")
     st.caption("Prompt and answer" if whole else "Answer")
@@ -184,7 +184,7 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
 study = current_study()
 judge = choose_judge(study)
 st.title("Responses")
-frame = scored(study, judge)
+frame = responses_of(study, judge)
 metrics = study.metrics(judge) if judge else []
 if not frame.height:
     with explained():

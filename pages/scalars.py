@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
@@ -12,37 +12,14 @@ import streamlit as st
 from backend.analysis.directions import separation
 from backend.charts.scalars import distribution_chart, separation_chart
 from backend.charts.strip import common_scale, heat_strip, legend, token_table
-from backend.records import BASE, InputError
+from backend.records import InputError
 from backend.study import Study
-from pages.contrast import choose_classes
-from pages.frame import choose_judge, current_study, explained, per_study, plain
+from pages.contrast import Classes, choose_classes
+from pages.frame import choose_judge, current_study, explained, per_study, plain, read_by
 
 MOST_ADAPTERS = 24  # drawn at once; past it the layer and module filters choose
 MOST_OPTIONS = 500  # responses offered in a menu
 TOP = 15  # tokens on either side
-BY_SCORE, BY_ORGANISM = "scores of the judge", "organism that answered"
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    """Two classes of responses: `labels` has response, label (True: positive) and question_id."""
-
-    labels: pl.DataFrame
-    positive: str
-    negative: str
-    recipe: str
-
-    @property
-    def named(self) -> pl.DataFrame:
-        """The labels with the name of the class: response, label."""
-        named = pl.when("label").then(pl.lit(self.positive)).otherwise(pl.lit(self.negative))
-        return self.labels.select("response", label=named)
-
-    @property
-    def sizes(self) -> str:
-        """How many responses each class has, in words."""
-        positive = int(self.labels["label"].sum())
-        return f"{positive} {self.positive} and {self.labels.height - positive} {self.negative} responses"
 
 
 def choose_adapters(study: Study, reader: str) -> pl.DataFrame:
@@ -75,37 +52,11 @@ def short_labels(table: pl.DataFrame) -> pl.Series:
     return pl.Series("label", names)
 
 
-def choose_sides(study: Study, judge: str | None) -> Sides:
-    """Two classes, by what a judge scored or by who answered."""
-    ways = [BY_SCORE, BY_ORGANISM] if judge else [BY_ORGANISM]
-    way = st.segmented_control(
-        "Classes by", ways, default=ways[0], required=True, key="scalars_by", bind="query-params"
-    )
-    if way == BY_ORGANISM or judge is None:
-        return sides_by_organism(study)
-    classes = choose_classes(study, judge, page="scalars")
-    names = classes.contrast.positive_name, classes.contrast.negative_name
-    return Sides(classes.rows.select("response", "label", "question_id"), *names, classes.recipe)
-
-
-def sides_by_organism(study: Study) -> Sides:
-    """The answers of one organism against those of another."""
-    frame = study.responses(None)
-    names = frame["organism"].unique(maintain_order=True).to_list()
-    if len(names) < 2:
-        raise InputError("Classes by organism need answers of two organisms; this study has fewer. Use the scores.")
-    names = sorted(names, key=lambda name: name == BASE)
-    left, middle, right = st.columns(3)
-    positive = left.selectbox("Answers of", names, key="scalars_positive", bind="query-params")
-    others = [name for name in reversed(names) if name != positive]
-    negative = middle.selectbox("against those of", others, key="scalars_negative", bind="query-params")
-    conditions = frame["condition"].unique(maintain_order=True).to_list()
-    condition = right.selectbox("under condition", conditions, key="scalars_under", bind="query-params")
-    kept = frame.filter(pl.col("condition") == condition, pl.col("organism").is_in([positive, negative]))
-    labels = kept.select("response", "question_id", label=pl.col("organism") == positive)
-    if labels["label"].n_unique() < 2:
-        raise InputError(f"Only one of {positive} and {negative} answered under {condition}: choose another condition.")
-    return Sides(labels, positive, negative, f"Answers under condition {condition}.")
+def named(classes: Classes) -> pl.DataFrame:
+    """The responses with the name of their class: response, label."""
+    contrast = classes.contrast
+    name = pl.when("label").then(pl.lit(contrast.positive_name)).otherwise(pl.lit(contrast.negative_name))
+    return classes.rows.select("response", label=name)
 
 
 @per_study
@@ -132,60 +83,54 @@ def extremes(study: Study, reader: str, adapter: str, largest: bool, responses: 
     return study.top_tokens(reader, adapter, k=TOP, largest=largest, responses=responses)
 
 
-def show_separation(table: pl.DataFrame, chosen: str, sides: Sides) -> None:
+def show_separation(table: pl.DataFrame, chosen: str, classes: Classes) -> None:
     """AUC of every adapter."""
     st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
     st.caption(
-        f"{plain(sides.sizes)}. Above one half the scalar is larger in {plain(sides.positive)} responses, below it is "
-        "smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions; grey: they hold one "
-        "half, or a class comes from one question alone."
+        f"{plain(classes.counts)}. Above one half the scalar is larger in {plain(classes.contrast.positive_name)} "
+        "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions; "
+        "grey: they hold one half, or a class comes from one question alone."
     )
 
 
-def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, sides: Sides) -> None:
+def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
     """A small chart for every adapter, both classes over each other."""
-    table = histograms(study, reader, tuple(adapters["name"]), sides.named)
+    positive, negative = classes.contrast.positive_name, classes.contrast.negative_name
+    table = histograms(study, reader, tuple(adapters["name"]), named(classes))
     with st.grid(3, min_column_width=140, gap="xsmall"):
         for name, label in adapters.select("name", "label").iter_rows():
             chart = distribution_chart(
-                table.filter(pl.col("adapter") == name), positive=sides.positive, negative=sides.negative, title=label
+                table.filter(pl.col("adapter") == name), positive=positive, negative=negative, title=label
             )
             st.altair_chart(chart, key=f"scalars_histogram_{name}", alt=f"Distribution of the scalar of {name}")
     tokens = int(table["n"].sum()) // max(adapters.height, 1)
     st.caption(
-        f":orange[■] {plain(sides.positive)} and :blue[■] {plain(sides.negative)}: density of the scalar over answer "
+        f":orange[■] {plain(positive)} and :blue[■] {plain(negative)}: density of the scalar over answer "
         f"tokens ({tokens:,} in all), each class with area one."
     )
 
 
-def show_extremes(study: Study, reader: str, adapter: str, sides: Sides) -> None:
+def show_extremes(study: Study, reader: str, adapter: str, classes: Classes) -> None:
     """The largest and the smallest tokens of the chosen adapter."""
-    responses = tuple(sides.labels["response"])
+    responses = tuple(classes.rows["response"])
     tables = [extremes(study, reader, adapter, largest, responses) for largest in (True, False)]
     scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
     for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
         place.markdown(f"**{title}**")
-        rows = [
-            {
-                **row,
-                "note": f"{row['response']}, token {row['position']}",
-                "link": link_to(study, row["response"], adapter),
-            }
-            for row in table.iter_rows(named=True)
-        ]
-        place.html(token_table(rows, scale=scale))
+        place.html(token_table([linked(study, adapter, row) for row in table.iter_rows(named=True)], scale=scale))
     text = f"The {TOP} most extreme answer tokens of both classes, with eight tokens before and after."
     st.caption(f"{text} A number links to its response.")
 
 
-def link_to(study: Study, response: str, adapter: str) -> str:
-    """The address of a response on the Responses page, with the strip of an adapter."""
-    return "responses?" + urlencode({"study": study.name, "response": response, "responses_adapter": adapter})
+def linked(study: Study, adapter: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A top token with a note on where it is, and the address of its response with the strip of the adapter."""
+    query = urlencode({"study": study.name, "response": row["response"], "responses_adapter": adapter})
+    return {**row, "note": f"{row['response']}, token {row['position']}", "link": f"responses?{query}"}
 
 
-def show_heat(study: Study, reader: str, adapters: pl.DataFrame, sides: Sides) -> None:
+def show_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
     """Every shown adapter at every token of one response."""
-    options = sides.labels["response"].head(MOST_OPTIONS).to_list()
+    options = classes.rows["response"].head(MOST_OPTIONS).to_list()
     response = st.selectbox("Response", options, key="scalars_response", bind="query-params")
     strip = study.strip(response, reader)
     answer = slice(strip.n_prompt, strip.n_prompt + strip.n_answer)
@@ -208,28 +153,31 @@ def show(study: Study) -> None:
             f"Study {study.name} holds no scalars: no organism with adapters has read its responses. "
             "Build it again with an organism that has adapters."
         )
-    judge = choose_judge(study)
     reader = st.sidebar.selectbox("Read by", readers, key="scalars_reader", bind="query-params")
+    judge = choose_judge(study, reader)
     with st.container(border=True):
         adapters = choose_adapters(study, reader)
-        sides = choose_sides(study, judge)
-        st.caption(plain(sides.recipe))
+        classes = choose_classes(study, judge, page="scalars", among=read_by(study, reader))
+        st.caption(plain(classes.recipe))
     told = adapters.select("label", adapter="name").join(
-        separations(study, reader, sides.labels), on="adapter", how="left", maintain_order="left"
+        separations(study, reader, classes.rows.select("response", "label", "question_id")),
+        on="adapter",
+        how="left",
+        maintain_order="left",
     )
     left, right = st.columns([2, 3], gap="large")
     with left:
         st.subheader("Which adapters tell the classes apart?")
         names = dict(zip(adapters["name"], adapters["label"], strict=True))
         chosen = st.selectbox("Adapter to look into", list(names), key="scalars_adapter", bind="query-params")
-        show_separation(told, chosen, sides)
+        show_separation(told, chosen, classes)
     with right:
         st.subheader("How are their scalars distributed?")
-        show_distributions(study, reader, adapters, sides)
+        show_distributions(study, reader, adapters, classes)
     st.subheader(f"Where is {plain(names[chosen])} large and small?")
-    show_extremes(study, reader, chosen, sides)
+    show_extremes(study, reader, chosen, classes)
     st.subheader("Every adapter on one response")
-    show_heat(study, reader, adapters, sides)
+    show_heat(study, reader, adapters, classes)
 
 
 study = current_study()

@@ -38,12 +38,12 @@ def test_another_adapter_has_other_extreme_tokens(open_page):
     assert [element.value for element in page.html] != before
 
 
-def test_classes_by_organism_need_no_judge(open_page):
+def test_classes_may_be_organisms(open_page):
     page = open_page("scalars")
-    page.segmented_control(key="scalars_by").set_value("organism that answered").run()
+    page.selectbox(key="scalars_contrast").set_value("bad-medical vs base").run()
     assert not page.exception
     assert not page.error
-    assert "Answers under condition" in said(page)
+    assert "80 bad-medical and 80 base responses" in said(page).replace("\\", "")
 
 
 def test_another_response_has_another_heat_strip(open_page):
