@@ -34,7 +34,7 @@ def open_page(studies: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     st.cache_resource.clear()
 
     def run(name: str, **query: str | list[str]) -> AppTest:
-        page = AppTest.from_file(ROOT / "pages" / f"{name}.py", default_timeout=20)
+        page = AppTest.from_file(ROOT / "pages" / f"{name}.py", default_timeout=90)
         for key, value in query.items():
             page.query_params[key] = value
         return page.run()
