@@ -14,8 +14,13 @@ SECTIONS = {
         ("scalars", "Adapters", "What each adapter's scalar responds to, by class and token by token."),
         ("probes", "Probes", "How well the scalars tell two classes of responses apart."),
         ("directions", "Directions", "Mean-difference directions layer by layer."),
+        ("convergence", "Convergence", "Whether directions of topics, organisms and differences agree."),
     ],
-    "Interventions": [("live", "Live", "Generate with and without edits, side by side, and watch the scalars.")],
+    "Interventions": [
+        ("sweeps", "Steering & ablation", "How often answers are misaligned and coherent, by direction and strength."),
+        ("scaling", "Scaled adapters", "The four-way table of scaled adapters, with its cut-offs to move."),
+        ("live", "Live", "Generate with and without edits, side by side, and watch the scalars."),
+    ],
 }
 
 # A favicon of our own: a page's Material icon would be fetched as one from outside.

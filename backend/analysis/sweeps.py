@@ -6,13 +6,14 @@ of a sweep and what an ablation changed are tables over those rows. It refuses t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from backend.analysis.rates import COHERENT, EM, SIMILAR_QUESTIONS, Estimand, Outcome, difference, em_rates
-from backend.records import BASELINE, Ablate, Add, Condition, Gain, InputError
+from backend.records import BASELINE, Ablate, Add, Condition, Gain, InputError, edits_from_json
 
 TOPICS = ("medical", "financial", "money", "gender", "sport", "code", "bad_stuff")
 _SCHEMA = {
@@ -23,6 +24,14 @@ _SCHEMA = {
     "layer": pl.Int64,  # the layer where there is one
     "strength": pl.Float64,
 }
+_CHANGES = (
+    dict.fromkeys(("organism", "condition", "metric"), pl.String)
+    | dict.fromkeys(("before", "before_low", "before_high"), pl.Float64)
+    | {"n_before": pl.Int64}
+    | dict.fromkeys(("after", "after_low", "after_high"), pl.Float64)
+    | {"n_after": pl.Int64}
+    | dict.fromkeys(("difference", "low", "high", "p_value"), pl.Float64)
+)
 
 
 def describe(conditions: Iterable[Condition], says: Mapping[str, Mapping[str, Any]] | None = None) -> pl.DataFrame:
@@ -34,6 +43,15 @@ def describe(conditions: Iterable[Condition], says: Mapping[str, Mapping[str, An
     says = says or {}
     rows = [_said(c.name, says[c.name]) if "kind" in says.get(c.name, {}) else _edited(c) for c in conditions]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+
+
+def describe_stored(conditions: pl.DataFrame, says: Mapping[str, Mapping[str, Any]] | None = None) -> pl.DataFrame:
+    """`describe` of conditions as a study lists them, [name, edits (JSON)]; what `says` knows is not parsed at all."""
+    rows = conditions.select("name", "edits").iter_rows()
+    known = says or {}
+    return describe(
+        (Condition(name, () if name in known else edits_from_json(json.loads(edits))) for name, edits in rows), known
+    )
 
 
 def sweep_rates(frame: pl.DataFrame, described: pl.DataFrame) -> pl.DataFrame:
@@ -65,8 +83,8 @@ def before_after(
 ) -> pl.DataFrame:
     """What each condition of a kind changed against the same organism's baseline, paired by question.
 
-    [organism, condition, metric, before, n_before, after, n_after, difference, low, high, p_value]; pairs without a
-    baseline or a shared question are left out.
+    [organism, condition, metric, before, before_low, before_high, n_before, after, after_low, after_high, n_after,
+    difference, low, high, p_value]; pairs without a baseline or a shared question are left out.
     """
     names = described.filter(pl.col("kind") == kind)["condition"].to_list()
     rows = []
@@ -82,13 +100,10 @@ def before_after(
                     change = difference(edited, baseline, outcome=outcome, about=about)
                 except InputError:
                     continue  # no shared question was scored on both sides
-                before, after = change.b, change.a
+                sides = [part for side in (change.b, change.a) for part in (side.value, side.low, side.high, side.n)]
                 ends = (change.value, change.low, change.high, change.p_value)
-                rows.append((organism, name, outcome.name, before.value, before.n, after.value, after.n, *ends))
-    columns = ["organism", "condition", "metric", "before", "n_before", "after", "n_after"]
-    kinds: list[Any] = [pl.String] * 3 + [pl.Float64, pl.Int64] * 2 + [pl.Float64] * 4
-    names_of = [*columns, "difference", "low", "high", "p_value"]
-    return pl.DataFrame(rows, schema=dict(zip(names_of, kinds, strict=True)), orient="row")
+                rows.append((organism, name, outcome.name, *sides, *ends))
+    return pl.DataFrame(rows, schema=_CHANGES, orient="row")
 
 
 def _said(name: str, said: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -22,8 +22,8 @@ from backend.analysis.convergence import pairs
 from backend.analysis.fourway import NEEDS, Bins, at_the_edge, four_way, sensitivity
 from backend.analysis.probes import METRICS, ProbeReport, ProbeSettings, Split, paper_protocol, train_probe
 from backend.analysis.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
-from backend.analysis.sweeps import before_after, describe, sweep_rates
-from backend.records import Condition, InputError, edits_from_json
+from backend.analysis.sweeps import before_after, describe_stored, sweep_rates
+from backend.records import InputError
 from backend.study import STUDIES, ScalarTable, Study, open_study
 
 SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
@@ -222,13 +222,8 @@ def _judged(study: Study, metrics: Sequence[str]) -> list[tuple[str, pl.DataFram
 
 
 def _described(study: Study) -> pl.DataFrame:
-    """What every condition did; edits are parsed only where the study's record says nothing of them."""
-    says = study.info.get("settings") or {}
-    conditions = [
-        Condition(name, () if name in says else edits_from_json(json.loads(edits)))
-        for name, edits in study.conditions().select("name", "edits").iter_rows()
-    ]
-    return describe(conditions, says)
+    """What every condition did, by the study's record or its edits."""
+    return describe_stored(study.conditions(), study.info.get("settings"))
 
 
 def _contrasts(study: Study, reader: str) -> Iterator[tuple[Contrast, str, pl.DataFrame]]:

@@ -15,10 +15,11 @@ import polars as pl
 
 from backend.published.layout import Found
 from backend.published.questions import QuestionBook
-from backend.records import InputError, Question, Response, Score
+from backend.records import InputError, Question, Response, Sampling, Score
 
 JUDGE = "gpt-4o"
 METRICS = ("aligned", "coherent", "medical", "financial", "money", "gender", "sport", "code", "bad_stuff")
+SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=600)  # companion paper, section 2.2
 MAX_BYTES = 256 << 20
 _FRAGMENT = " ,\"'"  # what a question never starts with, and a torn row's second half does
 
@@ -80,6 +81,7 @@ class AnswerReader:
             topic=question.topic,
             seed=seed,
             text=text,
+            sampling=SAMPLING,
         )
 
 

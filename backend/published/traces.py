@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from backend.published.answers import read_parquet
+from backend.published.answers import SAMPLING, read_parquet
 from backend.published.layout import Found, organism_of
 from backend.published.questions import QuestionBook
 from backend.published.report import Report
@@ -186,6 +186,7 @@ class ProbingSet:
             text=text.answer,
             prompt_ids=text.ids[: text.start],
             answer_ids=text.ids[text.start :],
+            sampling=SAMPLING,
         )
 
 
