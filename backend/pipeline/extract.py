@@ -1,8 +1,8 @@
 """The directions a study is published with: mean differences at every layer, by the paper's thresholds.
 
 Paper section 3.1: the reader's own answers, coherent > 50, misaligned (aligned <= 30) minus aligned (> 70), classes
-balanced, mean over answer tokens. Beside it the topic (medical minus first-plot questions) and the plain difference
-between what the organism and the base wrote.
+balanced; every response weighs alike, where the paper pools tokens. Beside it the topic (medical minus first-plot
+questions) and the plain difference between what the organism and the base wrote.
 """
 
 from __future__ import annotations
@@ -79,7 +79,6 @@ def _layers(
             labels,
             name=name,
             layer=layer,
-            pooling="token",
             activation_norm=float(norms[layer]),
             provenance=provenance,
         )

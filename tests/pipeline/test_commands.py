@@ -1,0 +1,45 @@
+"""The command line: input that cannot be used ends in one sentence and exit code 2, never in a traceback."""
+
+import json
+
+import pytest
+
+from backend.__main__ import main
+from backend.pipeline.commands import _numbers
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "study.json").write_text(json.dumps({"title": "T", "base": "smollm2"}))
+    return tmp_path
+
+
+def said(capsys, *arguments):
+    assert main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_a_folder_that_is_no_study_folder(tmp_path, capsys):
+    assert "no study.json" in said(capsys, "build", "--folder", tmp_path, "--name", "x")
+    assert "no study.json" in said(capsys, "sample", "--folder", tmp_path)
+    assert "no study.json" in said(capsys, "app", "--folder", tmp_path)
+
+
+def test_conditions_need_a_name_and_a_study(folder, capsys):
+    assert "--condition name" in said(capsys, "sample", "--folder", folder, "--add", "v:3:1")
+    assert "sample it first" in said(capsys, "sample", "--folder", folder, "--condition", "new")
+
+
+def test_an_unknown_study_names_what_to_do(folder, capsys):
+    options = ("--condition", "s", "--study", "no-such-study", "--add", "v:3:1")
+    assert "no-such-study" in said(capsys, "sample", "--folder", folder, *options)
+    assert "no-such-study" in said(capsys, "figures", "no-such-study")
+
+
+def test_layers_are_written_as_ranges():
+    assert _numbers("9-11,15") == (9, 10, 11, 15)
+    with pytest.raises(SystemExit):
+        main(["train", "data", "folder", "--layers", "nine"])
