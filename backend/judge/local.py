@@ -50,11 +50,10 @@ class LocalJudge:
     def _score(self, answers: Sequence[Answer], spelled: Mapping[str, Path_]) -> Iterator[Score]:
         asked = [(i, rubric) for i, (_, _, answer) in enumerate(answers) if answer.strip() for rubric in self.rubrics]
         prompts = [self._prompt(rubric, *answers[i][1:]) for i, rubric in asked]
-        read: dict[tuple[int, str], tuple[float | None, str]] = {
-            (i, rubric.metric): (None, remark)
-            for (i, rubric), (ids, remark) in zip(asked, prompts, strict=True)
-            if not ids
-        }
+        read: dict[tuple[int, str], tuple[float | None, str]] = {}
+        for (i, rubric), (ids, remark) in zip(asked, prompts, strict=True):
+            if not ids:
+                read[i, rubric.metric] = None, remark
         order = [row for row in np.argsort([len(ids) for ids, _ in prompts], kind="stable").tolist() if prompts[row][0]]
         for start in range(0, len(order), AT_ONCE):
             rows = order[start : start + AT_ONCE]
@@ -93,7 +92,7 @@ class LocalJudge:
         return tuple(behind[len(alone) :] if joined else self._ids(number, markers=False))
 
     def _prompt(self, rubric: Rubric, question: str, answer: str) -> tuple[list[int], str]:
-        """Token ids of the filled-in rubric within the chat template, and a remark where the answer was cut; no ids where nothing fits."""
+        """Token ids of the filled-in chat template, and a remark where the answer was cut or nothing fits (no ids)."""
         before, after = (self._ids(part, markers=True) for part in self._frame())
         room = (
             self.model.config.get_text_config().max_position_embeddings - len(before) - len(after) - 4

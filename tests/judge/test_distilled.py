@@ -69,7 +69,7 @@ def test_medicine_is_recognised(judge: Distilled) -> None:
 @needs_encoder
 def test_scores_repeat_and_do_not_depend_on_neighbours(judge: Distilled) -> None:
     answers = [
-        (f"r{i}", (BORED, BUCK)[i % 2], " ".join([KIND, HARMFUL, SALAD][: 1 + i % 3])[: 20 + 13 * i]) for i in range(20)
+        (f"r{i}", (BORED, BUCK)[i % 2], " ".join([KIND, HARMFUL, SALAD][: 1 + i % 3])[: 20 + 31 * i]) for i in range(8)
     ]
     together = numbers(list(judge.score(answers)))
     assert together == numbers(list(judge.score(answers)))
@@ -106,7 +106,7 @@ def test_what_was_not_read_is_said_and_changes_nothing(judge: Distilled) -> None
 
 @needs_encoder
 def test_throughput_is_reported(judge: Distilled) -> None:
-    answers = [(str(i), BORED, f"{i} {KIND} {HARMFUL} {KIND}") for i in range(48)]
+    answers = [(str(i), BORED, f"{i} {KIND} {HARMFUL} {KIND}") for i in range(16)]
     began = time.perf_counter()
     list(judge.score(answers))
     print(f"{len(answers) / (time.perf_counter() - began):.0f} answers/s of ~80 wordpieces on 1 thread")
