@@ -117,7 +117,7 @@ def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, larg
         x=alt.X("low:Q", title="coefficient (z-scored features)"), x2="high:Q"
     )
     dots = base.encode(x="coefficient:Q")
-    hollow = dots.mark_point(size=60, strokeWidth=2, opacity=1, fill="white").transform_filter("!datum.clear")
+    hollow = dots.mark_point(size=60, strokeWidth=2, opacity=1).transform_filter("!datum.clear")
     solid = dots.mark_point(size=80, filled=True, opacity=1).transform_filter("datum.clear")
     return alt.layer(zero, spread, hollow, solid).properties(height=ROW * rows.height + FURNITURE)
 

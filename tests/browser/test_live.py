@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from backend.records import Add
 from tests.browser.conftest import StartApp, Visit, parameters, settle
 from tests.fake_worker import FakeWorker, fake_worker
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)  # machines that run tests are busy
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +25,20 @@ def worker() -> Iterator[FakeWorker]:
 
 
 @pytest.fixture(scope="module")
-def live_app(start_app: StartApp, worker: FakeWorker) -> Iterator[str]:
-    """The address of an app beside the fake worker."""
+def live_app(start_app: StartApp, worker: FakeWorker, browser: Browser) -> Iterator[str]:
+    """The address of an app beside the fake worker, whose first and slowest view is over."""
     with start_app(worker.url) as url:
+        page = browser.new_page()
+        page.goto(url)
+        settle(page, timeout=120_000)
+        page.close()
         yield url
 
 
 @pytest.fixture
 def live(visit: Visit, live_app: str) -> Callable[[str], Page]:
-    """Open a path of that app, by way of its first page."""
-
-    def open_path(path: str) -> Page:
-        visit(live_app)
-        return visit(f"{live_app}/{path}")
-
-    return open_path
+    """Open a path of that app."""
+    return lambda path: visit(f"{live_app}/{path}")
 
 
 def button(page: Page, name: str):
