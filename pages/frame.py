@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from backend.records import InputError
 from backend.study import STUDIES, Study, list_studies, newest, open_study
@@ -31,6 +32,7 @@ per_study: Callable[[Callable[..., Any]], Callable[..., Any]] = st.cache_resourc
 
 def current_study() -> Study:
     """The study of the sidebar (query parameter `study`). Where it cannot be opened, says why and ends the page."""
+    _through_the_entry()
     root = Path(os.environ.get("EM_STUDIES") or STUDIES)
     usual, asked = os.environ.get("EM_STUDY"), st.session_state.get("study") or st.query_params.get("study")
     options = list(dict.fromkeys(name for name in (usual, *list_studies(root), asked) if name))
@@ -45,6 +47,16 @@ def current_study() -> Study:
     if study is None:
         st.stop()
     return study
+
+
+def _through_the_entry() -> None:
+    """Run again through the entry, which a fresh server skips where its first visit is a link to a page.
+
+    Until `st.navigation` has been called once, Streamlit takes the folder `pages` for an app without an entry.
+    """
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
