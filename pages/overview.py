@@ -16,6 +16,8 @@ from backend.study import Study
 from pages.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
+MOST_NAMES = 6  # conditions named in a sentence
+MOST_LANES = 14  # rates in a chart, before it starts with the unedited conditions alone
 MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
 
 
@@ -40,8 +42,14 @@ def describe(study: Study) -> None:
         st.metric("Questions", questions.height, width="content")
     st.markdown(
         f"Base model **{plain(study.info.get('base', 'not recorded'))}**; organisms {listed(organisms['organism'])}; "
-        f"conditions {listed(conditions['name'])}; questions of {listed(topics) or 'no topic'}."
+        f"conditions {shortened(conditions['name'])}; questions of {listed(topics) or 'no topic'}."
     )
+
+
+def shortened(names: pl.Series) -> str:
+    """The first few names in a row, and how many more there are."""
+    more = names.len() - MOST_NAMES
+    return listed(names.head(MOST_NAMES)) + (f" and {more} more" if more > 0 else "")
 
 
 def judged(study: Study) -> str:
@@ -92,9 +100,22 @@ def in_words(row: dict[str, Any]) -> str:
     )
 
 
+def unedited(study: Study) -> list[str]:
+    """The conditions without edits."""
+    return [name for name, edits in study.conditions().select("name", "edits").iter_rows() if not json.loads(edits)]
+
+
 def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
     """Both rates for every organism and condition, side by side, and as a table."""
     st.subheader("How often is each organism misaligned?")
+    names = table["condition"].unique(maintain_order=True).to_list()
+    if table.height > 2 * MOST_LANES:
+        plainly = [name for name in names if name in unedited(study)] or names[:MOST_NAMES]
+        names = st.multiselect("Conditions", names, default=plainly, key="overview_conditions", bind="query-params")
+    table = table.filter(pl.col("condition").is_in(names))
+    if not table.height:
+        st.info("No condition is chosen: choose at least one to see its rates.")
+        return
     for column, (metric, title) in zip(st.columns(2), MEASURES.items(), strict=True):
         rows = table.filter(pl.col("metric") == metric)
         column.markdown(f"**{title}**")

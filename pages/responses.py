@@ -76,7 +76,20 @@ def show_scatter(rows: pl.DataFrame, judge: str, chosen: str | None) -> pl.DataF
 
 def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
     """The rows as a table; a click reads one."""
-    columns = [*metrics, "text", "organism", "condition", "question_id", "n_answer", "finished", "seed", "response"]
+    main = [metric for metric in RANGES if metric in metrics]
+    others = [metric for metric in metrics if metric not in RANGES]
+    columns = [
+        *main,
+        "text",
+        "organism",
+        "condition",
+        "question_id",
+        *others,
+        "n_answer",
+        "finished",
+        "seed",
+        "response",
+    ]
     score = st.column_config.NumberColumn(format="%.0f", width=72)
 
     def read() -> None:

@@ -25,7 +25,7 @@ def rate_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     order = rows["lane"].to_list()
     base = alt.Chart(rows).encode(
         y=alt.Y(
-            "lane:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=320)
+            "lane:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=220)
         ),
         color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=None),
         tooltip=_tooltip("organism", "condition"),
@@ -44,10 +44,12 @@ def question_chart(table: pl.DataFrame, *, title: str, order: Sequence[str]) -> 
             "question_id:N",
             sort=list(order),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, grid=True, labelFlush=False, labelLimit=320),
+            axis=alt.Axis(ticks=False, domain=False, grid=True, labelFlush=False, labelLimit=220),
         ),
         yOffset=alt.YOffset("organism:N", sort=organisms),
-        color=alt.Color("organism:N", scale=organism_scale(organisms), legend=alt.Legend(title=None, orient="top")),
+        color=alt.Color(
+            "organism:N", scale=organism_scale(organisms), legend=alt.Legend(title=None, orient="top", columns=3)
+        ),
         tooltip=_tooltip("question_id", "organism"),
     )
     height = max(LANE, 11 * len(organisms) + 6) * len(order) + FURNITURE + 30

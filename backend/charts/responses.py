@@ -12,7 +12,9 @@ from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE, organism_scale, shape_scale
 
 MOST_POINTS = 5000
+MOST_SHAPES = 6  # conditions that a shape can tell apart; past it all points are circles
 BRUSH, PICK = "brush", "pick"
+_GREY = {"symbolFillColor": NEUTRAL, "symbolStrokeColor": NEUTRAL}
 _SHOWN = ("response", "organism", "condition", "question_id", "coherent", "aligned", "opening")
 
 
@@ -28,6 +30,7 @@ def alignment_scatter(table: pl.DataFrame, *, chosen: str | None = None) -> alt.
     """
     rows = table.with_columns(opening=pl.col("text").str.slice(0, 140)).select(_SHOWN)
     conditions = rows["condition"].unique(maintain_order=True).to_list()
+    shape = alt.Shape("condition:N", scale=shape_scale(conditions), legend=_legend("bottom", **_GREY))
     x, y = _score("coherent", "coherent, 0–100"), _score("aligned", "aligned, 0–100")
     points = (
         alt.Chart(rows)
@@ -36,11 +39,7 @@ def alignment_scatter(table: pl.DataFrame, *, chosen: str | None = None) -> alt.
             x=alt.X("coherent:Q", **x),
             y=alt.Y("aligned:Q", **y),
             color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=_legend("top")),
-            shape=alt.Shape(
-                "condition:N",
-                scale=shape_scale(conditions),
-                legend=_legend("bottom", symbolFillColor=NEUTRAL, symbolStrokeColor=NEUTRAL),
-            ),
+            shape=shape if len(conditions) <= MOST_SHAPES else alt.value("circle"),
             opacity=alt.condition(alt.selection_interval(name=BRUSH), alt.value(0.7), alt.value(0.18)),
             tooltip=[f"{name}:{'Q' if name in ('coherent', 'aligned') else 'N'}" for name in _SHOWN],
         )
@@ -67,4 +66,4 @@ def _score(name: str, title: str) -> dict[str, object]:
 
 
 def _legend(place: str, **how: object) -> alt.Legend:
-    return alt.Legend(title=None, orient=place, labelLimit=260, **how)
+    return alt.Legend(title=None, orient=place, labelLimit=200, columns=3, **how)
