@@ -1,4 +1,4 @@
-"""Build a study: trace every response of a study folder, extract directions, publish one immutable file.
+"""Build a study: trace the responses of a study folder, extract directions, publish one immutable file.
 
 Traces are kept in parts under cache/work while the build runs: a killed build loses the part it was writing, and the
 next one goes on from there. The published study appears whole or not at all.
@@ -92,7 +92,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
     if not responses:
         raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
     traces = Traces(WORK / f"{name}-{_fingerprint(folder, subject)}")
-    _trace_all(subject, responses, folder.reader, traces, progress)
+    _trace_all(subject, folder.traced(responses), folder.reader, traces, progress)
     path = _publish(folder, subject, responses, traces, name, root)
     shutil.rmtree(traces.folder)
     return path

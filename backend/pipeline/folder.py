@@ -1,6 +1,7 @@
 """The inputs of a study on disk: everything that cost a model's time or a human's choice, in small open files.
 
-    study.json              title, base model, reader (the organism that reads every response), notes
+    study.json              title, base model, notes; reader (the organism that reads the responses, by default the
+                            first) and traced (the conditions whose responses it reads, by default all)
     organisms/NAME/         adapter_model.safetensors, adapter_config.json, training.json
     conditions/NAME.json    the edits of one condition
     responses/NAME.parquet  what an organism answered under one condition, with token ids, seeds and settings
@@ -73,6 +74,11 @@ class StudyFolder:
     def responses(self) -> list[Response]:
         """All responses, by file name, in their order."""
         return [r for file in sorted(self.path.glob("responses/*.parquet")) for r in read_responses(file)]
+
+    def traced(self, responses: Sequence[Response]) -> list[Response]:
+        """Those of `responses` that the reader shall read."""
+        conditions = self.settings.get("traced")
+        return [r for r in responses if conditions is None or r.condition in conditions]
 
     def scores(self) -> list[Score]:
         """All scores of all judges."""

@@ -65,6 +65,16 @@ def test_a_study_holds_what_the_folder_says(folder, subject, tmp_path):
     assert not list((tmp_path / "work").glob("*"))
 
 
+def test_conditions_that_are_not_traced_keep_their_responses_and_scores(folder, subject, tmp_path):
+    settings = {"title": "Tiny", "base": "tiny", "reader": "o", "traced": ["baseline"]}
+    (folder.path / "study.json").write_text(json.dumps(settings))
+    filled(folder, subject)
+    building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    study = open_study("tiny", root=tmp_path / "studies")
+    assert len(study.responses("j")) == 48
+    assert len(study.residual_means("o", 2).responses) == 32
+
+
 def test_a_killed_build_publishes_nothing_and_goes_on_where_it_was(folder, subject, tmp_path, monkeypatch):
     filled(folder, subject)
     monkeypatch.setattr(building, "_PART", 10)
