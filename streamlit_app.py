@@ -24,7 +24,7 @@ SECTIONS = {
 }
 
 # A favicon of our own: a page's Material icon would be fetched as one from outside.
-st.set_page_config("Misalignment workbench", page_icon=str(ROOT / "pages/assets/icon.png"), layout="wide")
+st.set_page_config(page_icon=str(ROOT / "pages/assets/icon.png"), layout="wide")
 
 
 def registered(file: str, title: str, purpose: str) -> "list[st.Page]":  # type: ignore[valid-type]

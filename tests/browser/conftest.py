@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.synthetic import synthetic_study
 
@@ -34,6 +34,8 @@ SWITCHES = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 60_000  # milliseconds, for a busy machine
+expect.set_options(timeout=PATIENCE)
 LOCAL = {"127.0.0.1", "localhost"}
 
 StartApp = Callable[..., AbstractContextManager[str]]
@@ -82,7 +84,7 @@ def start_app(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> StartA
     return start
 
 
-def _await(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+def _await(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if server.poll() is not None:
@@ -119,6 +121,7 @@ def visit(app: str, browser: Browser) -> Iterator[Visit]:
     def open_path(path: str = "", *, scheme: str = "light") -> Page:
         context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda sock: asked.append(sock.url))
         page.goto(path if path.startswith("http") else f"{app}/{path.lstrip('/')}")
@@ -137,7 +140,7 @@ def visit(app: str, browser: Browser) -> Iterator[Visit]:
     assert not outside, f"requests left the machine: {outside}"
 
 
-def settle(page: Page, timeout: float = 30_000) -> None:
+def settle(page: Page, timeout: float = PATIENCE) -> None:
     """Wait until the script has run and every chart is drawn."""
     page.locator('[data-testid="stApp"]').wait_for(timeout=timeout)
     page.wait_for_function(
