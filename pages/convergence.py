@@ -61,19 +61,20 @@ st.title("Convergence")
 with explained():
     reference, chosen = choose(study)
     table = compared(study, reference)
-    others = [name for name in chosen if name != reference] or [reference]
     st.markdown(f"**Cosine with {plain(reference)}, at the same layer**")
-    chart = layer_lines(table, column="cosine", title="cosine", names=others, columns=2)
+    chart = layer_lines(table, column="cosine", title="cosine", names=chosen, columns=3)
     st.altair_chart(chart, key="convergence_cosine", alt="Cosine with the reference at every layer")
     left, right = st.columns(2)
     with left:
         st.markdown("**Norm**")
-        chart = layer_lines(table, column="norm", title="norm, residual units", names=chosen, logarithmic=True)
+        chart = layer_lines(
+            table, column="norm", title="norm, residual units", names=chosen, logarithmic=True, columns=0
+        )
         st.altair_chart(chart, key="convergence_norm", alt="Norm at every layer")
     with right:
         st.markdown("**Norm, as a share of the activation norm**")
         if table.filter(pl.col("name").is_in(chosen))["share"].is_not_null().any():
-            chart = layer_lines(table, column="share", title="norm / activation norm", names=chosen)
+            chart = layer_lines(table, column="share", title="norm / activation norm", names=chosen, columns=0)
             st.altair_chart(chart, key="convergence_share", alt="Share of the activation norm at every layer")
         else:
             st.info("The activation norms behind these directions were not recorded.")

@@ -11,11 +11,11 @@ import polars as pl
 from backend.charts.palette import NEUTRAL
 
 PICK = "pick"
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A900", "#8A8F98")
 
 
 def direction_scale(names: list[str]) -> alt.Scale:
-    """One colour a direction, in the order given; past six they repeat."""
+    """One colour a direction, in the order given; past eight they repeat."""
     return alt.Scale(domain=names, range=[_COLOURS[at % len(_COLOURS)] for at in range(len(names))])
 
 
