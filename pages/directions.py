@@ -107,7 +107,9 @@ def choose_layer(found: LayerProfile) -> int:
     if not layers:
         raise InputError("This direction lies at a layer whose residual means the study does not hold.")
     best = layers[int(np.nanargmax(found.table["auc"].fill_nan(0).to_numpy()))]
-    return int(st.selectbox("Layer", layers, index=layers.index(best), key="directions_layer", bind="query-params"))
+    help_text = "Starts at the layer that separates best; being the best of many flatters its AUC a little."
+    start = layers.index(best)
+    return int(st.selectbox("Layer", layers, index=start, key="directions_layer", bind="query-params", help=help_text))
 
 
 def show_layers(found: LayerProfile, layer: int) -> None:
