@@ -19,7 +19,7 @@ from backend.records import Edit, FloatArray, Gain, InputError, Sampling, edits_
 DEFAULT_PORT = 8600
 MAX_BODY = 16 * 2**20  # bytes of one request: 16 arms x 16 edits of a 16k-wide model fit
 MAX_ARMS = 16
-MAX_EDITS = 32  # an arm
+MAX_EDITS = 128  # an arm: one a layer of a deep model, and more
 MAX_LAYERS = 512  # an edit
 MAX_MESSAGES = 200
 MAX_NEW_TOKENS = 2000
