@@ -42,7 +42,7 @@ def test_the_navigation_reaches_every_page_and_keeps_the_study(visit: Visit):
     page = visit("?study=synthetic")
     sidebar = page.locator('[data-testid="stSidebarNav"]')
     for path, title in PAGES.items():
-        sidebar.get_by_role("link", name=title).click()
+        sidebar.get_by_role("link", name=title, exact=True).click()
         expect(page).to_have_title(title)
         settle(page)
         assert path in page.url
@@ -78,15 +78,16 @@ def test_clicking_a_point_reads_that_response(visit: Visit):
 
 def test_brushing_leaves_the_responses_inside(visit: Visit):
     page = visit("responses")
-    before = page.get_by_text("Select a row to read it").inner_text()
+    everything = page.get_by_text("320 responses. Select a row")
+    expect(everything).to_be_visible()
     box = page.locator('[data-testid="stVegaLiteChart"]').first.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + box["height"] * 0.55)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.8, steps=8)
     page.mouse.up()
-    settle(page)
-    assert page.get_by_text("Select a row to read it").inner_text() != before
+    expect(everything).not_to_be_visible()
+    expect(page.get_by_text("responses. Select a row")).to_be_visible()
 
 
 def test_html_of_prompts_and_answers_is_shown_and_never_run(visit: Visit):
