@@ -6,12 +6,9 @@ come from backend.analysis, which the pages use too; this module chooses rows, c
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +21,10 @@ from backend.analysis.probes import METRICS, ProbeReport, ProbeSettings, Split, 
 from backend.analysis.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
 from backend.analysis.sweeps import before_after, describe_stored, sweep_rates
 from backend.records import InputError
-from backend.study import STUDIES, ScalarTable, Study, open_study
+from backend.study import ScalarTable, Study
 
 SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
 _RATE = ["n", "value", "low", "high"]
-_SHOWN_ROWS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,54 +316,3 @@ def _metric_row(
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
-def add_commands(commands: Any) -> None:
-    """Register `figures` on an argparse subparser collection."""
-    parser = commands.add_parser("figures", help="print every page's figures, with n and intervals")
-    parser.add_argument("study", help="the name of a study")
-    parser.add_argument("--page", choices=list(PAGES), help="one page's figures only")
-    parser.add_argument("--json", action="store_true", help="all rows as JSON")
-    parser.add_argument("--repeats", type=int, default=20, help="random splits of the paper's probe (the paper: 100)")
-    defaults = Bins()
-    parser.add_argument("--coherent", type=float, default=defaults.coherent, help="four-way table: kept at or above")
-    parser.add_argument("--misaligned", type=float, default=defaults.misaligned, help="four-way table: at or below")
-    parser.add_argument("--aligned", type=float, default=defaults.aligned, help="four-way table: above")
-    parser.add_argument("--non-medical", type=float, default=defaults.non_medical, help="four-way table: at or below")
-    parser.add_argument("--medical", type=float, default=defaults.medical, help="four-way table: above")
-    parser.set_defaults(run=_print)
-
-
-def _print(options: argparse.Namespace) -> None:
-    bins = Bins(options.coherent, options.misaligned, options.aligned, options.non_medical, options.medical)
-    study = open_study(options.study, Path(STUDIES))
-    tables = figures(study, options.page, Choices(bins=bins, repeats=options.repeats))
-    if options.json:
-        print(json.dumps([table.to_json() for table in tables], ensure_ascii=False, allow_nan=False))
-        return
-    for table in tables:
-        print("\n".join(as_text(table)))
-
-
-def as_text(table: Table) -> Iterator[str]:
-    """A table for a terminal: aligned columns, rates with three digits, long tables cut."""
-    yield ""
-    yield f"[{table.page}] {table.title}"
-    if table.frame.height:
-        shown = table.frame.head(_SHOWN_ROWS)
-        rows = [list(shown.columns), *([_cell(value) for value in row] for row in shown.iter_rows())]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    if table.frame.height > _SHOWN_ROWS:
-        yield f"  ... {table.frame.height - _SHOWN_ROWS} more rows with --json"
-    yield from (f"  note: {note}" for note in table.notes)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -6,11 +6,9 @@ second file, which becomes the study's newest.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backend.published import Release, Report, read_release
 from backend.study import STUDIES, Draft
@@ -58,17 +56,3 @@ def _fill(draft: Draft, release: Release) -> None:
         if answer.trace is not None and answer.significance is not None:
             draft.add_significance(answer.response.id, answer.trace.reader, answer.significance)
     draft.add_directions(release.directions)
-
-
-def add_commands(commands: Any) -> None:
-    """Register `import-published` on an argparse subparser collection."""
-    parser = commands.add_parser("import-published", help="publish the authors' released data as a study")
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a checkout of either repository")
-    parser.add_argument("--name", default=NAME, help="the name of the study")
-    parser.set_defaults(run=_import)
-
-
-def _import(options: argparse.Namespace) -> None:
-    imported = import_published(options.paths, name=options.name)
-    print("\n".join(imported.report.lines()))
-    print(f"published study {options.name!r}: {imported.path}")

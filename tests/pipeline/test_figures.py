@@ -1,12 +1,10 @@
-import argparse
 import json
 
 import numpy as np
 import polars as pl
 import pytest
 
-from backend.pipeline import figures as module
-from backend.pipeline.figures import PAGES, Choices, Table, add_commands, as_text, figures
+from backend.pipeline.figures import PAGES, Choices, figures
 from backend.pipeline.import_published import import_published
 from backend.published.traces import PROBING_SET
 from backend.records import BASE, BASELINE, Add, Condition, Direction, InputError, Question, Response, Score
@@ -101,27 +99,3 @@ def test_an_empty_study_has_figures_too(tmp_path):
 def test_an_unknown_page_is_refused(study):
     with pytest.raises(InputError, match="choose overview"):
         figures(study, "nothing")
-
-
-def test_text_has_aligned_columns_and_dashes_for_nothing():
-    frame = pl.DataFrame({"name": ["long name", "b"], "value": [0.5, None]})
-    assert list(as_text(Table("p", "Title", frame, ("n",))))[1:] == [
-        "[p] Title",
-        "  name       value",
-        "  long name  0.500",
-        "  b          -",
-        "  note: n",
-    ]
-
-
-def test_the_command_prints_text_or_json(study, monkeypatch, capsys):
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
-    monkeypatch.setattr(module, "open_study", lambda name, root: study)
-    options = parser.parse_args(["figures", "published", "--page", "scaling", "--coherent", "90"])
-    options.run(options)
-    assert "coherent >= 90" in capsys.readouterr().out
-    options = parser.parse_args(["figures", "published", "--page", "directions", "--json"])
-    options.run(options)
-    rows = json.loads(capsys.readouterr().out)[0]["rows"]
-    assert rows[0]["norm"] > 0

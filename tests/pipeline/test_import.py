@@ -1,11 +1,7 @@
-import argparse
-import json
-
 import numpy as np
 import pytest
 
-from backend.pipeline import import_published as module
-from backend.pipeline.import_published import add_commands, import_published
+from backend.pipeline.import_published import import_published
 from backend.published.traces import PROBING_SET
 from backend.records import BASE, Ablate, InputError
 from backend.study import list_studies, open_study
@@ -60,19 +56,3 @@ def test_nothing_readable_publishes_nothing(tmp_path):
     with pytest.raises(InputError, match="no released file"):
         import_published([tmp_path], root=tmp_path / "studies")
     assert list_studies(tmp_path / "studies") == []
-
-
-def test_the_command_prints_what_it_found(tmp_path, monkeypatch, capsys):
-    release = write_release(tmp_path / "release")
-    (release / "EM_interp/odd.csv").write_text("a\n1\n")
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
-    options = parser.parse_args(["import-published", str(release), "--name", "mine"])
-    run = import_published
-    monkeypatch.setattr(module, "import_published", lambda paths, name: run(paths, root=tmp_path, name=name))
-    options.run(options)
-    printed = capsys.readouterr().out
-    assert "sweep: 30 answers in 5 files" in printed
-    assert "EM_interp/odd.csv: lies where" in printed
-    assert "published study 'mine'" in printed
-    assert json.dumps(open_study("mine", tmp_path).info["report"])
