@@ -89,6 +89,6 @@ def test_the_app_process_never_loads_torch():
         if name.startswith("backend.") and name.count(".") >= 2
     }
     modules = sorted({n if (ROOT / f"{n.replace('.', '/')}.py").exists() else n.rpartition(".")[0] for n in imported})
-    code = f"import sys, streamlit, {', '.join(modules)}; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    code = f"import sys, streamlit, {', '.join(modules)}; print({{'torch', 'transformers', 'peft'}} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert out.stdout.strip() == "[]", out.stdout + out.stderr
+    assert out.stdout.strip() == "set()", out.stdout + out.stderr
