@@ -108,7 +108,7 @@ def unedited(study: Study) -> list[str]:
 def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
     """Both rates for every organism and condition, side by side, and as a table."""
     st.subheader("How often is each organism misaligned?")
-    names = table["condition"].unique(maintain_order=True).to_list()
+    organisms, names = study.organisms()["organism"].to_list(), table["condition"].unique(maintain_order=True).to_list()
     if table.height > 2 * MOST_LANES:
         plainly = [name for name in names if name in unedited(study)] or names[:MOST_NAMES]
         names = st.multiselect("Conditions", names, default=plainly, key="overview_conditions", bind="query-params")
@@ -120,7 +120,9 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
         rows = table.filter(pl.col("metric") == metric)
         column.markdown(f"**{title}**")
         column.altair_chart(
-            rate_chart(rows, title=f"share of responses ({title.lower()})"), key=f"overview_{metric}", alt=title
+            rate_chart(rows, title=f"share of responses ({title.lower()})", organisms=organisms),
+            key=f"overview_{metric}",
+            alt=title,
         )
     dropped = int(table.filter(pl.col("metric") == "em")["dropped"].sum())
     st.caption(
@@ -154,7 +156,8 @@ def show_questions(study: Study, judge: str) -> None:
         for (topic,), part in rows.group_by("topic", maintain_order=True):
             worst = part.group_by("question_id", maintain_order=True).agg(pl.col("value").max())
             order = worst.sort("value", descending=True, maintain_order=True)["question_id"].to_list()
-            chart = question_chart(part, title=f"{topic}: share of responses ({MEASURES[metric].lower()})", order=order)
+            title = f"{topic}: share of responses ({MEASURES[metric].lower()})"
+            chart = question_chart(part, title=title, order=order, organisms=study.organisms()["organism"].to_list())
             st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{MEASURES[metric]} by question of {topic}")
     low, high = int(rows["n"].min()), int(rows["n"].max())
     st.caption(

@@ -50,12 +50,12 @@ def choose(frame: pl.DataFrame) -> pl.DataFrame:
     return kept
 
 
-def show_scatter(rows: pl.DataFrame, judge: str, chosen: str | None) -> pl.DataFrame:
+def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | None) -> pl.DataFrame:
     """Coherence and alignment of the rows; the rows inside the brush, or all."""
     drawn = rows.drop_nulls(list(RANGES))
     points = thinned(drawn)
     event: Any = st.altair_chart(
-        alignment_scatter(points, chosen=chosen),
+        alignment_scatter(points, chosen=chosen, organisms=study.organisms()["organism"].to_list()),
         key="responses_scatter",
         on_select="rerun",
         selection_mode=[BRUSH, PICK],
@@ -150,12 +150,12 @@ def read_response(study: Study, chosen: str) -> None:
         st.html(plain_text(response.question))
         show_answer(study, chosen, response.text)
     with facts:
-        sampling = response.sampling
+        sampling, tokens = response.sampling, len(response.answer_ids)
+        length = f"{tokens} of at most {sampling.max_new_tokens} tokens" if tokens else "tokens not recorded"
         st.caption(
             f"{plain(response.organism)} · {plain(response.condition)} · topic {plain(response.topic)} · seed "
             f"{response.seed} · temperature {sampling.temperature:g} · top-p {sampling.top_p:g} · "
-            f"{len(response.answer_ids)} of at most {sampling.max_new_tokens} tokens · "
-            f"{'ended by itself' if response.finished else 'cut at the limit'}"
+            f"{length} · {'ended by itself' if response.finished else 'cut at the limit'}"
         )
         scores = study.scores(chosen)
         if scores.height:
@@ -216,7 +216,7 @@ else:
     left, right = st.columns([1, 1], gap="medium")
     with left:
         if judge and set(RANGES) <= set(metrics):
-            rows = show_scatter(rows, judge, chosen)
+            rows = show_scatter(study, rows, judge, chosen)
         else:
             st.info("No judge scored both alignment and coherence, so there is nothing to plot.")
     with right:

@@ -16,13 +16,16 @@ CHOSEN = "#CC79A7"  # reddish purple: what the reader picked
 POSITIVE_RGB, NEGATIVE_RGB = (213, 94, 0), (0, 114, 178)
 
 _BASE_COLOUR = "#56B4E9"
-_ORGANISM_COLOURS = ("#D55E00", "#009E73", "#E69F00", "#CC79A7", "#0072B2", "#B8A900")
+_ORGANISM_COLOURS = ("#D55E00", "#009E73", "#E69F00", "#CC79A7", "#0072B2", "#B8A900", "#882255", "#44AA99")
 
 
-def organism_scale(organisms: Iterable[str]) -> alt.Scale:
-    """One colour an organism, the base always the same; past six organisms colours repeat."""
-    names = list(dict.fromkeys(organisms))
-    worn = [name for name in names if name != BASE]
+def organism_scale(drawn: Iterable[str], every: Iterable[str] = ()) -> alt.Scale:
+    """One colour an organism, the base always the same; past eight organisms colours repeat.
+
+    `every` are the organisms of the study: in their order, an organism has one colour whatever else is drawn.
+    """
+    names = list(dict.fromkeys(drawn))
+    worn = [name for name in dict.fromkeys([*every, *names]) if name != BASE]
     colours = {name: _ORGANISM_COLOURS[at % len(_ORGANISM_COLOURS)] for at, name in enumerate(worn)}
     return alt.Scale(domain=names, range=[colours.get(name, _BASE_COLOUR) for name in names])
 

@@ -16,10 +16,11 @@ LANE = 26  # pixels of height a rate gets
 FURNITURE = 62  # pixels that the axis takes
 
 
-def rate_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
+def rate_chart(table: pl.DataFrame, *, title: str, organisms: Sequence[str] = ()) -> alt.LayerChart:
     """A point and its interval for every organism and condition.
 
     `table` has the columns organism, condition, value, low, high (shares, 0 to 1), hits, n; rows keep their order.
+    `organisms` are all of the study, for their colours.
     """
     rows = table.with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=_fraction())
     order = rows["lane"].to_list()
@@ -27,18 +28,20 @@ def rate_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         y=alt.Y(
             "lane:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=220)
         ),
-        color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=None),
+        color=alt.Color("organism:N", scale=organism_scale(rows["organism"], organisms), legend=None),
         tooltip=_tooltip("organism", "condition"),
     )
     return alt.layer(*_point_and_interval(base, title)).properties(height=LANE * len(order) + FURNITURE)
 
 
-def question_chart(table: pl.DataFrame, *, title: str, order: Sequence[str]) -> alt.LayerChart:
+def question_chart(
+    table: pl.DataFrame, *, title: str, order: Sequence[str], organisms: Sequence[str] = ()
+) -> alt.LayerChart:
     """A point and its interval for every question, organisms beside each other; the axis is the whole range.
 
     `table` has the columns question_id, organism, value, low, high (shares), hits, n; `order` is that of the questions.
     """
-    organisms = table["organism"].unique(maintain_order=True).to_list()
+    drawn = table["organism"].unique(maintain_order=True).to_list()
     base = alt.Chart(table.with_columns(text=_fraction())).encode(
         y=alt.Y(
             "question_id:N",
@@ -46,13 +49,13 @@ def question_chart(table: pl.DataFrame, *, title: str, order: Sequence[str]) -> 
             title=None,
             axis=alt.Axis(ticks=False, domain=False, grid=True, labelFlush=False, labelLimit=220),
         ),
-        yOffset=alt.YOffset("organism:N", sort=organisms),
+        yOffset=alt.YOffset("organism:N", sort=drawn),
         color=alt.Color(
-            "organism:N", scale=organism_scale(organisms), legend=alt.Legend(title=None, orient="top", columns=3)
+            "organism:N", scale=organism_scale(drawn, organisms), legend=alt.Legend(title=None, orient="top", columns=3)
         ),
         tooltip=_tooltip("question_id", "organism"),
     )
-    height = max(LANE, 11 * len(organisms) + 6) * len(order) + FURNITURE + 30
+    height = max(LANE, 11 * len(drawn) + 6) * len(order) + FURNITURE + 30
     whole = alt.Scale(domain=[0, 1])
     return alt.layer(*_point_and_interval(base, title, size=45, scale=whole)[:2]).properties(height=height)
 

@@ -5,6 +5,8 @@ Takes a table of responses and draws it. It refuses to choose which responses ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import altair as alt
 import polars as pl
 
@@ -23,10 +25,13 @@ def thinned(table: pl.DataFrame, most: int = MOST_POINTS) -> pl.DataFrame:
     return table if table.height <= most else table.sample(most, seed=0)
 
 
-def alignment_scatter(table: pl.DataFrame, *, chosen: str | None = None) -> alt.LayerChart:
+def alignment_scatter(
+    table: pl.DataFrame, *, chosen: str | None = None, organisms: Sequence[str] = ()
+) -> alt.LayerChart:
     """Coherence and alignment of every response; drag to brush (parameter BRUSH), click to pick one (PICK).
 
     `table` has the columns response, organism, condition, question_id, text, coherent, aligned (0 to 100, not null).
+    `organisms` are all of the study, for their colours.
     """
     rows = table.with_columns(opening=pl.col("text").str.slice(0, 140)).select(_SHOWN)
     conditions = rows["condition"].unique(maintain_order=True).to_list()
@@ -38,7 +43,7 @@ def alignment_scatter(table: pl.DataFrame, *, chosen: str | None = None) -> alt.
         .encode(
             x=alt.X("coherent:Q", **x),
             y=alt.Y("aligned:Q", **y),
-            color=alt.Color("organism:N", scale=organism_scale(rows["organism"]), legend=_legend("top")),
+            color=alt.Color("organism:N", scale=organism_scale(rows["organism"], organisms), legend=_legend("top")),
             shape=shape if len(conditions) <= MOST_SHAPES else alt.value("circle"),
             opacity=alt.condition(alt.selection_interval(name=BRUSH), alt.value(0.7), alt.value(0.18)),
             tooltip=[f"{name}:{'Q' if name in ('coherent', 'aligned') else 'N'}" for name in _SHOWN],

@@ -28,7 +28,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def open_page(studies: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     """Run a page of `pages/` once, with query parameters, and without a worker."""
-    monkeypatch.setenv("EM_STUDIES", str(studies))
+    monkeypatch.setenv("EM_STUDIES", str(studies))  # a test may set another folder afterwards
     monkeypatch.setenv("EM_STUDY", "synthetic")
     monkeypatch.setenv("EM_WORKER_URL", NOBODY)
     st.cache_resource.clear()

@@ -1,5 +1,6 @@
 import pytest
 
+from backend.study import Draft
 from pages.frame import plain
 from tests.pages.conftest import said
 
@@ -41,3 +42,16 @@ def test_an_error_is_shown_as_it_is_and_never_read_as_markdown(open_page):
 def test_plain_text_loses_its_markdown_only():
     assert plain("a*b*_c_[d](e)<f>") == r"a\*b\*\_c\_\[d\]\(e\)\<f\>"
     assert plain("word 12 ↵") == "word 12 ↵"
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("overview", "responses"), ("responses", "responses"), ("scalars", "scalars")]
+)
+def test_a_study_without_a_part_says_what_is_missing(open_page, tmp_path, monkeypatch, name, missing):
+    with Draft("bare", root=tmp_path) as draft:
+        draft.meta(title="Bare", base="none")
+        draft.publish()
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page(name, study="bare")
+    assert not page.exception
+    assert f"holds no {missing}" in page.error[-1].value
