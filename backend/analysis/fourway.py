@@ -56,9 +56,14 @@ class Bins:
 
 
 def four_way(
-    frame: pl.DataFrame, by: Sequence[str], bins: Bins | None = None, *, about: Estimand = SIMILAR_QUESTIONS
+    frame: pl.DataFrame,
+    by: Sequence[str],
+    bins: Bins | None = None,
+    *,
+    cells: Sequence[str] = CELLS,
+    about: Estimand = SIMILAR_QUESTIONS,
 ) -> pl.DataFrame:
-    """Share of each cell among the kept responses of each group, clustered by question_id.
+    """Share of each of `cells` among the kept responses of each group, clustered by question_id.
 
     `frame` has the columns aligned, coherent, medical, question_id and those of `by`. Returns [*by, cell, value, low,
     high, hits, n, dropped, clusters, too_small]: `n` kept, `dropped` not. Raises InputError where a column is missing.
@@ -67,9 +72,9 @@ def four_way(
         raise InputError(f"the four-way table needs the scores {', '.join(NEEDS)}; {missing[0]!r} is missing")
     sorted_in = frame.with_columns((bins or Bins()).cell().alias("_cell"))
     counts = sorted_in.with_columns(
-        *((pl.col("_cell") == cell).cast(pl.Float64).alias(f"_{index}") for index, cell in enumerate(CELLS))
+        *((pl.col("_cell") == cell).cast(pl.Float64).alias(f"_{index}") for index, cell in enumerate(cells))
     )
-    outcomes = [Outcome(cell, pl.col(f"_{index}") > 0.5, (f"_{index}",)) for index, cell in enumerate(CELLS)]
+    outcomes = [Outcome(cell, pl.col(f"_{index}") > 0.5, (f"_{index}",)) for index, cell in enumerate(cells)]
     table = em_rates(counts, by, outcomes=outcomes, about=about)
     columns = ["value", "low", "high", "hits", "n", "dropped", "clusters", "too_small"]
     return table.rename({"metric": "cell"}).select(*by, "cell", *columns)
@@ -89,12 +94,9 @@ def sensitivity(
     tables = []
     for cut in coherent:
         for edge in medical:
-            moved = four_way(frame, by, replace(bins, coherent=cut, medical=max(edge, bins.non_medical)))
-            tables.append(
-                moved.filter(pl.col("cell") == cell).with_columns(
-                    pl.lit(float(cut)).alias("coherent"), pl.lit(float(edge)).alias("medical")
-                )
-            )
+            here = replace(bins, coherent=cut, medical=max(edge, bins.non_medical))
+            moved = four_way(frame, by, here, cells=(cell,))
+            tables.append(moved.with_columns(coherent=pl.lit(float(cut)), medical=pl.lit(float(edge))))
     return pl.concat(tables).select(*by, "coherent", "medical", "value", "low", "high", "n")
 
 
