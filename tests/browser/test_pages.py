@@ -5,6 +5,7 @@ The `visit` fixture checks after each test that no request left the machine and 
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs
 
 import pytest
@@ -54,6 +55,7 @@ def test_filtering_adapters_by_layer_is_in_the_link_and_the_link_reproduces_it(v
     expect(page.get_by_text("9 of 9 adapters")).to_be_visible()
     drag(page, "Layers", 3)
     expect(page.get_by_text("6 of 9 adapters")).to_be_visible()
+    page.wait_for_url(re.compile("scalars_layers="))
     assert parse_qs(parameters(page))["scalars_layers"] == ["4", "9"]
     shared = visit(page.url)
     expect(shared.get_by_text("6 of 9 adapters")).to_be_visible()
@@ -62,7 +64,7 @@ def test_filtering_adapters_by_layer_is_in_the_link_and_the_link_reproduces_it(v
 def test_a_shared_link_to_a_response_opens_it(visit: Visit):
     page = visit("responses")
     page.get_by_role("button", name="Next").click()
-    settle(page)
+    page.wait_for_url(re.compile("[?&]response="))
     response = parse_qs(parameters(page))["response"][0]
     shared = visit(page.url)
     expect(shared.get_by_text(response).last).to_be_visible()
@@ -72,8 +74,7 @@ def test_clicking_a_point_reads_that_response(visit: Visit):
     page = visit("responses")
     point = page.locator('[data-testid="stVegaLiteChart"] .mark-symbol path[aria-roledescription="point"]').first
     point.click(force=True)
-    settle(page)
-    assert "response" in parse_qs(parameters(page))
+    page.wait_for_url(re.compile("[?&]response="))
 
 
 def test_brushing_leaves_the_responses_inside(visit: Visit):
