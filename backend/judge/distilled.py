@@ -41,8 +41,8 @@ class Head:
     def logits(self, features: FloatArray) -> FloatArray:
         """(row, metric), the networks' mean."""
         z = np.clip((features - self.mean) * self.scale, -6, 6)  # far outside the data nothing is extrapolated
-        hidden = np.maximum(np.einsum("rf,nfh->nrh", z, self.inner) + self.inner_bias[:, None], 0)
-        found: FloatArray = (np.einsum("nrh,nhm->nrm", hidden, self.outer) + self.outer_bias[:, None]).mean(0)
+        hidden = np.maximum(z @ self.inner + self.inner_bias[:, None], 0)  # (network, row, hidden)
+        found: FloatArray = (hidden @ self.outer + self.outer_bias[:, None]).mean(0)
         return found
 
     def uncalibrated(self, features: FloatArray) -> FloatArray:

@@ -52,7 +52,10 @@ LIMITS = (
     "steered, or ablated; 81 questions in English. Nearly all incoherent answers among them come from strong "
     "steering. What a much weaker model gets wrong (drifting, answering another question, words that are none) is "
     "only imitated, by corrupted answers with guessed coherence that enter the coherence network and no measure. "
-    "The first 254 wordpieces are read. GPT-4o gave gender scores to a quarter of the answers only."
+    "The first 254 wordpieces are read. GPT-4o gave gender scores to a quarter of the answers only. On a much "
+    "weaker writer it ranks but is too kind: of 112 answers of SmolLM2-135M whose coherence one reader scored by "
+    "the rubric (not a human panel, not committed; base model 72, bad-medical organism 40) it calls 44 % and 88 % "
+    "coherent where the reader called 32 % and 40 %; AUC 0.92 and 0.86."
 )
 
 
