@@ -30,8 +30,10 @@ STAND_IN = """
     sys.exit(7)
 """
 DRIVER = """
-    import pathlib, sys
+    import pathlib, signal, sys
     from backend.pipeline import launch
+
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     launch.GRACE = 0.5
     folder = pathlib.Path(sys.argv[1])
     def program(name, *habits):
