@@ -10,8 +10,10 @@ import polars as pl
 import streamlit as st
 from numpy.typing import NDArray
 
-from backend.analysis.probes import ProbeReport, ProbeSettings, train_probe
-from backend.charts.probes import coefficient_chart, metric_chart, metric_table, roc_chart
+from backend.analysis.groups import shuffled
+from backend.analysis.probes import ProbeReport, ProbeSettings, paper_protocol, train_probe
+from backend.charts.probes import coefficient_chart, metric_chart, metric_table, protocol_table, roc_chart
+from backend.pipeline.figures import SIGNIFICANT
 from backend.records import BASE, InputError
 from backend.study import Study
 from pages.contrast import Classes, choose_classes
@@ -28,7 +30,12 @@ LEAK = (
     "Tokens of one response fall on both sides of this split, so a probe that only recognises responses scores high: "
     "look at the shuffled labels. Use it to compare with the paper, and *question* to learn what carries over."
 )
+ALL_TOKENS, SIGNIFICANT_TOKENS = "all", "high significance"
 FITTED = "fitted_probe"  # session state: the last probe of this session
+PAPER = "paper_probe"  # session state: that probe, and the paper's protocol on its rows
+REPEATS = 20  # random splits of the paper's protocol
+SHUFFLES, SHUFFLE_REPEATS = 5, 2  # shuffled labels of the paper's protocol, and random splits of each
+QUICK = 300_000  # numbers (rows x features) that the paper's protocol gets through in about 2 s, with its shuffles
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +48,24 @@ class Features:
     what: str  # in words
     unit: str = "responses"  # what a row is
     layer: int | None = None  # of a residual stream
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Features and labels of the same rows."""
+
+    values: NDArray[Any]  # (row, feature)
+    labels: NDArray[Any]  # (row,) True: positive
+    responses: NDArray[Any]  # (row,) names
+    questions: NDArray[Any]  # (row,) names
+
+
+@dataclass(frozen=True, eq=False)
+class Paper:
+    """The paper's protocol on the rows of a probe, and the same under labels shuffled among responses."""
+
+    report: ProbeReport
+    chance: tuple[ProbeReport, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +94,25 @@ def recipe_of(study: str, reader: str, features: Features, classes: Classes, set
 
 
 @per_study
-def token_scalars(study: Study, reader: str, adapters: tuple[str, ...]) -> Features:
-    """The scalars of every answer token."""
-    table = study.scalar_tokens(reader, adapters)
+def token_scalars(study: Study, reader: str, adapters: tuple[str, ...], significant: bool = False) -> Features:
+    """The scalars of every answer token, or of those with a high significance alone."""
+    table = study.scalar_tokens(reader, adapters, min_significance=SIGNIFICANT if significant else None)
+    if not len(table.values):
+        raise InputError("No answer token has a log significance of 0.5 or more: train on all tokens.")
     responses = np.asarray(table.responses)[table.response]
-    what = f"scalars of {len(adapters)} adapters at each answer token"
-    return Features(table.values, responses, adapters, what, "answer tokens")
+    which = "answer token of high significance" if significant else "answer token"
+    what = f"scalars of {len(adapters)} adapters at each {which}"
+    return Features(table.values, responses, adapters, what, which.replace("token", "tokens"))
+
+
+@per_study
+def has_significance(study: Study, reader: str) -> bool:
+    """Whether tokens that `reader` read have a significance."""
+    try:
+        study.scalar_tokens(reader, [study.adapters(reader)["name"][0]], responses=[], min_significance=SIGNIFICANT)
+    except InputError:
+        return False
+    return True
 
 
 @per_study
@@ -120,7 +158,28 @@ def choose_features(study: Study, reader: str) -> Features:
         layer = st.selectbox("After block", layers, index=middle, key="probes_layer", bind="query-params")
         return mean_residuals(study, reader, int(layer))  # type: ignore[no-any-return]
     chosen = choose_adapters(adapters)
-    return (token_scalars if kind == TOKEN else mean_scalars)(study, reader, chosen)  # type: ignore[no-any-return]
+    if kind == MEAN:
+        return mean_scalars(study, reader, chosen)  # type: ignore[no-any-return]
+    return token_scalars(study, reader, chosen, choose_tokens(study, reader))  # type: ignore[no-any-return]
+
+
+def choose_tokens(study: Study, reader: str) -> bool:
+    """Whether only tokens of high significance are kept, where the study knows their significance."""
+    known = has_significance(study, reader)
+    kept = st.segmented_control(
+        "Tokens",
+        [ALL_TOKENS, SIGNIFICANT_TOKENS],
+        default=ALL_TOKENS,
+        required=True,
+        disabled=not known,
+        key="probes_tokens",
+        bind="query-params",
+        help="High significance: log score of 0.5 or more. The score tells how much the gap between the organism "
+        "and its base depends on this token (paper, App. H).",
+    )
+    if not known:
+        st.caption("All tokens: this study holds no token significance, so none can be singled out.")
+    return known and kept == SIGNIFICANT_TOKENS
 
 
 def choose_adapters(adapters: pl.DataFrame) -> tuple[str, ...]:
@@ -173,22 +232,65 @@ def choose_settings(features: Features) -> ProbeSettings:
 
 
 def train(features: Features, classes: Classes, settings: ProbeSettings, *, study: str, reader: str) -> Fitted:
-    """Join features and labels, and train. Raises InputError where a class is missing or too small."""
-    labelled = classes.rows.select("response", "label", "question_id")
-    rows = pl.DataFrame({"response": features.responses}).with_row_index().join(labelled, on="response")
-    rows = rows.sort("index")
-    if not rows.height:
+    """Train on the labelled rows. Raises InputError where a class is missing or too small."""
+    rows = labelled(features, classes)
+    if not len(rows.labels):
         raise InputError(f"{reader} has read none of the chosen responses: choose another reader or other responses.")
-    groups = rows["question_id" if settings.split == "question" else "response"].to_numpy()
     report = train_probe(
-        features.values[rows["index"].to_numpy()],
-        rows["label"].to_numpy(),
-        groups,
+        rows.values,
+        rows.labels,
+        rows.questions if settings.split == "question" else rows.responses,
         names=features.names,
         settings=settings,
-        units=rows["response"].to_numpy(),
+        units=rows.responses,
     )
     return Fitted(report, features, classes, settings, study, reader)
+
+
+def labelled(features: Features, classes: Classes) -> Rows:
+    """The rows of either class."""
+    labels = classes.rows.select("response", "label", "question_id")
+    rows = pl.DataFrame({"response": features.responses}).with_row_index().join(labels, on="response").sort("index")
+    columns = (rows[name].to_numpy() for name in ("label", "response", "question_id"))
+    return Rows(features.values[rows["index"].to_numpy()], *columns)
+
+
+def choose_paper(features: Features, classes: Classes) -> bool:
+    """Whether the paper's protocol is shown too; it starts on where that is quick."""
+    by_token = features.unit != "responses"
+    rows = pl.DataFrame({"response": features.responses}).join(classes.rows.select("response", "label"), on="response")
+    smaller = min(int(rows["label"].sum()), int((~rows["label"]).sum())) if by_token and rows.height else 0
+    chosen = st.toggle(
+        "Beside the paper's protocol",
+        2 * smaller * len(features.names) <= QUICK,
+        disabled=not by_token,
+        key="probes_paper",
+        bind="query-params",
+        help="Classes cut to one size, z-scored over all rows, 80/20 split by token, L1 with C = 0.01, mean of "
+        f"{REPEATS} random splits. It needs scalars at each token.",
+    )
+    return by_token and chosen
+
+
+def paper_of(fitted: Fitted) -> Paper:
+    """The paper's protocol on the rows of a probe, computed once a probe. Raises InputError for too few rows."""
+    known = st.session_state.get(PAPER)
+    if known is None or known[0] is not fitted:
+        with st.spinner("The paper's protocol"):
+            known = st.session_state[PAPER] = (fitted, by_the_paper(fitted))
+    return known[1]
+
+
+def by_the_paper(fitted: Fitted) -> Paper:
+    """The paper's protocol with real labels, and with labels shuffled among responses."""
+    rows, names, seed = labelled(fitted.features, fitted.classes), fitted.features.names, fitted.settings.seed
+    report = paper_protocol(rows.values, rows.labels, repeats=REPEATS, names=names, seed=seed)
+    rng, codes = np.random.default_rng(seed), np.unique(rows.responses, return_inverse=True)[1]
+    chance = (
+        paper_protocol(rows.values, shuffled(rows.labels, codes, rng), repeats=SHUFFLE_REPEATS, names=names, seed=at)
+        for at in range(SHUFFLES)
+    )
+    return Paper(report, tuple(chance))
 
 
 def headline(fitted: Fitted) -> str:
@@ -218,6 +320,23 @@ def show_metrics(fitted: Fitted) -> None:
     )
     for note in report.notes:
         st.caption(f":orange[Note] {plain(note)}")
+
+
+def show_paper(fitted: Fitted) -> None:
+    """The paper's protocol beside this probe, as a table."""
+    st.subheader("Beside the paper's protocol")
+    paper = paper_of(fitted)
+    table = protocol_table(fitted.report, paper.report, paper.chance, split=fitted.settings.split)
+    st.dataframe(
+        table, hide_index=True, alt="Metrics of this probe and of the paper's protocol", key="probes_protocols"
+    )
+    st.caption(
+        f"Both on the same {plain(fitted.features.unit)} and features. The paper's protocol cuts the classes to one "
+        "size, z-scores over all rows, splits 80/20 by token and fits L1 with C = 0.01, so tokens of one response are "
+        f"in training and test. Its ends hold 95 % of {REPEATS} random splits and say nothing of new responses; those "
+        f"under shuffled labels (dealt to whole responses) span {SHUFFLES} shuffles. This probe's intervals are a "
+        f"bootstrap over {'questions' if fitted.settings.split == 'question' else 'responses'}."
+    )
 
 
 def show_coefficients(fitted: Fitted) -> None:
@@ -258,6 +377,7 @@ with explained():
         reader = choose_reader(current)
         features = choose_features(current, reader)
         settings = choose_settings(features)
+        paper = choose_paper(features, classes)
         go = st.button("Train", type="primary", key="probes_train", icon=":material/model_training:", width="stretch")
     with results, explained():
         if settings.split == "token":
@@ -272,5 +392,8 @@ with explained():
             if fitted.recipe != recipe_of(current.name, reader, features, classes, settings):
                 st.caption(":orange[The controls have changed since this probe was trained:] train again.")
             show_metrics(fitted)
+            if paper and fitted.features.unit != "responses":
+                with explained():
+                    show_paper(fitted)
             show_coefficients(fitted)
             offer_direction(fitted)

@@ -5,6 +5,10 @@ Takes tables and draws them. It refuses to know how a probe is trained and where
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+from statistics import mean
+
 import altair as alt
 import polars as pl
 
@@ -27,6 +31,25 @@ def metric_table(report: ProbeReport) -> pl.DataFrame:
     ]
     schema = {"metric": pl.String, "labels": pl.String, **dict.fromkeys(("value", "low", "high"), pl.Float64)}
     return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
+
+
+def protocol_table(
+    report: ProbeReport, paper: ProbeReport, chance: Sequence[ProbeReport], *, split: str
+) -> pl.DataFrame:
+    """A probe beside the paper's protocol on the same rows, as text: metrics with their ends, chance, and n.
+
+    `chance` is the paper's protocol under shuffled labels, one report a shuffle: shown as their mean and range.
+    """
+    columns = (f"this probe, by {split}", "its shuffled labels", "the paper's protocol", "under shuffled labels")
+    rows = []
+    for metric, name in METRIC_NAMES.items():
+        found = (report.metrics.get(metric), report.shuffled.get(metric), paper.metrics.get(metric))
+        texts = [_with_interval({"value": e.value, "low": e.low, "high": e.high}) if e else "" for e in found]
+        rows.append((name, *texts, _with_range([once.metrics[metric].value for once in chance])))
+    size = 2 * min(paper.n_per_class)
+    counts = (f"{report.n_rows:,} in {report.n_groups:,} {'question' if split == 'question' else 'response'}s", "")
+    rows.append(("n", *counts, f"{size:,} a split ({size - round(0.8 * size):,} tested)", ""))
+    return pl.DataFrame(rows, schema=dict.fromkeys(("metric", *columns), pl.String), orient="row")
 
 
 def metric_chart(table: pl.DataFrame) -> alt.LayerChart:
@@ -123,5 +146,16 @@ def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, larg
 
 
 def _with_interval(row: dict[str, float | None]) -> str:
-    value, low, high = ("?" if number is None else f"{number:.2f}" for number in row.values())
+    value, low, high = (_number(number) for number in row.values())
     return f"{value} ({low}–{high})"
+
+
+def _with_range(values: Sequence[float]) -> str:
+    known = [value for value in values if isfinite(value)]
+    if not known:
+        return ""
+    return f"{_number(mean(known))} ({_number(min(known))}–{_number(max(known))})"
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None or not isfinite(value) else f"{value:.2f}"

@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from backend.records import InputError
 from backend.study import Draft
 from tests.pages.conftest import said
 
@@ -75,6 +76,41 @@ def test_the_weights_of_a_residual_probe_can_be_sent_to_the_live_page(trained):
     assert page.button(key="probes_send")
     with pytest.raises(KeyError):
         trained().button(key="probes_send")
+
+
+def test_the_papers_protocol_stands_beside_the_probe(trained):
+    page = trained()
+    table = pl.from_pandas(page.dataframe[0].value)
+    assert table.columns[1:4] == ["this probe, by question", "its shuffled labels", "the paper's protocol"]
+    assert table["metric"].to_list() == ["AUC", "accuracy", "precision", "recall", "F1", "n"]
+    real = report(page).metrics["auc"]
+    assert table.item(0, 1) == f"{real.value:.2f} ({real.low:.2f}–{real.high:.2f})"
+    assert float(table.item(0, 3)[:4]) > float(table.item(0, 4)[:4])
+    page.toggle(key="probes_paper").set_value(False).run()
+    assert not page.dataframe
+
+
+def test_the_papers_protocol_needs_tokens(trained):
+    page = trained(probes_features="Mean scalars of each response")
+    assert page.toggle(key="probes_paper").disabled
+    assert not page.dataframe
+
+
+def test_tokens_of_high_significance_alone(trained):
+    few, every = (report(trained(**query)).n_rows for query in ({"probes_tokens": "high significance"}, {}))
+    assert 0 < few < every
+
+
+def test_without_significance_no_token_is_singled_out(open_page, monkeypatch):
+    monkeypatch.setattr("backend.study.Study._significant", refuse)
+    page = open_page("probes", probes_tokens="high significance")
+    assert not page.error
+    assert page.segmented_control(key="probes_tokens").disabled
+    assert "holds no token significance" in said(page)
+
+
+def refuse(*_):
+    raise InputError("no significance")
 
 
 def test_no_organism_is_an_empty_filter_with_a_message(open_page):
