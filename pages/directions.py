@@ -17,7 +17,7 @@ from backend.records import BASE, InputError
 from backend.study import Study
 from pages.contrast import Classes, choose_classes, class_counts
 from pages.edits import send_direction, study_stacks
-from pages.frame import choose_judge, current_study, explained, per_study, plain
+from pages.frame import choose_judge, current_study, explained, per_study, plain, read_by
 
 MEAN_DIFFERENCE = "mean difference of the classes"
 POOLINGS = {"response": "every response counts alike", "token": "every answer token counts alike, as in the paper"}
@@ -59,13 +59,17 @@ def profiled(study: Study, reader: str, source: str, pooling: str, recipe: str, 
 
 
 def choose_reader(study: Study) -> str:
-    """The organism whose residual stream is looked at. Raises InputError where none was stored."""
+    """The organism whose residual stream is looked at. Where none was stored, says so and ends the page."""
     readers = [name for name in study.readers() if study.residual_layers(name)]
     if not readers:
-        raise InputError(
-            f"Study {study.name} holds no residual means, so no direction can be made or measured here. Build a study "
-            "with traces: python -m backend build. Adapter write vectors can be used on the Live page all the same."
+        stored = study.directions()["name"].n_unique()
+        st.info(
+            f"Study {plain(study.name)} holds no residual means, so no direction can be made or measured here. "
+            + (f"Its {stored} stored directions are on the Convergence page. " if stored else "")
+            + "Build a study with traces: `python -m backend build`.",
+            icon=":material/info:",
         )
+        st.stop()
     start = next((at for at, name in enumerate(readers) if name != BASE), 0)
     return str(
         st.selectbox(
@@ -166,12 +170,14 @@ def stability(study: Study, reader: str, classes: Classes, layer: int, pooling: 
 
 study = current_study()
 st.title("Directions")
-judge = choose_judge(study)
 with explained():
-    classes = choose_classes(study, judge, page="directions")
+    above = st.container()
     first, second, third = st.columns([2, 2, 3])
     with first:
         reader = choose_reader(study)
+    judge = choose_judge(study, reader)
+    with above:
+        classes = choose_classes(study, judge, page="directions", among=read_by(study, reader))
     with second:
         source = choose_source(study)
     with third:

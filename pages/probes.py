@@ -18,7 +18,7 @@ from backend.records import BASE, InputError
 from backend.study import Study
 from pages.contrast import Classes, choose_classes
 from pages.edits import send_direction
-from pages.frame import choose_judge, current_study, explained, per_study, plain
+from pages.frame import choose_judge, current_study, explained, per_study, plain, read_by
 
 TOKEN, MEAN, RESIDUAL = "Scalars at each token", "Mean scalars of each response", "Mean residual of each response"
 SPLITS = {
@@ -369,12 +369,15 @@ def offer_direction(fitted: Fitted) -> None:
 
 current = current_study()
 st.title("Probes")
-judge = choose_judge(current)
 with explained():
-    classes = choose_classes(current, judge, page="probes")
+    above = st.container()
     controls, results = st.columns([2, 5], gap="medium")
     with controls:
         reader = choose_reader(current)
+    judge = choose_judge(current, reader)
+    with above:
+        classes = choose_classes(current, judge, page="probes", among=read_by(current, reader))
+    with controls:
         features = choose_features(current, reader)
         settings = choose_settings(features)
         paper = choose_paper(features, classes)

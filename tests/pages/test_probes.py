@@ -153,4 +153,4 @@ def test_a_study_without_traces_says_what_is_missing(open_page, tmp_path, monkey
     monkeypatch.setenv("EM_STUDY", "bare")
     page = open_page("probes")
     assert not page.exception
-    assert "holds no responses" in page.error[0].value
+    assert "holds no traces" in page.error[0].value

@@ -92,3 +92,16 @@ def test_directions_are_compared_with_the_chosen_one(open_release):
     assert {"min", "at_min", "max"} <= set(pairs.columns)
     page.multiselect(key="convergence_names").set_value([]).run()
     assert page.error
+
+
+def test_a_probe_starts_with_the_responses_that_were_read(open_release):
+    page = open_release("probes")
+    assert not page.error
+    assert page.multiselect(key="probes_condition").value == ["probing set (chosen by score)"]
+    assert page.multiselect(key="probes_organism").value == [page.selectbox(key="probes_reader").value]
+
+
+def test_directions_without_residuals_point_to_convergence(open_release):
+    page = open_release("directions")
+    assert not page.error
+    assert "Convergence page" in page.info[0].value
