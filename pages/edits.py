@@ -13,6 +13,7 @@ import streamlit as st
 from backend.charts.live import amount
 from backend.records import BASE, Ablate, Add, Direction, Edit, Gain, InputError
 from backend.study import Study
+from pages.frame import per_study
 
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 MAX_EDITS = 3
@@ -33,8 +34,9 @@ def send_direction(stack: Stack, layer: int) -> NoReturn:
     st.switch_page("pages/live.py", query_params=kept | {key: str(value) for key, value in chosen.items()})
 
 
+@per_study
 def study_stacks(study: Study) -> dict[str, Stack]:
-    """The directions that a study holds by name: those published with it, and its adapters' write vectors."""
+    """The directions that a study holds by name, read once a build: those published with it, and write vectors."""
     names = study.directions()["name"].unique(maintain_order=True)
     stored = {name: {direction.layer: direction for direction in study.direction_stack(name)} for name in names}
     return stored | _write_vectors(study)
