@@ -21,10 +21,21 @@ MOST_LANES = 14  # rates in a chart, before it starts with the unedited conditio
 MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
 
 
+def chosen_by_score(study: Study) -> list[str]:
+    """The conditions whose answers were chosen by their scores, so that a rate of them tells nothing."""
+    return [name for name, says in (study.info.get("settings") or {}).items() if says.get("selected")]
+
+
+@per_study
+def scored(study: Study, judge: str) -> pl.DataFrame:
+    """The responses that rates are of."""
+    return responses_of(study, judge).filter(~pl.col("condition").is_in(chosen_by_score(study)))
+
+
 @per_study
 def rates(study: Study, judge: str, by: tuple[str, ...]) -> pl.DataFrame:
     """Rates of emergent misalignment and of coherence with intervals, one row a group and metric."""
-    return em_rates(responses_of(study, judge), list(by))
+    return em_rates(scored(study, judge), list(by))
 
 
 def describe(study: Study) -> None:
@@ -77,7 +88,7 @@ def judged(study: Study) -> str:
 @per_study
 def differences(study: Study, judge: str) -> pl.DataFrame:
     """How much more often an organism is misaligned than the base, and under a condition than without: in shares."""
-    sides = responses_of(study, judge).partition_by("organism", "condition", as_dict=True)
+    sides = scored(study, judge).partition_by("organism", "condition", as_dict=True)
     rows = []
     for organism, condition in sides:
         for other in ((BASE, condition), (organism, BASELINE)):
@@ -124,11 +135,13 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
             key=f"overview_{metric}",
             alt=title,
         )
+    left_out = chosen_by_score(study)
     dropped = int(table.filter(pl.col("metric") == "em")["dropped"].sum())
     st.caption(
         f"Judge {plain(judge)}. Misaligned: aligned < {EM_ALIGNED} and coherent > {EM_COHERENT}; coherent: coherent > "
         f"{EM_COHERENT}. Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
         "intervals for questions like these: answers to one question are alike, and the questions are a sample."
+        + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
     )
     gaps = differences(study, judge)
     for row in gaps.filter((pl.col("against") == BASE) & (pl.col("condition") == BASELINE)).iter_rows(named=True):

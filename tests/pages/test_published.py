@@ -105,3 +105,10 @@ def test_directions_without_residuals_point_to_convergence(open_release):
     page = open_release("directions")
     assert not page.error
     assert "Convergence page" in page.info[0].value
+
+
+def test_answers_that_were_chosen_by_score_have_no_rate(open_release):
+    page = open_release("overview")
+    assert not page.exception
+    assert "probing set (chosen by score)" not in page.selectbox(key="overview_condition").options
+    assert "its answers were chosen by their scores" in said(page)
