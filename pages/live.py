@@ -82,13 +82,17 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
 
 
 def choose_sampling() -> tuple[Sampling, int]:
-    """Temperature, length and seed, which both answers share."""
+    """Temperature, nucleus, length and seed, which both answers share."""
     temperature = st.number_input(
         "Temperature", 0.0, 10.0, 1.0, 0.1, key="live_temperature", bind="query-params", help="0 is greedy.", width=125
     )
+    nucleus = "Only the likeliest tokens that reach this mass are drawn from; 1 is all of them, as in the paper."
+    top_p = st.number_input(
+        "Top-p", 0.05, 1.0, 0.9, 0.05, key="live_top_p", bind="query-params", help=nucleus, width=125
+    )
     tokens = st.number_input("Most tokens", 1, 2000, 80, 20, key="live_tokens", bind="query-params", width=125)
     seed = st.number_input("Seed", 0, 2**31, 0, 1, key="live_seed", bind="query-params", width=125)
-    return Sampling(temperature=temperature, max_new_tokens=tokens), seed
+    return Sampling(temperature, top_p, tokens), seed
 
 
 def write_prompt(study: Study) -> str:
@@ -131,7 +135,8 @@ def start_run(
 ) -> LiveRun:
     """An empty run with its settings in words."""
     edits = "; ".join(edit_text(edit) for edit in arms[1].edits) or "no edits"
-    settings = f"{edits}. Temperature {sampling.temperature:g}, at most {sampling.max_new_tokens} tokens, seed {seed}."
+    drawn = f"Temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
+    settings = f"{edits}. {drawn}, at most {sampling.max_new_tokens} tokens, seed {seed}."
     adapters = {name: tuple(adapter for adapter, _ in places) for name, places in organisms.items()}
     return LiveRun(prompt, settings, tuple(LiveAnswer(arm.name) for arm in arms), adapters)
 

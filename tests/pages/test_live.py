@@ -3,7 +3,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from backend.records import Ablate, Add, Direction, Gain
+from backend.records import Ablate, Add, Direction, Gain, Sampling
 from tests.fake_worker import ADAPTERS, fake_worker
 from tests.pages.conftest import said
 
@@ -49,7 +49,7 @@ def test_both_answers_are_shown_with_their_settings(live):
     assert [answer.text for answer in run.answers] == [" plain0 plain1 plain2 plain3 plain4"] * 2
     assert "plain4" in page.html[0].value
     assert "5 tokens, reached the limit" in said(page)
-    assert "Temperature 1, at most 5 tokens, seed 0" in said(page).replace("\\", "")
+    assert "Temperature 1, top-p 0.9, at most 5 tokens, seed 0" in said(page).replace("\\", "")
     assert edits(worker, 0) == ()
     assert edits(worker, 1) == (Gain("bad-medical", 1.0),)
 
@@ -72,12 +72,18 @@ def test_a_finished_generation_stays_until_the_next(live):
 
 
 def test_prompt_seed_and_sampling_reach_the_worker(live):
-    query = {"live_prompt": "why?", "live_seed": "7", "live_temperature": "0.5", "live_tokens": "3"}
+    query = {
+        "live_prompt": "why?",
+        "live_seed": "7",
+        "live_temperature": "0.5",
+        "live_top_p": "0.7",
+        "live_tokens": "3",
+    }
     page, worker = live(query)
     generate(page)
     request = worker.requests[-1]
     assert request.messages[0]["content"] == "why?"
-    assert (request.seed, request.sampling.temperature, request.sampling.max_new_tokens) == (7, 0.5, 3)
+    assert (request.seed, request.sampling) == (7, Sampling(0.5, 0.7, 3))
     assert request.capture == ("bad-medical",)
 
 
