@@ -111,6 +111,7 @@ def in_words(row: dict[str, Any]) -> str:
     )
 
 
+@per_study
 def unedited(study: Study) -> list[str]:
     """The conditions without edits."""
     return [name for name, edits in study.conditions().select("name", "edits").iter_rows() if not json.loads(edits)]
