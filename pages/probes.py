@@ -11,9 +11,8 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from backend.analysis.groups import shuffled
-from backend.analysis.probes import ProbeReport, ProbeSettings, paper_protocol, train_probe
+from backend.analysis.probes import SIGNIFICANT, ProbeReport, ProbeSettings, paper_protocol, train_probe
 from backend.charts.probes import coefficient_chart, metric_chart, metric_table, protocol_table, roc_chart
-from backend.pipeline.figures import SIGNIFICANT
 from backend.records import BASE, InputError
 from backend.study import Study
 from pages.contrast import Classes, choose_classes

@@ -8,6 +8,7 @@ It refuses to know what the features are. Owner of scikit-learn. Source: paper s
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ ROC_POINTS = 201
 CALIBRATION_BINS = 10
 FEW_GROUPS = 10  # below which intervals over groups are rough
 PAPER_C = 0.01
+SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ import polars as pl
 from backend.analysis.contrasts import CONTRASTS, Contrast, label_responses
 from backend.analysis.convergence import pairs
 from backend.analysis.fourway import NEEDS, Bins, at_the_edge, four_way, sensitivity
-from backend.analysis.probes import METRICS, ProbeReport, ProbeSettings, Split, paper_protocol, train_probe
+from backend.analysis.probes import METRICS, SIGNIFICANT, ProbeReport, ProbeSettings, Split, paper_protocol, train_probe
 from backend.analysis.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
 from backend.analysis.sweeps import before_after, describe_stored, sweep_rates
 from backend.records import InputError
 from backend.study import ScalarTable, Study
 
-SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
 _RATE = ["n", "value", "low", "high"]
 
 
