@@ -236,4 +236,7 @@ with explained():
                 run = st.session_state[RUN] = start_run(prompt, arms, sampling, seed, organisms)
                 events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
                 stream(run, events, partial(draw, run, slots, view))
-        show_run(st.session_state.get(RUN) or nothing_yet(arms), slots, view)
+        shown = st.session_state.get(RUN)
+        if shown:
+            shown.close()  # Stop starts this script again, perhaps before the one that wrote has ended
+        show_run(shown or nothing_yet(arms), slots, view)
