@@ -19,6 +19,7 @@ import numpy as np
 
 from backend.pipeline.extract import directions
 from backend.pipeline.folder import StudyFolder
+from backend.pipeline.lenses import add_lenses
 from backend.pipeline.questions import QUESTIONS
 from backend.records import BASE, InputError, Question, Response, Trace
 from backend.study import STUDIES, Draft
@@ -134,9 +135,9 @@ def _publish(
         draft.add_responses(responses)
         draft.add_scores(folder.scores())
         draft.add_traces(traces)
-        draft.add_directions(
-            directions(responses, folder.scores(), traces, reader=folder.reader, model=settings["base"])
-        )
+        found = directions(responses, folder.scores(), traces, reader=folder.reader, model=settings["base"])
+        draft.add_directions(found)
+        add_lenses(draft, subject, found)
         return draft.publish()
 
 

@@ -39,6 +39,7 @@ from backend.study.parquet import response_frame, score_frame
 from backend.study.schema import FORMAT, MEANS, STUDIES, SUFFIX, TABLES, check_name, published
 
 Columns = dict[str, np.ndarray[Any, Any]]
+Pushes = Sequence[tuple[str, float]]  # (token, value), the strongest first
 
 _BATCH_BYTES = 64 << 20  # of arrays held before they are staged
 _SIGNIFICANCES = 2000  # texts whose token significance is held before it is staged
@@ -84,6 +85,7 @@ class Draft:
         self._lengths: dict[tuple[str, str], int] = {}  # (reader, response id) of a trace -> its tokens
         self._seen: set[Hashable] = set()
         self._significance: list[Columns] = []
+        self._lenses: list[pl.DataFrame] = []
         self._d_model: int | None = None
 
     def __enter__(self) -> Draft:
@@ -184,11 +186,23 @@ class Draft:
             rows.append((d.name, d.layer, vector, d.norm, d.activation_norm, _json(dict(d.provenance))))
         self._rows("directions", rows)
 
+    def add_lens(self, direction: str, layer: int, *, top: Pushes, bottom: Pushes) -> None:
+        """What a direction promotes and suppresses through the unembedding, the strongest tokens first."""
+        self._lens("direction", direction, layer, top, bottom)
+
+    def add_adapter_lens(self, organism: str, adapter: str, *, top: Pushes, bottom: Pushes) -> None:
+        """The same of an adapter's write vector. Its organism must have been added."""
+        if ("adapter", organism, adapter) not in self._seen:
+            raise InputError(f"a lens names the adapter {adapter!r} of {organism!r}: add the organism first")
+        self._lens(f"adapter of {organism}", adapter, None, top, bottom)
+
     def publish(self) -> Path:
         """Sort, summarise, and give the file its name; returns its path. The draft takes nothing more."""
         self._refuse_unknown()
         self._stage_significance()
         self._rows("meta", [("format", str(FORMAT)), *((f"info.{k}", _json(v)) for k, v in self._meta.items())])
+        if self._lenses:
+            self._insert("lens", pl.concat(self._lenses))
         self._connection.execute(_SORT)
         if self._d_model is not None:
             self._connection.execute(MEANS.format(kind="", name="means", d=self._d_model))
@@ -256,6 +270,16 @@ class Draft:
                 self.add_conditions([Condition(BASELINE)])
             if names:
                 raise InputError(f"responses name the {what} {sorted(names)[0]!r}: add_{what}s before publishing")
+
+    def _lens(self, kind: str, owner: str, layer: int | None, top: Pushes, bottom: Pushes) -> None:
+        self._once("lens", kind, owner, layer)
+        schema = {"kind": pl.String, "owner": pl.String, "layer": pl.Int32, "side": pl.String, "rank": pl.Int32}
+        rows = [
+            (kind, owner, layer, side, rank, token, float(value))
+            for side, pushes in (("top", top), ("bottom", bottom))
+            for rank, (token, value) in enumerate(pushes, 1)
+        ]
+        self._lenses.append(pl.DataFrame(rows, schema | {"token": pl.String, "value": pl.Float64}, orient="row"))
 
     # --- into the tables --------------------------------------------------------------------------------------------
 

@@ -246,14 +246,21 @@ class Study:
             )
         return _tokens(frame.filter(pl.col("value") >= least))
 
-    def scalar_summary(self, reader: str) -> pl.DataFrame:
-        """Frame of adapter, response, segment, n, mean, sd, min, max: one row an adapter, response and segment."""
+    def scalar_summary(self, reader: str, adapters: Sequence[str] | None = None) -> pl.DataFrame:
+        """Frame of adapter, response, segment, n, mean, sd, min, max: one row an adapter, response and segment.
+
+        Of some adapters, or of all.
+        """
+        chosen = "" if adapters is None else "AND list_contains($adapters::INTEGER[], s.adapter)"
+        some = {} if adapters is None else {"adapters": self._adapter_indices(reader, adapters)}
         return self._query(
             "SELECT a.name AS adapter, r.id AS response, "
             "CASE segment WHEN 0 THEN 'prompt' ELSE 'answer' END AS segment, n, mean, sd, min, max "
             "FROM summaries s JOIN adapters a ON a.organism = s.reader AND a.adapter = s.adapter "
-            "JOIN responses r USING (response) WHERE reader = $reader ORDER BY s.adapter, segment, s.response",
+            f"JOIN responses r USING (response) WHERE reader = $reader {chosen} "
+            "ORDER BY s.adapter, segment, s.response",
             reader=self._organism(reader),
+            **some,
         )
 
     def scalar_histogram(
@@ -370,6 +377,28 @@ class Study:
             for r in frame.iter_rows(named=True)
         ]
 
+    def lens(self, name: str, layer: int) -> pl.DataFrame:
+        """Frame of side ("top", "bottom"), rank, token, value: what a direction promotes and what it suppresses.
+
+        Values are logits less their mean, in standard deviations over the vocabulary. Empty where the study has none.
+        """
+        return self._lens("direction", name, layer)
+
+    def adapter_lens(self, organism: str, adapter: str) -> pl.DataFrame:
+        """The same of an adapter's write vector; empty where it does not write to the residual stream."""
+        return self._lens(f"adapter of {organism}", adapter, None)
+
+    def _lens(self, kind: str, owner: str, layer: int | None) -> pl.DataFrame:
+        if not self._has_lens:
+            return pl.DataFrame(schema={"side": pl.String, "rank": pl.Int32, "token": pl.String, "value": pl.Float64})
+        return self._query(
+            "SELECT side, rank, token, value FROM lens WHERE kind = $kind AND owner = $owner "
+            "AND layer IS NOT DISTINCT FROM $layer::INTEGER ORDER BY side DESC, rank",
+            kind=kind,
+            owner=owner,
+            layer=layer,
+        )
+
     # --- names and integers -----------------------------------------------------------------------------------------
 
     def _query(self, sql: str, labels: pl.DataFrame | None = None, /, **params: Any) -> pl.DataFrame:
@@ -407,6 +436,11 @@ class Study:
     @cached_property
     def _has_means(self) -> bool:
         return bool(self._column("SELECT table_name FROM duckdb_tables() WHERE table_name = 'means'"))
+
+    @cached_property
+    def _has_lens(self) -> bool:
+        """False in studies built before there was one."""
+        return bool(self._column("SELECT table_name FROM duckdb_tables() WHERE table_name = 'lens'"))
 
     def _organism(self, name: str) -> int:
         return self._organisms[_one_of(name, self._organisms, "organism")]

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from urllib.parse import urlsplit
 
-from backend.records import Sampling
+from backend.records import Direction, Sampling
 from backend.worker.protocol import (
     DEFAULT_PORT,
     MAX_BODY,
@@ -26,12 +26,15 @@ from backend.worker.protocol import (
     Health,
     Message,
     Place,
+    Pushed,
     Start,
     Token,
     Waiting,
     event_from_line,
     generation_to_json,
     health_from_json,
+    lenses_to_json,
+    pushed_from_json,
 )
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "Event",
     "Health",
     "Place",
+    "Pushed",
     "Start",
     "Token",
     "Waiting",
@@ -98,6 +102,17 @@ class Worker:
                 if isinstance(event, Done):
                     return
         raise WorkerError("the worker ended in the middle of the answer: see its output, and start it again")
+
+    def lenses(self, directions: Sequence[Direction]) -> list[Pushed]:
+        """The tokens that each direction promotes and suppresses in the worker's model. Raises WorkerError."""
+        body = json.dumps(lenses_to_json(directions)).encode()
+        if len(body) > MAX_BODY:
+            raise WorkerError(f"{len(directions)} directions are too many for one question: ask for fewer at a time")
+        with self._request("POST", "/lens", body, timeout=SILENCE) as reply:
+            try:
+                return pushed_from_json(json.load(reply))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._foreign() from error
 
     def stop(self, id: str) -> bool:
         """Stop the request with this id (of its Start event), whoever reads it. False where it has ended already."""

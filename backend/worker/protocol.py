@@ -14,7 +14,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from backend.records import Edit, FloatArray, Gain, InputError, Sampling, edits_from_json, edits_to_json
+from backend.records import (
+    Direction,
+    Edit,
+    FloatArray,
+    Gain,
+    InputError,
+    Sampling,
+    direction_from_json,
+    direction_to_json,
+    edits_from_json,
+    edits_to_json,
+)
 
 DEFAULT_PORT = 8600
 MAX_BODY = 16 * 2**20  # bytes of one request: 16 arms x 16 edits of a 16k-wide model fit
@@ -22,6 +33,7 @@ MAX_ARMS = 16
 MAX_EDITS = 128  # an arm: one a layer of a deep model, and more
 MAX_LAYERS = 512  # an edit
 MAX_MESSAGES = 200
+MAX_LENSES = 256  # vectors of one question about tokens
 MAX_NEW_TOKENS = 2000
 MAX_NAME = 200  # characters
 
@@ -346,3 +358,48 @@ def health_from_json(value: Any) -> Health:
     """The inverse of `health_to_json`. Raises KeyError or TypeError on what is no health."""
     organisms = {name: tuple(Place(**place) for place in places) for name, places in value["organisms"].items()}
     return Health(**{**value, "organisms": organisms})
+
+
+# --- lenses -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The tokens that a direction promotes and those that it suppresses, the strongest first.
+
+    Values are logits less their mean, in standard deviations over the vocabulary.
+    """
+
+    top: tuple[tuple[str, float], ...]
+    bottom: tuple[tuple[str, float], ...]
+
+
+def lenses_to_json(directions: Sequence[Direction]) -> dict[str, Any]:
+    """The question which tokens directions promote and suppress."""
+    return {"directions": [direction_to_json(direction) for direction in directions]}
+
+
+def lenses_from_json(value: Any) -> list[Direction]:
+    """The inverse of `lenses_to_json`, checked for form and size. Raises InputError on what does not fit."""
+    fields = _object("the request", value, {"directions"})
+    found = []
+    for index, given in enumerate(_list("directions", fields.get("directions"), 1, MAX_LENSES)):
+        try:
+            found.append(direction_from_json(given))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"direction {index} is malformed ({type(error).__name__}: {_shown(error)})") from error
+    return found
+
+
+def pushed_to_json(lenses: Sequence[Pushed]) -> dict[str, Any]:
+    """The answer as plain JSON values."""
+    return {"lenses": [asdict(lens) for lens in lenses]}
+
+
+def pushed_from_json(value: Any) -> list[Pushed]:
+    """The inverse of `pushed_to_json`. Raises KeyError, TypeError or ValueError on what is no answer."""
+
+    def side(pairs: Any) -> tuple[tuple[str, float], ...]:
+        return tuple((str(token), float(number)) for token, number in pairs)
+
+    return [Pushed(side(lens["top"]), side(lens["bottom"])) for lens in value["lenses"]]

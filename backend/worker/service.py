@@ -1,4 +1,4 @@
-"""The HTTP face of the engine: GET /health, POST /generate, DELETE /generate/{id}.
+"""The HTTP face of the engine: GET /health, POST /generate, DELETE /generate/{id}, POST /lens.
 
 Knows requests, refusals and streams; answers from the first moment, while a thread still loads the model. Serves this
 machine alone: a Host that is not loopback is refused (a web page must not reach it by renaming its own address), there
@@ -14,10 +14,11 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
+import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -35,15 +36,19 @@ from backend.worker.protocol import (
     Event,
     Failed,
     Health,
+    Pushed,
     Waiting,
     event_to_line,
     generation_from_json,
     health_to_json,
+    lenses_from_json,
+    pushed_to_json,
 )
 
 if TYPE_CHECKING:
     from backend.worker.engine import Engine
 
+_NO_JSON = "the body must be JSON and say so: Content-Type: application/json"
 HEARTBEAT = 0.25  # seconds of silence before a Waiting event
 _log = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ class Service:
                 Route("/health", self._health),
                 Route("/generate", self._generate, methods=["POST"]),
                 Route("/generate/{id}", self._stop, methods=["DELETE"]),
+                Route("/lens", self._lens, methods=["POST"]),
             ],
             middleware=[] if any_host else [Middleware(_LoopbackOnly)],
             exception_handlers={HTTPException: _http_error, Exception: _server_error},
@@ -94,10 +100,8 @@ class Service:
 
     async def _generate(self, request: Request) -> Response:
         engine = self._engine
-        if engine is None:
-            return _refusal(503, self._error or f"{self._model} is still loading: try again in a moment")
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return _refusal(422, "the body must be JSON and say so: Content-Type: application/json")
+        if engine is None or not _says_json(request):
+            return self._unready() if engine is None else _refusal(422, _NO_JSON)
         events = _Events()
         try:
             body = await _body(request)
@@ -109,6 +113,21 @@ class Service:
         except Busy as error:
             return _refusal(503, str(error))
         return _Stream(engine, job, events)
+
+    async def _lens(self, request: Request) -> Response:
+        engine = self._engine
+        if engine is None or not _says_json(request):
+            return self._unready() if engine is None else _refusal(422, _NO_JSON)
+        try:
+            body = await _body(request)
+            return JSONResponse(await run_in_threadpool(_lenses, engine, body))
+        except InputError as error:
+            return _refusal(422, str(error))
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+
+    def _unready(self) -> Response:
+        return _refusal(503, self._error or f"{self._model} is still loading: try again in a moment")
 
     async def _stop(self, request: Request) -> Response:
         if self._engine is None or not self._engine.cancel(request.path_params["id"]):
@@ -194,12 +213,34 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _says_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+
+
 def _submit(engine: Engine, body: bytes, deliver: Callable[[Sequence[Event]], None]) -> str:
+    return engine.submit(generation_from_json(_json(body)), deliver)
+
+
+def _lenses(engine: Engine, body: bytes) -> dict[str, Any]:
+    from backend.subject.lens import lens  # torch is loaded by now: there is an engine
+
+    directions = lenses_from_json(_json(body))
+    width = engine.subject.d_model
+    for direction in directions:
+        if direction.vector.size != width:
+            raise InputError(
+                f"{direction.name!r} has {direction.vector.size} numbers, the residual stream of "
+                f"{engine.subject.name} has {width}: it comes from another model"
+            )
+    found = lens(engine.subject, np.stack([direction.vector for direction in directions]))
+    return pushed_to_json([Pushed(one.top, one.bottom) for one in found])
+
+
+def _json(body: bytes) -> Any:
     try:
-        value = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the body is not JSON ({error})") from error
-    return engine.submit(generation_from_json(value), deliver)
 
 
 async def _body(request: Request) -> bytes:

@@ -398,3 +398,35 @@ def test_many_threads_read_one_study(root):
 def test_a_study_cannot_reach_other_files(study):
     with pytest.raises(duckdb.Error):
         study._query("SELECT * FROM read_text('/etc/hostname')")
+
+
+# --- lenses -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_vectors_promote_and_suppress(tmp_path):
+    with Draft("lenses", root=tmp_path) as draft:
+        draft.meta(title="Lenses", base="tiny")
+        draft.add_organism("o", base="tiny", adapters=synthetic.adapters(), record={})
+        draft.add_lens("v", 3, top=[(" power", 5.0), ("<b>", 4.5)], bottom=[(" kind", -5.0)])
+        draft.add_adapter_lens("o", ADAPTERS[0], top=[(" doctor", 4.0)], bottom=[])
+        with pytest.raises(InputError, match="lens"):
+            draft.add_lens("v", 3, top=[], bottom=[])
+        with pytest.raises(InputError, match="add the organism first"):
+            draft.add_adapter_lens("o", "layers.99", top=[], bottom=[])
+        draft.publish()
+    study = open_study("lenses", tmp_path)
+    assert study.lens("v", 3).rows() == [
+        ("top", 1, " power", 5.0),
+        ("top", 2, "<b>", 4.5),
+        ("bottom", 1, " kind", -5.0),
+    ]
+    assert study.adapter_lens("o", ADAPTERS[0])["token"].to_list() == [" doctor"]
+    assert study.lens("v", 4).is_empty()
+    assert study.adapter_lens("o", ADAPTERS[1]).is_empty()
+    assert study.lens("v", 4).columns == ["side", "rank", "token", "value"]
+
+
+def test_summaries_of_some_adapters(study):
+    every = study.scalar_summary(ORGANISM)
+    some = study.scalar_summary(ORGANISM, ADAPTERS[2:4])
+    assert some.rows() == every.filter(pl.col("adapter").is_in(ADAPTERS[2:4])).rows()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from backend.records import Ablate, InputError, Sampling
+from backend.records import Ablate, Direction, InputError, Sampling
 from backend.worker.client import Arm, Done, Token, Worker, WorkerError
 from backend.worker.protocol import MAX_BODY, generation_to_json
 from backend.worker.service import is_loopback
@@ -333,3 +333,24 @@ def test_the_first_token_comes_soon(ready):
     assert isinstance(ready, Worker)
     list(ready.generate("hello", [Arm("a")], Sampling(max_new_tokens=2)))
     assert timed(lambda: first(ready.generate("hello", [Arm("a"), Arm("b")], LONG), Token)) < 0.5
+
+
+# --- lenses ---
+
+
+def test_a_direction_made_on_a_page_has_a_lens(ready, subject):
+    token = 75
+    row = subject.model.lm_head.weight[token].detach().numpy()
+    up, down = ready.lenses([Direction("v", 2, row), Direction("-v", 2, -row)])
+    assert up.top[0][0] == down.bottom[0][0] == subject.tokenizer.decode([token])
+    assert len(up.top) == len(up.bottom) == 20
+
+
+def test_directions_of_another_model_and_bodies_that_are_none_are_refused(ready):
+    with pytest.raises(WorkerError, match="another model"):
+        ready.lenses([direction(width=7)])
+    for body in (b"{}", b'{"directions": []}', b'{"directions": [{"name": "v"}]}', b"nonsense"):
+        status, reply = ask(ready, "POST", "/lens", body, Content_Type="application/json")
+        assert status == 422
+        assert reply["error"]
+    assert ask(ready, "POST", "/lens", b"{}")[0] == 422
