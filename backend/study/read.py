@@ -263,6 +263,37 @@ class Study:
             **some,
         )
 
+    def scalar_shares(self, reader: str, adapters: Sequence[str], threshold: float) -> pl.DataFrame:
+        """Frame of adapter, response, share: how many of a response's answer tokens have a scalar above a threshold."""
+        return self._query(
+            "SELECT a.name AS adapter, r.id AS response, s.share FROM (SELECT adapter, response, "
+            "avg((value > $threshold)::INTEGER) AS share FROM scalars WHERE reader = $reader AND segment = 1 "
+            "AND list_contains($adapters::INTEGER[], adapter) GROUP BY adapter, response) s "
+            "JOIN adapters a ON a.organism = $reader AND a.adapter = s.adapter JOIN responses r USING (response) "
+            "ORDER BY s.adapter, s.response",
+            reader=self._organism(reader),
+            adapters=self._adapter_indices(reader, adapters),
+            threshold=float(threshold),
+        )
+
+    def scalar_positions(
+        self, reader: str, adapter: str, labels: pl.DataFrame, *, bins: int = 20, first: int = 10
+    ) -> pl.DataFrame:
+        """Frame of label, part, place, mean, sd, n: one adapter's scalar along the answer, by class of response.
+
+        `part` is "token" for each of the `first` answer tokens (`place` counts from 0) and "share" for `bins` equal
+        shares of the answer (`place` is the middle, 0 to 1). n counts responses, each of which weighs alike; mean and
+        sd are over them. `labels` has the columns response (id) and label.
+        """
+        return self._query(
+            _POSITIONS,
+            labels.select("response", "label"),
+            reader=self._organism(reader),
+            adapter=self._adapter_indices(reader, [adapter])[0],
+            bins=bins,
+            first=first,
+        )
+
     def scalar_histogram(
         self,
         reader: str,
@@ -481,6 +512,20 @@ SELECT adapter, label, first + bin * width AS low, first + (bin + 1) * width AS 
 FROM totals JOIN edges USING (adapter) JOIN wanted USING (adapter)
 CROSS JOIN (SELECT unnest(range($bins))::INTEGER AS bin) LEFT JOIN counts USING (adapter, label, bin)
 ORDER BY place, label, bin
+"""
+_POSITIONS = """
+WITH labelled AS (SELECT r.response, l.label FROM labels l JOIN responses r ON r.id = l.response),
+points AS (
+    SELECT label, response, value, position - n_prompt AS place, n_answer
+    FROM scalars JOIN labelled USING (response) JOIN traces t USING (reader, response)
+    WHERE reader = $reader AND adapter = $adapter AND segment = 1),
+places AS (
+    SELECT label, response, 'token' AS part, place::DOUBLE AS place, value FROM points WHERE place < $first
+    UNION ALL
+    SELECT label, response, 'share', (floor(place * $bins / n_answer) + 0.5) / $bins, value FROM points),
+each AS (SELECT label, part, place, response, avg(value) AS value FROM places GROUP BY ALL)
+SELECT label, part, place, avg(value) AS mean, stddev_samp(value) AS sd, count(*) AS n
+FROM each GROUP BY ALL ORDER BY label, part, place
 """
 _TOP = """
 WITH top AS (

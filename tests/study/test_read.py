@@ -430,3 +430,26 @@ def test_summaries_of_some_adapters(study):
     every = study.scalar_summary(ORGANISM)
     some = study.scalar_summary(ORGANISM, ADAPTERS[2:4])
     assert some.rows() == every.filter(pl.col("adapter").is_in(ADAPTERS[2:4])).rows()
+
+
+def test_shares_of_tokens_above_a_threshold(study):
+    shares = study.scalar_shares(ORGANISM, ADAPTERS[:2], 0.5)
+    assert shares["adapter"].unique(maintain_order=True).to_list() == ADAPTERS[:2]
+    for row in shares.sample(10, seed=0).iter_rows(named=True):
+        strip = study.strip(row["response"], ORGANISM)
+        values = strip.scalars[strip.adapters.index(row["adapter"]), strip.n_prompt : strip.n_prompt + strip.n_answer]
+        assert row["share"] == pytest.approx((values > 0.5).mean())
+
+
+def test_a_scalar_along_the_answer_weighs_responses_alike(study):
+    classes = labels(study)
+    table = study.scalar_positions(ORGANISM, ADAPTERS[2], classes.with_columns(pl.col("label").cast(str)), bins=4)
+    for name in ("true", "false"):
+        own = classes.filter(pl.col("label") == (name == "true"))["response"].to_list()
+        strips = [study.strip(response, ORGANISM) for response in own]
+        first = [s.scalars[2, s.n_prompt] for s in strips if s.n_answer]
+        row = table.row(by_predicate=(pl.col("label") == name) & (pl.col("part") == "token") & (pl.col("place") == 0))
+        assert row[3] == pytest.approx(np.mean(first), rel=1e-5)
+        assert row[4] == pytest.approx(np.std(first, ddof=1), rel=1e-5)
+        assert row[5] == len(first)
+    assert table.filter(pl.col("part") == "share")["place"].unique().sort().to_list() == [0.125, 0.375, 0.625, 0.875]
