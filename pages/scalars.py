@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.directions import separation
+from backend.analysis.specialisation import auc_table
 from backend.charts.scalars import distribution_chart, separation_chart
 from backend.charts.strip import common_scale, heat_strip, legend, token_table
 from backend.records import InputError
 from backend.study import Study
+from pages.adapters import choose_adapters, choose_scalar_reader, histograms, link_to, named, response_scalars
 from pages.contrast import Classes, choose_classes
 from pages.frame import choose_judge, current_study, explained, per_study, plain, read_by
 
@@ -22,59 +23,14 @@ MOST_OPTIONS = 500  # responses offered in a menu
 TOP = 15  # tokens on either side
 
 
-def choose_adapters(study: Study, reader: str) -> pl.DataFrame:
-    """The adapters of the reader that pass the layer and module filters, with a short label each."""
-    table = study.adapters(reader)
-    layers, modules = sorted(table["layer"].unique()), table["module"].unique(maintain_order=True).to_list()
-    left, right = st.columns([3, 2], gap="large")
-    low, high = layers[0], layers[-1]
-    if low < high:
-        low, high = left.slider("Layers", low, high, (low, high), key="scalars_layers", bind="query-params")
-    chosen = right.multiselect("Modules", modules, default=modules, key="scalars_modules", bind="query-params")
-    kept = table.filter(pl.col("layer").is_between(low, high), pl.col("module").is_in(chosen))
-    if not kept.height:
-        raise InputError(
-            f"No adapter of {reader} is in layers {low} to {high} with a chosen module: widen the filters."
-        )
-    shown = kept.head(MOST_ADAPTERS)
-    text = f"{shown.height} of {table.height} adapters"
-    st.caption(text + (": narrow the layers or modules to see others." if shown.height < kept.height else "."))
-    return shown.with_columns(label=short_labels(shown))
-
-
-def short_labels(table: pl.DataFrame) -> pl.Series:
-    """`L15` where every layer has one adapter, the module behind it where a layer has several."""
-    alone = table["layer"].is_unique().all()
-    names = [
-        f"L{layer}" if alone else f"L{layer} {module}" + (f" #{component}" if component else "")
-        for layer, module, component in table.select("layer", "module", "component").iter_rows()
-    ]
-    return pl.Series("label", names)
-
-
-def named(classes: Classes) -> pl.DataFrame:
-    """The responses with the name of their class: response, label."""
-    contrast = classes.contrast
-    name = pl.when("label").then(pl.lit(contrast.positive_name)).otherwise(pl.lit(contrast.negative_name))
-    return classes.rows.select("response", label=name)
-
-
 @per_study
-def separations(study: Study, reader: str, labels: pl.DataFrame) -> pl.DataFrame:
+def separations(study: Study, reader: str, adapters: tuple[str, ...], labels: pl.DataFrame) -> pl.DataFrame:
     """How well the mean scalar of a response tells the classes apart, for every adapter: adapter, value, low, high."""
-    means = study.scalar_summary(reader).filter(pl.col("segment") == "answer").join(labels, on="response")
-    rows = []
-    for (adapter,), group in means.group_by("adapter", maintain_order=True):
-        auc = separation(group["mean"].to_numpy(), group["label"].to_numpy(), group["question_id"].to_numpy()).auc
-        rows.append((adapter, auc.value, auc.low, auc.high))
-    table = pl.DataFrame(rows, schema=["adapter", "value", "low", "high"], orient="row")
-    return table.with_columns(pl.col("low", "high").fill_nan(None))
-
-
-@per_study
-def histograms(study: Study, reader: str, adapters: tuple[str, ...], named: pl.DataFrame) -> pl.DataFrame:
-    """The distribution of each adapter's scalar over the answer tokens of each class."""
-    return study.scalar_histogram(reader, adapters, named).rename({"label": "side"})
+    rows = labels.join(response_scalars(study, reader, adapters), on="response", maintain_order="left")
+    if rows.is_empty():
+        raise InputError(f"{reader} has read none of the chosen responses: choose other responses.")
+    found = auc_table(rows.select(adapters).to_numpy(), rows["label"].to_numpy(), rows["question_id"].to_numpy())
+    return found.select("value", "low", "high").with_columns(adapter=pl.Series(adapters))
 
 
 @per_study
@@ -147,20 +103,14 @@ def show_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classe
 
 def show(study: Study) -> None:
     """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
-    readers = study.readers()
-    if not readers:
-        raise InputError(
-            f"Study {study.name} holds no scalars: no organism with adapters has read its responses. "
-            "Build it again with an organism that has adapters."
-        )
-    reader = st.sidebar.selectbox("Read by", readers, key="scalars_reader", bind="query-params")
+    reader = choose_scalar_reader(study, "scalars")
     judge = choose_judge(study, reader)
     with st.container(border=True):
-        adapters = choose_adapters(study, reader)
+        adapters = choose_adapters(study, reader, page="scalars", most=MOST_ADAPTERS)
         classes = choose_classes(study, judge, page="scalars", among=read_by(study, reader))
         st.caption(plain(classes.recipe))
     told = adapters.select("label", adapter="name").join(
-        separations(study, reader, classes.rows.select("response", "label", "question_id")),
+        separations(study, reader, tuple(adapters["name"]), classes.rows.select("response", "label", "question_id")),
         on="adapter",
         how="left",
         maintain_order="left",
@@ -176,6 +126,7 @@ def show(study: Study) -> None:
         show_distributions(study, reader, adapters, classes)
     st.subheader(f"Where is {plain(names[chosen])} large and small?")
     show_extremes(study, reader, chosen, classes)
+    st.markdown(f"[Everything about {plain(names[chosen])}]({link_to(study, reader, chosen)})")
     st.subheader("Every adapter on one response")
     show_heat(study, reader, adapters, classes)
 
