@@ -97,11 +97,16 @@ class Direction:
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """x + strength * direction, at every token, after each of `layers` (the direction's own layer where empty)."""
+    """x + strength * direction after each of `layers` (the direction's own layer where empty), at every token.
+
+    With `answer_only` at the generated tokens alone: the prompt is read unedited, so the first answer token is drawn as
+    without the edit.
+    """
 
     direction: Direction
     strength: float
     layers: tuple[int, ...] = ()
+    answer_only: bool = False
 
     def __post_init__(self) -> None:
         _finite("strength", self.strength)
@@ -110,10 +115,26 @@ class Add:
 
 @dataclass(frozen=True, eq=False)
 class Ablate:
-    """x - v v.x with v the unit direction, at every token, after each of `layers` (None: after every block)."""
+    """x - v v.x with v the unit direction after each of `layers` (None: after every block), at every token.
+
+    With `answer_only` at the generated tokens alone, as for Add.
+    """
 
     direction: Direction
     layers: tuple[int, ...] | None = None
+    answer_only: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class AblateWrite:
+    """The write vectors B of an organism lose their part along v: B - v v.B, with v the unit direction (paper s3.5).
+
+    The scalars stay what they are. A module that writes elsewhere than to the residual stream keeps its B. Rows that do
+    not wear the organism, by a Gain, are not changed.
+    """
+
+    direction: Direction
+    organism: str
 
 
 @dataclass(frozen=True)
@@ -132,7 +153,7 @@ class Gain:
         _finite("gain", self.factor)
 
 
-Edit = Add | Ablate | Gain
+Edit = Add | Ablate | AblateWrite | Gain
 
 
 @dataclass(frozen=True)
@@ -236,7 +257,7 @@ def edits_to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:
 def edits_from_json(values: Any) -> tuple[Edit, ...]:
     """The inverse of `edits_to_json`. Raises InputError naming the first entry that does not fit."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise InputError("edits must be a list of objects, each with a kind: add, ablate or gain")
+        raise InputError("edits must be a list of objects, each with a kind: add, ablate, ablate_write or gain")
     return tuple(_edit_from_json(index, value) for index, value in enumerate(values))
 
 
@@ -248,10 +269,15 @@ def _edit_to_json(edit: Edit) -> dict[str, Any]:
                 "direction": direction_to_json(edit.direction),
                 "strength": edit.strength,
                 "layers": list(edit.layers),
+                **_when(edit.answer_only),
             }
         case Ablate():
             layers = None if edit.layers is None else list(edit.layers)
-            return {"kind": "ablate", "direction": direction_to_json(edit.direction), "layers": layers}
+            said = {"kind": "ablate", "direction": direction_to_json(edit.direction), "layers": layers}
+            return said | _when(edit.answer_only)
+        case AblateWrite():
+            direction = direction_to_json(edit.direction)
+            return {"kind": "ablate_write", "direction": direction, "organism": edit.organism}
         case Gain():
             adapters = None if edit.adapters is None else list(edit.adapters)
             return {"kind": "gain", "organism": edit.organism, "factor": edit.factor, "adapters": adapters}
@@ -261,22 +287,28 @@ def _edit_from_json(index: int, value: Any) -> Edit:
     try:
         match value["kind"]:
             case "add":
-                return Add(
-                    direction_from_json(value["direction"]), float(value["strength"]), _layers(value["layers"]) or ()
-                )
+                direction, layers = direction_from_json(value["direction"]), _layers(value["layers"]) or ()
+                return Add(direction, float(value["strength"]), layers, bool(value.get("answer_only", False)))
             case "ablate":
-                return Ablate(direction_from_json(value["direction"]), _layers(value["layers"]))
+                direction, where = direction_from_json(value["direction"]), _layers(value["layers"])
+                return Ablate(direction, where, bool(value.get("answer_only", False)))
+            case "ablate_write":
+                return AblateWrite(direction_from_json(value["direction"]), str(value["organism"]))
             case "gain":
                 adapters = value["adapters"]
                 return Gain(
                     str(value["organism"]), float(value["factor"]), None if adapters is None else tuple(adapters)
                 )
             case kind:
-                raise InputError(f"edit {index} has the unknown kind {kind!r}: use add, ablate or gain")
+                raise InputError(f"edit {index} has the unknown kind {kind!r}: use add, ablate, ablate_write or gain")
     except InputError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"edit {index} is malformed ({type(error).__name__}: {error})") from error
+
+
+def _when(answer_only: bool) -> dict[str, bool]:
+    return {"answer_only": True} if answer_only else {}
 
 
 def _layers(value: Any) -> tuple[int, ...] | None:

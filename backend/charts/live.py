@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backend.charts.strip import common_scale
-from backend.records import Ablate, Add, Direction, Edit, FloatArray, Gain
+from backend.records import Ablate, AblateWrite, Add, Direction, Edit, FloatArray, Gain
 
 ENDINGS = {"stop": "ended by itself", "length": "reached the limit of tokens", "cancelled": "stopped"}
 
@@ -95,13 +95,19 @@ def edit_text(edit: Edit) -> str:
         case Add():
             places = f"after {_places(edit.layers)}"
             found = f"{edit.direction.name} of layer {edit.direction.layer}"
-            return f"add {found} {places}: {amount(edit.direction, edit.strength)}"
+            return f"add {found} {places}{_when(edit)}: {amount(edit.direction, edit.strength)}"
         case Ablate():
             places = "every block" if edit.layers is None else _places(edit.layers)
-            return f"ablate {edit.direction.name} of layer {edit.direction.layer} after {places}"
+            return f"ablate {edit.direction.name} of layer {edit.direction.layer} after {places}{_when(edit)}"
+        case AblateWrite():
+            return f"{edit.organism}: {edit.direction.name} of layer {edit.direction.layer} out of its write vectors"
         case Gain():
             names = "all adapters" if edit.adapters is None else ", ".join(edit.adapters)
             return f"{edit.organism}: gain {edit.factor:g} on {names}"
+
+
+def _when(edit: Add | Ablate) -> str:
+    return ", at generated tokens only" if edit.answer_only else ""
 
 
 def _places(layers: Sequence[int]) -> str:

@@ -1,7 +1,8 @@
 """Sampling: requests in, tokens out, one forward pass at a time for everybody.
 
 One decoding path. A `Decoder` holds the rows that are being written; `step` runs one forward pass and gives each row
-its next token; finished rows leave, admitted ones enter at the next step, a prompt that rows share is read once.
+its next token; finished rows leave, admitted ones enter at the next step, a prompt that rows share is read once, and
+so is the beginning that different prompts share under the same edits.
 `stream` and `sample` are loops over it, and the live worker drives one directly.
 
 A row's random numbers come from its own seed alone. Its text therefore does not depend on its neighbours, up to the
@@ -22,6 +23,8 @@ from backend.records import Edit, FloatArray, InputError, Sampling
 from backend.subject.chat import stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.load import Subject
+
+WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,12 +163,8 @@ class Decoder:
         kinds: dict[tuple[tuple[int, ...], int], int] = {}
         kind = [kinds.setdefault((row.request.prompt_ids, id(row.edits)), len(kinds)) for row in rows]
         first = [rows[kind.index(k)] for k in range(len(kinds))]
-        width = max(row.length for row in first)
-        ids = torch.zeros((len(first), width), dtype=torch.long)
-        for i, row in enumerate(first):
-            ids[i, width - row.length :] = torch.tensor(row.request.prompt_ids)
         cache = Cache(layer_class_to_replicate=_Buffer)
-        logits, scalars = self._forward(ids, first, cache, width)
+        logits, scalars = self._read(first, cache)
         index = torch.tensor(kind)
         _select(cache, index)
         self._cache = cache if self._cache is None else _merged(self._cache, cache)
@@ -174,26 +173,54 @@ class Decoder:
         self._leave(emissions, offset=len(self._rows) - len(rows))
         return emissions
 
+    def _read(self, rows: Sequence[_Row], cache: Cache) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Fill `cache` with the rows' prompts, padded left. What all of them begin with is read once for each edits."""
+        width = max(row.length for row in rows)
+        edits = {id(row.edits): row for row in rows}
+        shared = _shared([row.request.prompt_ids for row in rows])
+        if shared * (len(rows) - len(edits)) < WORTH_SHARING:
+            shared = 0
+        else:
+            groups = list(edits.values())
+            prefix = torch.tensor([rows[0].request.prompt_ids[:shared]]).expand(len(groups), -1)
+            self._forward(prefix, groups, [shared] * len(groups), cache, shared)
+            # Each row keeps as much of the prefix as stands before the last `width - shared` of its tokens
+            kept = torch.tensor([max(0, row.length - (width - shared)) for row in rows])
+            position = list(edits)
+            _placed(cache, torch.tensor([position.index(id(row.edits)) for row in rows]), kept)
+        tail = width - shared
+        ids = torch.zeros((len(rows), tail), dtype=torch.long)
+        for i, row in enumerate(rows):
+            last = row.request.prompt_ids[-tail:]
+            ids[i, tail - len(last) :] = torch.tensor(last)
+        return self._forward(ids, rows, [row.length for row in rows], cache, width)
+
     def _advance(self) -> list[Emission]:
         assert self._cache is not None
         ids = torch.tensor([[row.answer[-1]] for row in self._rows])
         for row in self._rows:
             row.length += 1
-        width = self._cache.get_seq_length() + 1
-        logits, scalars = self._forward(ids, self._rows, self._cache, width)
+        lengths, width = [row.length for row in self._rows], self._cache.get_seq_length() + 1
+        logits, scalars = self._forward(ids, self._rows, lengths, self._cache, width, reading=False)
         emissions = self._emit(self._rows, logits, scalars)
         self._leave(emissions, offset=0)
         return emissions
 
     def _forward(
-        self, ids: torch.Tensor, rows: Sequence[_Row], cache: Cache, width: int
+        self,
+        ids: torch.Tensor,
+        rows: Sequence[_Row],
+        lengths: list[int],
+        cache: Cache,
+        width: int,
+        reading: bool = True,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits (row, vocabulary) and scalars (row, adapter) at the last token; rows are padded left to `width`."""
-        lengths = torch.tensor([row.length for row in rows])
-        mask = (torch.arange(width) >= width - lengths[:, None]).long()
-        positions = (torch.arange(width) - (width - lengths[:, None])).clamp_min(0)[:, -ids.shape[1] :]
-        full = bool((lengths == width).all())
-        self._seam.write([row.edits for row in rows])
+        ends = torch.tensor(lengths)[:, None]
+        mask = (torch.arange(width) >= width - ends).long()
+        positions = (torch.arange(width) - (width - ends)).clamp_min(0)[:, -ids.shape[1] :]
+        full = bool((ends == width).all())
+        self._seam.write([row.edits.reading if reading else row.edits for row in rows])
         with self._seam.hooked() as scalars:
             output = self.subject.model(
                 input_ids=ids.to(self._device),
@@ -268,31 +295,72 @@ def _padded(tensor: torch.Tensor, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(tensor, (0, 0, width - tensor.shape[2], 0))
 
 
+def _shared(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with, short of the last token of the shortest."""
+    low, high = min(prompts), max(prompts)  # whatever both ends of the order share, all between them share
+    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return min(same, min(map(len, prompts)) - 1)
+
+
+def _placed(cache: Cache, source: torch.Tensor, kept: torch.Tensor) -> None:
+    """Row i becomes the first `kept[i]` positions of row `source[i]`, moved to the right end; what is left of them is
+    padding."""
+    width = cache.get_seq_length()
+    positions = (torch.arange(width) - (width - kept[:, None])).clamp_min(0)  # (row, position)
+    for layer in cache.layers:
+        rows, places = source[:, None].to(layer.keys.device), positions.to(layer.keys.device)
+        layer.replace(*(t[rows, :, places].transpose(1, 2).contiguous() for t in (layer.keys, layer.values)))
+
+
 def _draw(logits: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
     """One token a row from (row, vocabulary) logits: the inverse cumulative distribution at the row's own number."""
-    temperatures = torch.tensor([row.request.sampling.temperature for row in rows], device=logits.device)
-    greedy = logits.argmax(dim=-1)
-    if not bool((temperatures > 0).any()):
-        return [int(token) for token in greedy.tolist()]
-    probabilities = torch.softmax(logits / temperatures.clamp_min(1e-6)[:, None], dim=-1)
-    narrow = [i for i, row in enumerate(rows) if row.request.sampling.top_p < 1]
-    if narrow:
-        mass = torch.tensor([rows[i].request.sampling.top_p for i in narrow], device=logits.device)
-        probabilities[narrow] = _nucleus(probabilities[narrow], mass)
-    uniform = torch.tensor([[row.random.random()] for row in rows], dtype=torch.float64)
-    cumulative = probabilities.to("cpu", torch.float64).cumsum(dim=-1)
-    drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
-    drawn = drawn.clamp_max(logits.shape[-1] - 1)
-    return [int(t) for t in torch.where(temperatures.cpu() > 0, drawn, greedy.cpu()).tolist()]
+    samplings = [row.request.sampling for row in rows]
+    drawn = logits.argmax(dim=-1).cpu()
+    warm = [i for i, sampling in enumerate(samplings) if sampling.temperature > 0]
+    for narrow in (False, True):
+        chosen = [i for i in warm if (samplings[i].top_p < 1) == narrow]
+        if not chosen:
+            continue
+        temperatures = torch.tensor([samplings[i].temperature for i in chosen], device=logits.device)
+        probabilities = torch.softmax(logits[chosen] / temperatures.clamp_min(1e-6)[:, None], dim=-1)
+        uniform = torch.tensor([[rows[i].random.random()] for i in chosen], dtype=torch.float64)
+        if narrow:
+            mass = torch.tensor([samplings[i].top_p for i in chosen], device=logits.device)
+            drawn[chosen] = _inverse(uniform, *_nucleus(probabilities, mass))
+        else:
+            drawn[chosen] = _inverse(uniform, probabilities)
+    return [int(token) for token in drawn.tolist()]
 
 
-def _nucleus(probabilities: torch.Tensor, mass: torch.Tensor, within: int = 512) -> torch.Tensor:
-    """Zero all but the likeliest tokens that reach `mass` (row,); sort everything only where `within` do not."""
-    likely, index = probabilities.topk(min(within, probabilities.shape[1]), dim=-1)
-    if within < probabilities.shape[1] and bool((likely.sum(dim=-1) < mass).any()):
-        likely, index = probabilities.sort(dim=-1, descending=True)
+def _inverse(uniform: torch.Tensor, mass: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+    """Where the cumulative (row, place) mass passes the share `uniform` (row, 1) of its whole; the token there, (row,).
+
+    A place is its own token where `tokens` (row, place) are not given.
+    """
+    cumulative = mass.to("cpu", torch.float64).cumsum(dim=-1)
+    place = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp_max(mass.shape[-1] - 1)
+    return (place if tokens is None else tokens.cpu().gather(1, place))[:, 0]
+
+
+def _nucleus(probabilities: torch.Tensor, mass: torch.Tensor, within: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities and ids (row, k) of the likeliest tokens that reach `mass` (row,), by id; the others count 0.
+
+    Looks among the likeliest `within`, and among more only where those do not reach the mass.
+    """
+    rows, vocabulary = probabilities.shape
+    within = min(within, vocabulary)
+    likely, ids = probabilities.topk(within, dim=-1)
+    if within < vocabulary and bool((likely.sum(dim=-1) < mass).any()):
+        wide = likely.sum(dim=-1) < mass
+        found = _nucleus(probabilities[wide], mass[wide], within * 8)
+        kept, tokens = (t.new_zeros((rows, found[0].shape[1])) for t in (likely, ids))
+        kept[wide], tokens[wide] = found
+        if not bool(wide.all()):
+            kept[~wide, :within], tokens[~wide, :within] = _nucleus(probabilities[~wide], mass[~wide], within)
+        return kept, tokens
     kept = likely * (likely.cumsum(dim=-1) - likely < mass[:, None])
-    return torch.zeros_like(probabilities).scatter(1, index, kept)
+    order = ids.argsort(dim=-1)
+    return kept.gather(1, order), ids.gather(1, order)
 
 
 def stream(subject: Subject, requests: Sequence[Request], *, capture: Sequence[str] = ()) -> Iterator[list[Emission]]:

@@ -7,6 +7,8 @@ modules themselves, are never changed; every hook goes when the `with` ends, wha
 The arithmetic, for the scalar s of a component (paper section 4) and the residual stream x after a block (3.2, 3.4):
 module output + gain * s * write / |write|, then x - V V'x with V an orthonormal basis of the row's ablated directions,
 then x + the sum of strength * direction. A row without edits gets exact zeros added: its logits are the base's.
+
+What is edited at generated tokens alone needs no mask: whoever reads a prompt writes `RowEdits.reading` of its rows.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from backend.records import Ablate, Add, Edit, FloatArray, Gain, InputError
+from backend.records import Ablate, AblateWrite, Add, Edit, FloatArray, Gain, InputError
 from backend.subject.load import Subject
 
 BlockReader = Callable[[torch.Tensor], None]  # gets the edited residual stream after a block, (row, token, d_model)
+
+
+RESIDUAL_WRITERS = ("down_proj", "o_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "fc_out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,13 @@ class RowEdits:
     offsets: Mapping[int, FloatArray]  # layer -> (d_model,), what is added
     bases: Mapping[int, FloatArray]  # layer -> (k, d_model), orthonormal, what is projected out
     gains: Mapping[str, FloatArray]  # organism -> (adapter,), in trace order
+    cleaned: Mapping[str, FloatArray]  # organism -> (k, d_model), orthonormal, what its write vectors lack
+    at_prompt: RowEdits | None = None  # those that hold at prompt tokens too, where they are not all
+
+    @property
+    def reading(self) -> RowEdits:
+        """What holds while the prompt is read."""
+        return self.at_prompt or self
 
 
 def compile_row(subject: Subject, edits: Sequence[Edit]) -> RowEdits:
@@ -41,9 +53,16 @@ def compile_row(subject: Subject, edits: Sequence[Edit]) -> RowEdits:
 
     Raises InputError on a layer, width, organism or adapter that it lacks.
     """
+    everywhere = [edit for edit in edits if not getattr(edit, "answer_only", False)]
+    at_prompt = _compiled(subject, everywhere) if len(everywhere) < len(edits) else None
+    return _compiled(subject, edits, at_prompt)
+
+
+def _compiled(subject: Subject, edits: Sequence[Edit], at_prompt: RowEdits | None = None) -> RowEdits:
     offsets: dict[int, FloatArray] = {}
     ablated: dict[int, list[FloatArray]] = {}
     gains: dict[str, FloatArray] = {}
+    cleaned: dict[str, list[FloatArray]] = {}
     for edit in edits:
         match edit:
             case Add(direction, strength, layers):
@@ -54,13 +73,22 @@ def compile_row(subject: Subject, edits: Sequence[Edit]) -> RowEdits:
                 _fits(subject, direction.vector, direction.name)
                 for layer in _exist(subject, range(len(subject.blocks)) if layers is None else layers):
                     ablated.setdefault(layer, []).append(direction.unit)
+            case AblateWrite(direction, organism):
+                _fits(subject, direction.vector, direction.name)
+                _adapters(subject, organism, None)
+                cleaned.setdefault(organism, []).append(direction.unit)
             case Gain(organism, factor, adapters):
                 chosen = _adapters(subject, organism, adapters)
                 every = len(subject.organisms[organism].names)
                 gain = gains.setdefault(organism, np.ones(every, dtype=np.float32))
                 gain[chosen] *= np.float32(factor)
-    bases = {layer: _orthonormal(vectors) for layer, vectors in ablated.items()}
-    return RowEdits(offsets, bases, gains)
+    return RowEdits(
+        offsets,
+        {layer: _orthonormal(vectors) for layer, vectors in ablated.items()},
+        gains,
+        {organism: _orthonormal(vectors) for organism, vectors in cleaned.items()},
+        at_prompt,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +96,7 @@ class _Site:
     """One adapted module with the components of every organism in use, stacked."""
 
     module: nn.Module
+    to_residual: bool  # its output goes to the residual stream as it is
     read: torch.Tensor  # (component, d_in), times scaling and |write|: x @ read.T is the scalar
     write: torch.Tensor  # (component, d_out), unit vectors
     owners: tuple[tuple[str, int, int], ...]  # organism, first adapter index, one past the last; in component order
@@ -118,6 +147,7 @@ class Seam:
         worn = sorted({name for row in rows for name, gain in row.gains.items() if gain.any()} | set(self.capture))
         self._active = self._sites.setdefault(tuple(worn), self._stack(worn))
         self._gains = [self._site_gains(site, rows) for site in self._active]
+        self._cleaners = [self._site_cleaners(site, rows) for site in self._active]
         layers = {layer for row in rows for layer in (*row.offsets, *row.bases)}
         self._offsets = {layer: self._offset(layer, rows) for layer in layers}
         self._bases = {layer: self._basis(layer, rows) for layer in layers}
@@ -137,12 +167,18 @@ class Seam:
             yield scalars
 
     def _module_hook(self, index: int, site: _Site, scalars: Scalars) -> Callable[..., Any]:
-        gain = self._gains[index]
+        gain, cleaners = self._gains[index], self._cleaners[index]
 
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
             scalar = nn.functional.linear(inputs[0], site.read)
             scalars.values[index] = scalar
-            return None if gain is None else output + (scalar * gain) @ site.write
+            if gain is None:
+                return None
+            amount = scalar * gain
+            written = amount @ site.write
+            for start, end, basis in cleaners:
+                written = written - (amount[..., start:end] @ site.write[start:end] @ basis.transpose(1, 2)) @ basis
+            return output + written
 
         return hook
 
@@ -174,6 +210,7 @@ class Seam:
         return [
             _Site(
                 module=self.subject.model.get_submodule(path),
+                to_residual=path.rpartition(".")[2] in RESIDUAL_WRITERS,
                 read=torch.cat([read for *_, read, _ in stacked]).contiguous(),
                 write=torch.cat([write for *_, write in stacked]).contiguous(),
                 owners=tuple((organism, first, first + len(read)) for organism, first, read, _ in stacked),
@@ -192,6 +229,17 @@ class Seam:
                 start += last - first
         return torch.from_numpy(gains).to(site.read) if gains.any() else None
 
+    def _site_cleaners(self, site: _Site, rows: Sequence[RowEdits]) -> list[tuple[int, int, torch.Tensor]]:
+        """First component, one past the last, and (row, k, d_model) basis, of every organism that is cleaned here."""
+        cleaners, start = [], 0
+        for organism, first, last in site.owners:
+            end = start + last - first
+            bases = [row.cleaned.get(organism) for row in rows]
+            if site.to_residual and any(basis is not None for basis in bases):
+                cleaners.append((start, end, torch.from_numpy(_stacked(bases, self.subject.d_model)).to(site.write)))
+            start = end
+        return cleaners
+
     def _offset(self, layer: int, rows: Sequence[RowEdits]) -> torch.Tensor | None:
         """(row, 1, d_model), or None where no row adds here."""
         if not any(layer in row.offsets for row in rows):
@@ -201,17 +249,23 @@ class Seam:
 
     def _basis(self, layer: int, rows: Sequence[RowEdits]) -> torch.Tensor | None:
         """(row, k, d_model), padded with zero vectors, or None where no row ablates here."""
-        depth = max((len(row.bases[layer]) for row in rows if layer in row.bases), default=0)
-        if not depth:
+        bases = [row.bases.get(layer) for row in rows]
+        if all(basis is None for basis in bases):
             return None
-        stacked = np.zeros((len(rows), depth, self.subject.d_model), dtype=np.float32)
-        for i, row in enumerate(rows):
-            if layer in row.bases:
-                stacked[i, : len(row.bases[layer])] = row.bases[layer]
-        return self._tensor(layer, stacked)
+        return self._tensor(layer, _stacked(bases, self.subject.d_model))
 
     def _tensor(self, layer: int, values: FloatArray) -> torch.Tensor:
         return torch.from_numpy(values).to(self._devices[layer], self.subject.model.dtype)
+
+
+def _stacked(bases: Sequence[FloatArray | None], d_model: int) -> FloatArray:
+    """(row, k, d_model), padded with zero vectors, which take nothing away."""
+    depth = max(len(basis) for basis in bases if basis is not None)
+    stacked = np.zeros((len(bases), depth, d_model), dtype=np.float32)
+    for row, basis in zip(stacked, bases, strict=True):
+        if basis is not None:
+            row[: len(basis)] = basis
+    return stacked
 
 
 def _fits(subject: Subject, vector: FloatArray, name: str) -> FloatArray:

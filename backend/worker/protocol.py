@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from backend.records import (
+    AblateWrite,
     Direction,
     Edit,
     FloatArray,
@@ -214,6 +215,8 @@ def _bounded(edit: Edit) -> None:
     if isinstance(edit, Gain):
         for adapter in edit.adapters or ():
             _name("an adapter's name", adapter)
+    elif isinstance(edit, AblateWrite):
+        _name("an organism's name", edit.organism)
     elif len(edit.layers or ()) > MAX_LAYERS:
         raise InputError(f"an edit names {len(edit.layers or ())} layers: at most {MAX_LAYERS} are allowed")
 

@@ -56,6 +56,55 @@ def test_a_batch_of_different_prompts_and_edits_equals_uncached_decoding_one_by_
         assert got[request.key] == greedy_uncached(subject, request.prompt_ids, request.edits, 12), request.key
 
 
+@pytest.mark.parametrize("kind", sorted(tiny.CONFIGS))
+def test_a_beginning_that_prompts_share_is_read_once_for_each_edits(kind, folder):
+    """Also past the sliding window of 16 tokens that two of the architectures have."""
+    subject = tiny.subject(kind, {"o": folder})
+    system = tuple(np.random.default_rng(0).integers(3, 250, size=24).tolist())
+    tails = [(5, 9), (8, 8, 100, 31, 64, 200, 17, 3, 90), (130, 21, 7), tuple(range(10, 45))]
+    edits = many_edits()
+    requests = [Request((i, j), system + tails[j], edits[i], GREEDY) for i in range(4) for j in range(4)]
+    read = []
+    handle = subject.blocks[0].register_forward_pre_hook(lambda _, args: read.append(args[0].shape[:2].numel()))
+    got = {s.key: s.answer_ids for s in sample(subject, requests)}
+    handle.remove()
+    assert read[0] == 4 * 24
+    assert read[1] == 16 * 35
+    for request in requests:
+        assert got[request.key] == greedy_uncached(subject, request.prompt_ids, request.edits, 12), request.key
+
+
+def test_edits_of_generated_tokens_alone_leave_the_prompt_as_it_was(folder):
+    """Under a cache, against one uncached pass that edits by position; the first token is the unedited model's."""
+    subject = tiny.subject(organisms={"o": folder})
+    v = Direction("v", 2, np.random.default_rng(3).normal(size=tiny.D_MODEL).astype(np.float32))
+    for edit in (Add(v, 0.6, answer_only=True), Ablate(v, (1, 2), answer_only=True)):
+        edits = (Gain("o", 1.0), edit)
+        got = next(sample(subject, [Request("a", PROMPTS[1], edits, GREEDY)])).answer_ids
+        ids, n_prompt = list(PROMPTS[1]), len(PROMPTS[1])
+        seam = Seam(subject)
+        seam.write([compile_row(subject, [Gain("o", 1.0)])])
+
+        def by_position(_, __, output, edit=edit, n_prompt=n_prompt):
+            output = output.clone()
+            tail, unit = output[:, n_prompt:], torch.tensor(v.unit)
+            tail += torch.tensor(v.vector) * 0.6 if isinstance(edit, Add) else -(tail @ unit)[..., None] * unit
+            return output
+
+        layers = edit.layers
+        handles = [subject.blocks[layer].register_forward_hook(by_position) for layer in layers]
+        for _ in range(12):
+            with torch.inference_mode(), seam.hooked():
+                ids.append(int(subject.model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        for handle in handles:
+            handle.remove()
+        assert got == tuple(ids[n_prompt:])[: len(got)]
+        plain = next(sample(subject, [Request("a", PROMPTS[1], edits[:1], GREEDY)])).answer_ids
+        assert got[0] == plain[0]
+        everywhere = (edits[0], Add(v, 0.6) if isinstance(edit, Add) else Ablate(v, (1, 2)))
+        assert got != next(sample(subject, [Request("a", PROMPTS[1], everywhere, GREEDY)])).answer_ids
+
+
 def test_stream_and_sample_agree_and_rows_enter_and_leave_at_any_step(folder):
     subject = tiny.subject(organisms={"o": folder})
     requests = [
@@ -147,7 +196,9 @@ def test_top_p_keeps_to_the_nucleus():
 def test_the_nucleus_is_the_smallest_set_that_reaches_the_mass(within):
     p = torch.softmax(torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) * 2, -1)
     mass = torch.tensor([0.1, 0.5, 0.9, 0.99, 0.3, 1e-9])
-    for row, kept, m in zip(p, _nucleus(p, mass, within), mass.tolist(), strict=True):
+    for row, kept, ids, m in zip(p, *_nucleus(p, mass, within), mass.tolist(), strict=True):
+        torch.testing.assert_close(kept[kept > 0], row[ids[kept > 0]])
+        assert (ids[kept > 0].diff() > 0).all(), "by id"
         n = int((kept > 0).sum())
         assert kept.sum() >= m
         assert row.topk(n).values.sum() == pytest.approx(float(kept.sum()), abs=1e-6)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from backend.records import Ablate, Add, Direction, Gain, InputError
+from backend.records import Ablate, AblateWrite, Add, Direction, Gain, InputError
 from backend.subject.edits import Seam, compile_row
 from tests import tiny
 
@@ -56,6 +56,31 @@ def test_gain_zero_is_the_base_and_leave_one_out_multiplies(folder):
     with torch.no_grad():
         pruned.get_submodule("base_model.model.model." + one).lora_B["default"].weight.zero_()
     torch.testing.assert_close(without, pruned(IDS[:1]).logits, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_a_direction_leaves_the_write_vectors_of_one_organism_on_one_row(rank, tmp_path):
+    """Against peft with lora_B projected by hand; a module that writes elsewhere keeps its own."""
+    modules = ("mlp.down_proj", "mlp.gate_proj") if rank == 1 else ("mlp.down_proj",)
+    folder = tiny.adapter(tmp_path / "o", rank=rank)
+    other = tiny.adapter(tmp_path / "p", modules=("mlp.gate_proj",), d_in=tiny.D_MODEL, d_out=tiny.D_MLP, seed=4)
+    subject = tiny.subject(organisms={"o": folder, "p": other})
+    v = direction()
+    names = [Gain("o", 1.0), Gain("p", 1.0)] if len(modules) > 1 else [Gain("o", 1.0)]
+    cleaned = [*names, AblateWrite(v, "o"), AblateWrite(v, "p")]
+    logits, scalars = run(subject, [cleaned, names], capture=("o",))
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
+    unit = torch.tensor(v.unit)
+    for i, purge in enumerate((True, False)):
+        model = PeftModel.from_pretrained(tiny.model(), folder, adapter_name="o")
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if purge and "lora_B" in name:
+                    weight -= unit[:, None] * (unit @ weight)
+        model.load_adapter(other, "p")
+        model.base_model.set_adapter(["o", "p"] if len(names) > 1 else ["o"])
+        torch.testing.assert_close(logits[i], model(IDS).logits[i], atol=3e-5, rtol=1e-4)
+    assert scalars.of("o").isfinite().all()
 
 
 def test_the_scalar_is_what_peft_computes_times_scaling_and_norm(folder):
@@ -172,6 +197,8 @@ def test_no_hook_survives_an_exception_or_the_end(folder):
         (Add(direction(layer=6), 1.0), "layer 6 does not exist"),
         (Ablate(direction(), (9,)), "layer 9 does not exist"),
         (Add(Direction("v", 0, np.ones(7)), 1.0), "7 dimensions"),
+        (AblateWrite(Direction("v", 0, np.ones(7)), "o"), "7 dimensions"),
+        (AblateWrite(direction(), "nobody"), "no organism named 'nobody'"),
         (Gain("nobody", 1.0), "no organism named 'nobody'"),
         (Gain("o", 1.0, ("layers.9.mlp.down_proj",)), "no adapter 'layers.9.mlp.down_proj'"),
     ],
