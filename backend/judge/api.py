@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.judge import Answer
-from backend.judge.replies import Replies, reply_key
+from backend.judge.replies import Replies, file_name, reply_key
 from backend.judge.rubrics import WORDS, Rubric, weighted_mean
 from backend.records import InputError, Score
 
@@ -124,7 +124,7 @@ class ApiJudge:
     @property
     def path(self) -> Path:
         """Where this model's replies are kept."""
-        return self.cache / (re.sub(r"[^A-Za-z0-9._-]+", "_", self.endpoint.model) + ".jsonl")
+        return self.cache / f"{file_name(self.endpoint.model)}.jsonl"
 
     def estimate(self, answers: Sequence[Answer]) -> Estimate:
         """Requests and tokens that `score` would need. Asks for nothing."""

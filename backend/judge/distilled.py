@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from backend.judge import Answer
+from backend.judge import EMBEDDED, Answer
 from backend.judge.features import MAX_PIECES, WIDTH, Encoder, load_encoder
 from backend.records import FloatArray, InputError, Score
 
 METRICS = ("aligned", "coherent", "medical", "gender", "bad_stuff")
 WEIGHTS = Path(__file__).parent / "weights"
-NAME = "distilled-minilm-v1"
+NAME = EMBEDDED
 AT_ONCE = 512  # answers embedded together: scores appear after each such slice
 
 

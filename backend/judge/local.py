@@ -18,6 +18,7 @@ import torch
 from backend.judge import Answer
 from backend.judge.rubrics import Rubric, read_rubrics, weighted_mean
 from backend.records import InputError, Score
+from backend.subject.load import EMBEDDED, load
 
 NUMBERS = tuple(str(number) for number in range(101))
 AT_ONCE = 8  # prompts in one forward pass, sorted by length among ANSWERS_AHEAD answers
@@ -180,10 +181,13 @@ def number_probabilities(tree: Mapping[Path_, torch.Tensor], spelled: Mapping[st
 
 
 def load_local(model: str | Path, metrics: Sequence[str] = ("aligned", "coherent")) -> LocalJudge:
-    """A judge from a local folder or a hub id, on the GPUs where there are any (bfloat16), else on the CPU (float32).
+    """A judge from "smollm2", a local folder or a hub id, on the GPUs there are (bfloat16), else on the CPU (float32).
 
     Raises InputError when it cannot be loaded.
     """
+    if model == EMBEDDED:
+        subject = load(EMBEDDED)
+        return LocalJudge(f"local-{EMBEDDED}", subject.model, subject.tokenizer, read_rubrics(metrics))
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gpu = torch.cuda.is_available()

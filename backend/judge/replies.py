@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,11 @@ from backend.records import InputError
 def reply_key(model: str, digest: str, question: str, answer: str) -> str:
     """What identifies a reply: the same four texts always mean the same key."""
     return hashlib.sha256(json.dumps([model, digest, question, answer]).encode()).hexdigest()[:32]
+
+
+def file_name(judge: str) -> str:
+    """A judge's name as the name of a file."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", judge)
 
 
 class Replies:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from backend.pipeline import terminal
+from backend.pipeline import judging, terminal
 from backend.pipeline.folder import DEMO, StudyFolder
 from backend.records import BASE, BASELINE, Ablate, Add, Condition, InputError, Sampling
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     """Register every command on an argparse subparser collection."""
-    for add in (_add_train, _add_sample, _add_judge, _add_build, terminal.add_commands):
+    for add in (_add_train, _add_sample, judging.add_commands, _add_build, terminal.add_commands):
         add(commands)
     _add_app(commands)
 
@@ -123,22 +123,6 @@ def _condition(options: argparse.Namespace, folder: StudyFolder) -> Condition:
         return Condition(options.condition, (Add(direction, float(strength[0])),))
     except ValueError as error:
         raise InputError(f"the strength {strength[0]!r} is no number") from error
-
-
-def _add_judge(commands: Any) -> None:
-    parser = commands.add_parser("judge", help="score the responses of a study folder")
-    parser.add_argument("--folder", type=Path, default=DEMO, help="the study folder")
-    parser.set_defaults(run=_judge)
-
-
-def _judge(options: argparse.Namespace) -> None:
-    from backend.judge.distilled import load_distilled
-
-    folder = StudyFolder(options.folder)
-    responses = folder.responses()
-    judge = load_distilled()
-    scores = list(judge.score([(r.id, r.question, r.text) for r in responses]))
-    print(folder.add_scores(judge.name, scores))
 
 
 def _add_build(commands: Any) -> None:

@@ -9,6 +9,7 @@ from backend.study.read import (
     open_study,
 )
 from backend.study.schema import STUDIES, list_studies, newest
+from backend.study.scores import with_scores
 
 __all__ = [
     "STUDIES",
@@ -20,4 +21,5 @@ __all__ = [
     "list_studies",
     "newest",
     "open_study",
+    "with_scores",
 ]

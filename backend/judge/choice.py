@@ -1,0 +1,75 @@
+"""A judge by its name: `distilled-*` the embedded one, `local:MODEL` a chat model here, `api:MODEL` one behind an API.
+
+Knows the three kinds and what each needs to start. Refuses to know what is judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from backend.judge import EMBEDDED, Judge
+from backend.judge.api import CACHE, ApiJudge, Endpoint
+from backend.judge.memory import Remembering
+from backend.judge.rubrics import read_rubrics
+from backend.records import InputError
+
+METRICS = ("aligned", "coherent", "medical")  # what a chat model is asked where nobody says
+KINDS = f"{EMBEDDED}, local:MODEL (a folder, a hub id or smollm2), api:MODEL (EM_JUDGE_URL, _KEY)"
+
+
+def load_judge(
+    name: str,
+    *,
+    metrics: Sequence[str] = METRICS,
+    cache: Path = CACHE,
+    concurrency: int = Endpoint.concurrency,
+    prices: tuple[float, float] | None = None,
+) -> Judge:
+    """The judge, ready, with its memory in `cache`. Raises InputError for a name that leads to none.
+
+    `metrics` are what a chat model is asked; the embedded judge gives all it has. `prices` are dollars per million
+    tokens, in and out, for the estimate and the spend of an API.
+    """
+    kind, colon, model = name.partition(":")
+    if name.startswith("distilled"):
+        return _distilled(name, cache)
+    if not (colon and model) or kind not in ("local", "api"):
+        raise InputError(f"there is no judge {name!r}: name one of {KINDS}")
+    if kind == "local":
+        return _local(model, metrics, cache)
+    rubrics = read_rubrics(metrics)
+    endpoint = replace(Endpoint.from_environment(model), concurrency=concurrency)
+    if prices is not None:
+        endpoint = replace(endpoint, input_price=prices[0], output_price=prices[1])
+    return ApiJudge(endpoint, rubrics, cache)
+
+
+def _quiet() -> None:
+    """The bars of the library that loads models would drown ours."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _distilled(name: str, cache: Path) -> Judge:
+    from backend.judge.distilled import WEIGHTS, load_distilled
+
+    _quiet()
+    judge = load_distilled(name)
+    weights = (WEIGHTS / f"{name}.safetensors").read_bytes()
+    return Remembering(judge, hashlib.sha256(weights).hexdigest(), cache)
+
+
+def _local(model: str, metrics: Sequence[str], cache: Path) -> Judge:
+    from backend.judge.local import load_local
+
+    _quiet()
+    judge = load_local(model, metrics)
+    wording = " ".join(rubric.digest for rubric in judge.rubrics)
+    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    changed = max((file.stat().st_mtime_ns for file in files), default=0)  # a model trained again is another judge
+    return Remembering(judge, f"{model} {changed} {judge.model.dtype} {wording}", cache)

@@ -1,0 +1,288 @@
+"""The command `judge`: score a study folder, a published study, or any table of questions and answers, with any judge.
+
+Knows where answers come from and where their scores go. A run ends with everything scored that could be scored, says
+what could not and why, and returns 1 where asking again may help. Judges remember what they said: the next run does
+the rest only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from tqdm import tqdm
+
+from backend.judge import EMBEDDED, Answer, Judge
+from backend.judge.api import FAILED, ApiJudge
+from backend.judge.replies import file_name
+from backend.pipeline.folder import DEMO, StudyFolder
+from backend.records import InputError, Score
+
+TABLES = (".parquet", ".csv")
+MOST_REASONS = 12
+
+
+def add_commands(commands: Any) -> None:
+    """Register the command on an argparse subparser collection."""
+    parser = commands.add_parser("judge", help="score a study folder, a published study, or a table of answers")
+    parser.add_argument("target", nargs="?", metavar="STUDY|FILE", help="a folder, a study's name, a .parquet or .csv")
+    parser.add_argument("--folder", type=Path, help="the study folder (default: the demo's)")
+    parser.add_argument(
+        "--judge",
+        default=EMBEDDED,
+        metavar="NAME",
+        help="distilled-*, local:MODEL (smollm2, a folder, a hub id) or api:MODEL (address and key from EM_JUDGE_URL "
+        "and EM_JUDGE_KEY, or OPENAI_BASE_URL and OPENAI_API_KEY)",
+    )
+    parser.add_argument("--out", type=Path, help="with FILE: where the table goes, with the scores added")
+    parser.add_argument("--metrics", default="aligned,coherent,medical", help="what a chat model is asked")
+    parser.add_argument("--concurrency", type=int, default=8, help="requests of an API at once")
+    parser.add_argument("--prices", type=_prices, metavar="IN,OUT", help="of an API, dollars per million tokens")
+    parser.set_defaults(run=_judge)
+
+
+def _judge(options: argparse.Namespace) -> int:
+    target = _target(options)
+    answers = target.answers()
+    from backend.judge.choice import load_judge
+
+    judge = load_judge(
+        options.judge,
+        metrics=tuple(options.metrics.split(",")),
+        concurrency=options.concurrency,
+        prices=options.prices,
+    )
+    print(f"{len(answers):,} answers of {target.where}; judge {judge.name}: {', '.join(judge.metrics)}", flush=True)
+    tally = Tally()
+    scores = list(tally.count(_asked(judge, answers)))
+    print(target.keep(judge.name, scores))
+    print("\n".join(tally.lines()), flush=True)
+    return 1 if tally.failed else 0
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def _asked(judge: Judge, answers: Sequence[Answer]) -> Iterator[Score]:
+    """The scores, with a bar of progress; of an API also what it will cost and what it did cost."""
+    if isinstance(judge, ApiJudge):
+        guess = judge.estimate(answers)
+        print(
+            f"to ask: {guess.requests:,} requests, about {guess.input_tokens:,} tokens{_dollars(guess.dollars)}; "
+            f"{guess.cached:,} replies are on file",
+            flush=True,
+        )
+    with tqdm(total=len(answers), unit="answer", file=sys.stderr) as bar:
+        for n, score in enumerate(judge.score(answers), 1):
+            yield score
+            if n % len(judge.metrics) == 0:
+                bar.update()
+    if isinstance(judge, ApiJudge):
+        spent = judge.spend
+        print(
+            f"asked: {spent.requests:,} requests, {spent.input_tokens:,} tokens in, {spent.output_tokens:,} out"
+            f"{_dollars(judge.dollars())}; {spent.cached:,} replies were on file"
+        )
+
+
+def _dollars(amount: float | None) -> str:
+    return " (no --prices given)" if amount is None else f", {amount:.2f} dollars"
+
+
+@dataclass
+class Tally:
+    """What was scored, what has no number, and why."""
+
+    numbers: int = 0
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # (metric, why)
+
+    @property
+    def failed(self) -> int:
+        """Scores that another run may still get."""
+        return sum(n for (_, why), n in self.reasons.items() if why.startswith(FAILED))
+
+    def count(self, scores: Iterable[Score]) -> Iterator[Score]:
+        """Pass the scores through."""
+        for score in scores:
+            if score.value is None:
+                self.reasons[score.metric, score.raw.strip()[:80] or "(nothing said)"] += 1
+            else:
+                self.numbers += 1
+            yield score
+
+    def lines(self) -> Iterator[str]:
+        """The tally in words."""
+        without = self.reasons.total()
+        yield f"{self.numbers:,} scores" + (
+            f"; {without:,} without a number:" if without else ", none without a number"
+        )
+        for (metric, why), n in self.reasons.most_common(MOST_REASONS):
+            yield f"  {n:,} × {metric}: {why}"
+        if len(self.reasons) > MOST_REASONS:
+            yield f"  and {len(self.reasons) - MOST_REASONS} more reasons"
+        if self.failed:
+            yield f"{self.failed:,} scores failed: run the command again, it asks for these alone"
+
+
+# --- where answers come from and scores go ----------------------------------------------------------------------------
+
+
+def _target(options: argparse.Namespace) -> FolderTarget | StudyTarget | TableTarget:
+    from backend.study import list_studies
+
+    path = Path(options.target or options.folder or DEMO)
+    if options.target and options.folder:
+        raise InputError("name what to judge once: as STUDY or FILE, or with --folder")
+    if path.suffix.lower() in TABLES:
+        if options.out is None:
+            raise InputError(f"{path} is a table: say with --out where the table with the scores goes")
+        return TableTarget(path, options.out)
+    if options.out is not None:
+        raise InputError("--out is for tables (.parquet, .csv): the scores of a study stay with the study")
+    if path.is_dir() or options.folder:
+        return FolderTarget(StudyFolder(path))
+    if str(path) in list_studies():
+        return StudyTarget(str(path))
+    raise InputError(
+        f"{options.target!r} is no study folder, no .parquet or .csv file, and no published study "
+        f"(there are: {', '.join(list_studies()) or 'none'})"
+    )
+
+
+@dataclass(frozen=True)
+class FolderTarget:
+    """A study folder; its scores go to scores/JUDGE.parquet, and into the study when it is built again."""
+
+    folder: StudyFolder
+
+    @property
+    def where(self) -> str:
+        """Where the answers are from."""
+        return str(self.folder.path)
+
+    def answers(self) -> list[Answer]:
+        """All of the folder."""
+        title = self.folder.settings["title"]  # raises where this is no study folder
+        found = [(r.id, r.question, r.text) for r in self.folder.responses()]
+        if not found:
+            raise InputError(
+                f"the study folder {title!r} holds no responses: sample some first (python -m backend sample)"
+            )
+        return found
+
+    def keep(self, judge: str, scores: Sequence[Score]) -> str:
+        """Replace the judge's scores; says where they are."""
+        return f"{self.folder.add_scores(file_name(judge), scores)}: build the study again to see them"
+
+
+@dataclass(frozen=True)
+class StudyTarget:
+    """A published study; its scores go into a new build."""
+
+    name: str
+
+    @property
+    def where(self) -> str:
+        """Where the answers are from."""
+        return f"the study {self.name!r}"
+
+    def answers(self) -> list[Answer]:
+        """All of the study."""
+        from backend.study import open_study
+
+        return list(open_study(self.name).responses().select("response", "question", "text").iter_rows())
+
+    def keep(self, judge: str, scores: Sequence[Score]) -> str:
+        """Publish the study with the scores; says where."""
+        from backend.study import open_study, with_scores
+
+        return f"published {with_scores(open_study(self.name), scores)} with the scores of {judge}"
+
+
+@dataclass(frozen=True)
+class TableTarget:
+    """A Parquet or CSV file with a question and a response or answer in each row."""
+
+    path: Path
+    out: Path
+
+    @property
+    def where(self) -> str:
+        """Where the answers are from."""
+        return str(self.path)
+
+    def answers(self) -> list[Answer]:
+        """Every pair of question and answer once, named by a hash of both."""
+        if self.out.suffix.lower() not in TABLES:
+            raise InputError(f"--out must end in {' or '.join(TABLES)}, unlike {self.out}")
+        pairs = _pairs(_read(self.path), self.path)
+        return [(_pair_id(*pair), *pair) for pair in dict.fromkeys(pairs)]
+
+    def keep(self, judge: str, scores: Sequence[Score]) -> str:
+        """Write the table with a column a metric, null where there is no number; says where."""
+        frame = _read(self.path)
+        ids = pl.Series("pair", [_pair_id(*pair) for pair in _pairs(frame, self.path)])
+        metrics = list(dict.fromkeys(score.metric for score in scores))
+        taken = set(frame.columns) & {*metrics, "judge"}
+        names = {metric: f"{metric} ({judge})" if taken else metric for metric in metrics}
+        rows = {(s.response_id, s.metric): s.value for s in scores}
+        columns = [pl.Series(names[m], [rows[i, m] for i in ids], dtype=pl.Float64) for m in metrics]
+        scored = frame.with_columns(*columns, *([] if taken else [pl.lit(judge).alias("judge")]))
+        building = self.out.with_name(f".{self.out.name}.{os.getpid()}.tmp")
+        try:
+            building.parent.mkdir(parents=True, exist_ok=True)
+            write = scored.write_parquet if self.out.suffix.lower() == ".parquet" else scored.write_csv
+            write(building)
+            building.replace(self.out)
+        except OSError as error:
+            raise InputError(f"the scored table cannot be written to {self.out}: {error.strerror}") from error
+        finally:
+            building.unlink(missing_ok=True)
+        added = ", ".join(names.values())
+        why = f" ({', '.join(sorted(taken))} was there already)" if taken else ""
+        return f"{self.out}: {scored.height:,} rows with {added}{why}"
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        if path.suffix.lower() == ".csv":
+            return pl.read_csv(path, infer_schema_length=None)
+        return pl.read_parquet(path, glob=False)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} cannot be read as a table: {reason}") from error
+
+
+def _pairs(frame: pl.DataFrame, path: Path) -> list[tuple[str, str]]:
+    """(question, answer) of every row; what is missing is empty."""
+    answer = next((name for name in ("response", "answer") if name in frame.columns), None)
+    if "question" not in frame.columns or answer is None:
+        raise InputError(
+            f"{path} needs the columns question and response (or answer); it has {', '.join(frame.columns) or 'none'}"
+        )
+    if not frame.height:
+        raise InputError(f"{path} has no rows: there is nothing to judge")
+    return list(frame.select(pl.col("question", answer).cast(pl.String).fill_null("")).iter_rows())
+
+
+def _pair_id(question: str, answer: str) -> str:
+    return hashlib.sha256(f"{question}\0{answer}".encode()).hexdigest()[:24]
+
+
+def _prices(text: str) -> tuple[float, float]:
+    """ "2.5,10" as (2.5, 10.0)."""
+    try:
+        price_in, price_out = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not IN,OUT in dollars per million tokens") from error
+    return price_in, price_out

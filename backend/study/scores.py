@@ -1,0 +1,61 @@
+"""A published study with the scores of one more judge: all its tables again, published as the next build.
+
+A build never changes: who has the old one open keeps reading it, and who opens the study anew sees the new one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from backend.records import InputError, Score
+from backend.study.parquet import score_frame
+from backend.study.publish import _BUILDING, _claim, _flush, _next_path
+from backend.study.read import Study
+from backend.study.schema import SUFFIX
+
+_SCORES = """
+CREATE TABLE scores AS
+    FROM old.scores s ANTI JOIN (SELECT r.response, judge FROM given JOIN old.responses r ON r.id = response_id) g
+    ON s.response = g.response AND s.judge = g.judge;
+INSERT INTO scores
+    SELECT r.response, judge, metric, value, raw FROM given JOIN old.responses r ON r.id = response_id ORDER BY place;
+"""
+
+
+def with_scores(study: Study, scores: Sequence[Score]) -> Path:
+    """Publish the study again with these scores; earlier ones of the same judge and response give way to them.
+
+    Raises InputError where a score names a response that the study does not hold. Returns the new file.
+    """
+    frame = score_frame(scores).with_row_index("place")
+    lost = frame.join(study.responses(), left_on="response_id", right_on="response", how="anti")
+    if lost.height:
+        raise InputError(
+            f"a score names the response {lost['response_id'][0]!r}, which {study.name} does not hold: "
+            "judge the study as it is published now"
+        )
+    home = study.path.parent
+    with _claim(home), tempfile.TemporaryDirectory(prefix=_BUILDING, dir=home) as building:
+        file = Path(building) / f"study{SUFFIX}"
+        with duckdb.connect(file, config={"temp_directory": building}) as connection:
+            connection.execute(f"ATTACH {_quoted(study.path)} AS old (READ_ONLY)")
+            connection.register("given", frame)
+            tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
+            for (table,) in tables:
+                connection.execute(_SCORES if table == "scores" else f'CREATE TABLE "{table}" AS FROM old."{table}"')
+            connection.execute("DETACH old")
+            connection.execute("CHECKPOINT")
+        _flush(file)
+        target = _next_path(study.name, home)
+        file.rename(target)
+    _flush(home)
+    return target
+
+
+def _quoted(path: Path) -> str:
+    """A path as a literal: ATTACH takes no parameter."""
+    return "'" + str(path).replace("'", "''") + "'"
