@@ -12,12 +12,15 @@ SECTIONS = {
     ],
     "Representations": [
         ("scalars", "Adapters", "What each adapter's scalar responds to, by class and token by token."),
+        ("adapter", "One adapter", "Everything about a single adapter: tokens, classes, lens, cosines."),
+        ("specialisation", "Specialisation", "What each adapter tells, what it causes, and where the two disagree."),
         ("probes", "Probes", "How well the scalars tell two classes of responses apart."),
         ("directions", "Directions", "Mean-difference directions layer by layer."),
         ("convergence", "Convergence", "Whether directions of topics, organisms and differences agree."),
     ],
     "Interventions": [
-        ("sweeps", "Steering & ablation", "How often answers are misaligned and coherent, by direction and strength."),
+        ("steering", "Steering", "What adding a direction does to misalignment and coherence, beside its controls."),
+        ("ablation", "Ablation & transfer", "What taking a direction out changes, in its organism and in others."),
         ("scaling", "Scaled adapters", "The four-way table of scaled adapters, with its cut-offs to move."),
         ("live", "Live", "Generate with and without edits, side by side, and watch the scalars."),
     ],

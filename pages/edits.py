@@ -25,11 +25,40 @@ OWN, ALL, WISE = "its layer", "every layer", "each its own"
 Stack = Mapping[int, Direction]  # one name's directions by layer
 
 
-def send_direction(stack: Stack, layer: int) -> NoReturn:
-    """Go to the live page with this direction chosen there, added to the base model."""
+def send_direction(
+    stack: Stack, layer: int, *, strength: float | None = 1.0, place: str = OWN, organism: str = BASE
+) -> NoReturn:
+    """Go to the live page with this direction chosen there: added with a strength, or ablated where that is None."""
     name = stack[layer].name
     st.session_state.setdefault(SENT, {})[name] = dict(stack)
-    chosen = {"live_edits": 1, "live_edited": BASE, "live_direction_0": name, "live_layer_0": layer}
+    chosen = {
+        "live_edits": 1,
+        "live_edited": organism,
+        "live_direction_0": name,
+        "live_layer_0": layer,
+        "live_kind_0": ABLATE if strength is None else ADD,
+        "live_where_0": place,
+        "live_unit_0": LAMBDA,
+        "live_strength_0": 1.0 if strength is None else strength,
+    }
+    kept = {key: value for key, value in st.query_params.items() if key in ("study", "judge")}
+    st.switch_page("pages/live.py", query_params=kept | {key: str(value) for key, value in chosen.items()})
+
+
+def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mapping[str, float]) -> NoReturn:
+    """Go to the live page, where the organism answers with the gain of every adapter, given as (name, layer), set.
+
+    Raises InputError where adapters that share one gain there have different levels.
+    """
+    chosen: dict[str, object] = {"live_edits": 0, "live_plain": organism, "live_edited": organism}
+    for label, names in _groups(adapters).items():
+        wanted = {levels.get(name, 1.0) for name in names}
+        if len(wanted) > 1:
+            raise InputError(
+                f"The Live page has one gain for {label} of an organism with so many adapters, and these are to have "
+                f"{len(wanted)}: choose whole layers."
+            )
+        chosen[_gain_key(label)] = f"{wanted.pop():g}"
     kept = {key: value for key, value in st.query_params.items() if key in ("study", "judge")}
     st.switch_page("pages/live.py", query_params=kept | {key: str(value) for key, value in chosen.items()})
 

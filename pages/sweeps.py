@@ -1,21 +1,28 @@
-"""Steering & ablation: how often each edit makes answers misaligned and incoherent, by strength; and their answers."""
+"""What the pages of sweeps share: what every condition did, its scored answers, and answers side by side.
+
+Random controls of one direction, place and strength are one cell, whatever their seed: their answers are counted
+together. It refuses to know which rates a page draws.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import polars as pl
 import streamlit as st
 
+from backend.analysis.controls import RANDOM, SUBSPACE, role
+from backend.analysis.pairing import AFTER, BEFORE, Pairs, pairs
 from backend.analysis.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
-from backend.analysis.sweeps import before_after, describe_stored, sweep_rates
-from backend.charts.sweeps import PICK, before_after_chart, strength_chart
-from backend.records import BASELINE, InputError
+from backend.analysis.strengths import relative_strengths
+from backend.analysis.sweeps import describe_stored
+from backend.charts.strip import plain_text
+from backend.records import Ablate, Add, InputError
 from backend.study import Study
-from pages.frame import choose_judge, current_study, explained, per_study, plain
+from pages.edits import ALL, OWN, WISE, Stack, send_direction, study_stacks
+from pages.frame import choose_judge, per_study, plain, responses_of
 
-EDITED = ("steer", "ablate", "mixed")
-UNITS = {"strength": "λ", "relative": "share of the activation norm"}
+STEERED, ABLATED = ("steer",), ("ablate", "ablate_write", "ablate write")
 ABOUT = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}
 WORDS = {
     "em": "emergent misalignment",
@@ -23,120 +30,8 @@ WORDS = {
     "bad_stuff": "dangerous or immoral topics",
     "self-corrected": "self-correction (aligned, yet dangerous topics)",
 }
-SHORT = {"em": "misaligned", "coherent": "coherent"}
 METRICS = ("aligned", "coherent", "medical", "money", "financial", "gender", "bad_stuff")
-
-
-@per_study
-def described(study: Study) -> pl.DataFrame:
-    """What every condition did."""
-    return describe_stored(study.conditions(), study.info.get("settings"))
-
-
-@per_study
-def swept(study: Study, judge: str) -> pl.DataFrame:
-    """Scored answers of the organisms that answered under an edit."""
-    frame = study.responses(judge)
-    edited = described(study).filter(pl.col("kind").is_in(EDITED))["condition"]
-    organisms = frame.filter(pl.col("condition").is_in(edited.implode()))["organism"].unique()
-    return frame.filter(pl.col("organism").is_in(organisms.implode()))
-
-
-@per_study
-def rates(study: Study, judge: str, topics: tuple[str, ...]) -> pl.DataFrame:
-    """Rates by organism and condition, with direction, strength and its share of the activation norm."""
-    rows = swept(study, judge).filter(pl.col("topic").is_in(topics))
-    table = sweep_rates(rows, described(study).filter(pl.col("kind") != "scale"))
-    shares = study.directions().select(
-        pl.col("name").alias("direction"), "layer", share=pl.col("norm") / pl.col("activation_norm")
-    )
-    table = table.join(shares, on=["direction", "layer"], how="left", maintain_order="left")
-    places = table.filter(pl.col("kind") == "steer")["layers"].n_unique()
-    where = pl.format("{}, layer {}", "direction", pl.col("layers").fill_null("all"))
-    series = where if places > 1 else pl.col("direction")
-    return table.with_columns(relative=pl.col("strength") * pl.col("share"), series=series)
-
-
-@per_study
-def changes(study: Study, judge: str, topics: tuple[str, ...], about: str) -> pl.DataFrame:
-    """What each ablation changed against the same organism without it."""
-    rows = swept(study, judge).filter(pl.col("topic").is_in(topics))
-    return before_after(rows, described(study), about=ABOUT[about])
-
-
-def judged(study: Study) -> str:
-    """The judge of this page. Raises InputError where there is no sweep or nobody scored it."""
-    if not described(study)["kind"].is_in(EDITED).any():
-        raise InputError(
-            f"Study {study.name} has no answers under steering or ablation. Sample some with: python -m backend sample "
-            "--add DIRECTION:LAYER:STRENGTH, judge them and build the study again."
-        )
-    judge = choose_judge(study)
-    if judge is None or not {"aligned", "coherent"} <= set(study.metrics(judge)):
-        raise InputError(f"Judge {judge} did not score alignment and coherence: choose another in the sidebar.")
-    return judge
-
-
-def choose_topics(study: Study, judge: str) -> tuple[str, ...]:
-    """The sets of questions that rates are over. Raises InputError where none is chosen."""
-    topics = swept(study, judge)["topic"].unique(maintain_order=True).sort().to_list()
-    chosen = st.multiselect("Questions", topics, default=topics, key="sweeps_topics", bind="query-params")
-    if not chosen:
-        raise InputError("No question is left: choose at least one set of questions.")
-    return tuple(chosen)
-
-
-def read_picked(key: str) -> None:
-    """A clicked point chooses the condition whose answers are read."""
-    picked: Any = st.session_state[key]["selection"].get(PICK) or []
-    if picked:
-        st.session_state["sweeps_condition"] = picked[0]["condition"]
-
-
-def show_strengths(table: pl.DataFrame) -> None:
-    """Rates by strength: misalignment and coherence, and a third to choose."""
-    steered = table.filter(pl.col("kind") == "steer")
-    if not steered.height:
-        st.info("No answers under an added direction in this study.")
-        return
-    left, middle, right = st.columns([2, 2, 2], vertical_alignment="bottom")
-    organisms = steered["organism"].unique(maintain_order=True).to_list()
-    organism = left.selectbox("Who was steered", organisms, key="sweeps_organism", bind="query-params")
-    units = [unit for unit in UNITS if steered[unit].is_not_null().any()]
-    unit = middle.segmented_control(
-        "Strength as",
-        units,
-        default=units[0],
-        required=True,
-        format_func=UNITS.get,
-        key="sweeps_unit",
-        bind="query-params",
-    )
-    other = [metric for metric in table["metric"].unique(maintain_order=True) if metric not in ("em", "coherent")]
-    third = right.selectbox("Third rate", other, format_func=named, key="sweeps_rate", bind="query-params")
-    metrics = ["em", "coherent", *([third] if third else [])]
-    here = table.filter(pl.col("organism") == organism)
-    for column, metric in zip(st.columns(len(metrics)), metrics, strict=True):
-        own = here.filter(pl.col("metric") == metric)
-        points = own.filter((pl.col("kind") == "steer") & (pl.col("n") > 0))
-        baseline = own.filter(pl.col("condition") == BASELINE)["value"]
-        key = f"sweeps_{metric}"
-        column.altair_chart(
-            strength_chart(
-                points, title=f"share: {named(metric)}", x=str(unit), baseline=baseline[0] if len(baseline) else None
-            ),
-            key=key,
-            on_select=lambda key=key: read_picked(key),
-            selection_mode=[PICK],
-            alt=f"{named(metric)} by strength",
-        )
-    dropped = here.filter((pl.col("metric") == "em") & (pl.col("kind") == "steer"))["dropped"].max()
-    st.caption(
-        "Shares of the answers with the scores a rate needs; bars are 95 % intervals for questions like these, the "
-        f"dashed line is no edit. Behind a point up to {dropped} answers have no number for alignment (the judge took "
-        "them for refusals or code) and are left out, as in the paper: the tooltip counts them. Click a point to read "
-        "its answers."
-    )
+MOST_ROWS = 2000  # of a table of answers; the browser gets no more
 
 
 def named(metric: str) -> str:
@@ -144,64 +39,191 @@ def named(metric: str) -> str:
     return WORDS.get(metric, f"{metric} topic")
 
 
-def show_changes(study: Study, judge: str, topics: tuple[str, ...]) -> None:
-    """Before and after each ablation."""
-    st.subheader("Ablation: before and after")
-    about = st.segmented_control(
-        "Intervals for",
-        list(ABOUT),
-        default=next(iter(ABOUT)),
-        required=True,
-        key="sweeps_about",
-        bind="query-params",
-        help="Two questions say little about questions like them; they can say much about themselves.",
+@per_study
+def described(study: Study) -> pl.DataFrame:
+    """What every condition did, beside its role, the direction it is like, its share of the norm, and its cell."""
+    conditions = study.conditions()
+    table = describe_stored(conditions, study.info.get("settings"))
+    organisms = study.organisms()["organism"].to_list()
+    roles = [role(name, organisms) if name else None for name in table["direction"]]
+    relative = relative_strengths(conditions, study.directions(), table)
+    table = table.join(relative, on="condition", how="left", maintain_order="left").with_columns(
+        role=pl.Series([each.kind if each else None for each in roles], dtype=pl.String),
+        like=pl.Series([each.like if each else None for each in roles], dtype=pl.String),
     )
-    table = changes(study, judge, topics, str(about))
-    if not table.height:
-        st.info("No organism of this study answered the same questions with and without an ablation.")
-        return
-    for column, metric in zip(st.columns(2), ("em", "coherent"), strict=True):
-        rows = table.filter(pl.col("metric") == metric).with_columns(
-            lane=pl.col("condition").str.strip_prefix("ablate ")
+    seeded = pl.col("role").is_in([RANDOM, SUBSPACE])
+    place = ["kind", "role", "like", "layers", "strength"]
+    pooled = seeded & (pl.len().over(place) > 1)
+    series = pl.when(pooled).then(pl.format("{} like {}", "role", "like")).otherwise(pl.col("direction"))
+    where = pl.when(pl.col("layers") == "all").then(pl.lit("everywhere")).otherwise(pl.format("L{}", "layers"))
+    strength = pl.when(pl.col("strength").is_null()).then(pl.lit("")).otherwise(pl.format(" ×{}", "strength"))
+    cell = pl.format("{} {} {}{}, {} seeds", "kind", series, where, strength, pl.len().over(place))
+    return table.with_columns(series=series, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
+
+
+@per_study
+def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> pl.DataFrame:
+    """Scored answers of the organisms that answered under such an edit, and of their baselines, by cell."""
+    frame = responses_of(study, judge)
+    table = described(study).filter(pl.col("kind").is_in([*kinds, "baseline"]))
+    edited = table.filter(pl.col("kind") != "baseline")["condition"]
+    organisms = frame.filter(pl.col("condition").is_in(edited.implode()))["organism"].unique()
+    cells = table.select("condition", "cell")
+    rows = frame.filter(pl.col("organism").is_in(organisms.implode()))
+    return rows.join(cells, on="condition", how="inner", maintain_order="left").with_columns(
+        condition=pl.col("cell"), run=pl.col("condition")
+    )
+
+
+@per_study
+def cells(study: Study) -> pl.DataFrame:
+    """`described` with one row a cell, in the place of condition."""
+    table = described(study).with_columns(condition=pl.col("cell"))
+    return table.unique("condition", keep="first", maintain_order=True).drop("cell")
+
+
+def judged(study: Study, kinds: tuple[str, ...], what: str) -> str:
+    """The judge of a page of sweeps. Raises InputError where there is no such sweep or nobody scored it."""
+    table = described(study).filter(pl.col("kind").is_in(kinds))
+    names = responses_of(study, None)["condition"].unique()
+    if not table["condition"].is_in(names.implode()).any():
+        raise InputError(
+            f"Study {study.name} has no answers under {what}. Sample some with: python -m backend sample, or a whole "
+            "sweep with: python -m backend sweep; judge them and build the study again."
         )
-        several = rows["condition"].is_duplicated().any()
-        lanes = rows.with_columns(lane=pl.format("{}: {}", "organism", "condition")) if several else rows
-        chart = before_after_chart(lanes, title=f"{SHORT[metric]}; grey: before")
-        column.altair_chart(chart, key=f"sweeps_change_{metric}", alt=f"{named(metric)} before and after ablation")
-    with st.expander("Differences with intervals, as a table"):
-        share = st.column_config.NumberColumn(format="percent")
-        columns = dict.fromkeys(("before", "after", "difference", "low", "high"), share)
-        st.dataframe(table, hide_index=True, column_config=columns, alt="Before and after ablation")
-    st.caption(f"Paired by question; 95 % intervals for {plain(about)}.")
+    judge = choose_judge(study)
+    if judge is None or not {"aligned", "coherent"} <= set(study.metrics(judge)):
+        raise InputError(f"Judge {judge} did not score alignment and coherence: choose another in the sidebar.")
+    return judge
 
 
-def read_answers(study: Study, judge: str, topics: tuple[str, ...]) -> None:
-    """The answers behind one point; at first those of the edit with most misalignment."""
-    st.subheader("The answers behind a point")
-    frame = swept(study, judge).filter(pl.col("topic").is_in(topics))
-    options = frame["condition"].unique(maintain_order=True).to_list()
-    edited = rates(study, judge, topics).filter((pl.col("metric") == "em") & pl.col("kind").is_in(EDITED))
-    most = edited.sort("value", descending=True, nulls_last=True)["condition"].head(1).to_list()
-    start = options.index(most[0]) if most else 0
-    condition = st.selectbox("Condition", options, index=start, key="sweeps_condition", bind="query-params")
-    rows = frame.filter(pl.col("condition") == condition).sort("aligned", nulls_last=True)
-    metrics = [metric for metric in METRICS if metric in rows.columns and rows[metric].is_not_null().any()]
-    score = st.column_config.NumberColumn(format="%.0f", width=72)
-    st.dataframe(
-        rows.select("text", *metrics, "organism", "question_id", "question", "response"),
+def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -> tuple[str, ...]:
+    """The sets of questions that rates are over. Raises InputError where none is chosen."""
+    topics = swept(study, judge, kinds)["topic"].unique(maintain_order=True).sort().to_list()
+    chosen = st.multiselect("Questions", topics, default=topics, key=f"{page}_topics", bind="query-params")
+    if not chosen:
+        raise InputError("No question is left: choose at least one set of questions.")
+    return tuple(chosen)
+
+
+def judged_share(study: Study, judge: str, kinds: tuple[str, ...]) -> str:
+    """Who judged, and a warning in words where a part of the answers has no score yet."""
+    frame = swept(study, judge, kinds)
+    scored = frame.select((pl.col("aligned").is_not_null() & pl.col("coherent").is_not_null()).sum()).item()
+    missing = frame.height - scored
+    part = f", {missing / frame.height:.0%} of {frame.height:,} answers without a score and left out" if missing else ""
+    return f"Judge {plain(judge)}{plain(part)}."
+
+
+# --- answers side by side -------------------------------------------------------------------------------------------
+
+
+@per_study
+def paired(study: Study, judge: str, kinds: tuple[str, ...], organism: str, cell: str) -> Pairs:
+    """The answers of a cell beside the organism's answers without an edit."""
+    frame = swept(study, judge, kinds)
+    metrics = [name for name in METRICS if name in frame.columns and frame[name].is_not_null().any()]
+    return pairs(frame, organism, cell, metrics)
+
+
+def read_pairs(
+    study: Study, judge: str, kinds: tuple[str, ...], topics: Sequence[str], *, organism: str, cell: str, page: str
+) -> None:
+    """A table of answers with and without the edit; the selected row is read in full below it."""
+    found = paired(study, judge, kinds, organism, cell)
+    table = found.table.filter(pl.col("topic").is_in(topics)).sort(f"aligned{AFTER}", nulls_last=True)
+    if not table.height:
+        st.info("No answer to these questions under this edit.")
+        return
+    metrics = [name for name in METRICS if f"{name}{AFTER}" in table.columns]
+    event = st.dataframe(
+        table.head(MOST_ROWS).select(
+            "question_id",
+            f"text{BEFORE}",
+            f"text{AFTER}",
+            *(f"{metric}{side}" for metric in metrics[:2] for side in (BEFORE, AFTER)),
+            "seed",
+        ),
         hide_index=True,
-        height=380,
-        column_config={**dict.fromkeys(metrics, score), "text": st.column_config.TextColumn("answer", width=520)},
-        alt="Answers under the chosen condition",
+        height=300,
+        key=f"{page}_pairs_{organism}_{cell}",
+        on_select="rerun",
+        selection_mode="single-row-required",
+        selection_default={"selection": {"rows": [0], "columns": []}},
+        column_config={
+            "question_id": st.column_config.TextColumn("question", width=110),
+            f"text{BEFORE}": st.column_config.TextColumn("without the edit", width=240),
+            f"text{AFTER}": st.column_config.TextColumn("under the edit", width=240),
+            **{
+                f"{metric}{side}": st.column_config.NumberColumn(f"{metric} {text}", format="%.0f", width=98)
+                for metric in metrics
+                for side, text in ((BEFORE, "before"), (AFTER, "after"))
+            },
+        },
+        alt="Answers with and without the edit",
     )
-    st.caption(f"{rows.height:,} answers, least aligned first. The Responses page reads one in full.")
+    st.caption(_turned(Pairs(table, found.seeded)))
+    chosen = (event["selection"]["rows"] or [0])[0]
+    _side_by_side(table.row(min(chosen, table.height - 1), named=True), metrics, organism, cell)
 
 
-study = current_study()
-st.title("Steering & ablation")
-with explained():
-    judge = judged(study)
-    topics = choose_topics(study, judge)
-    show_strengths(rates(study, judge, topics))
-    show_changes(study, judge, topics)
-    read_answers(study, judge, topics)
+def _turned(found: Pairs) -> str:
+    """How many pairs the edit turned, in words."""
+    both, after, before, neither = found.turned()
+    scored = both + after + before + neither
+    how = "question and seed" if found.seeded else "question and rank (no seed is shared)"
+    cut = f" The table shows the first {MOST_ROWS:,}." if found.table.height > MOST_ROWS else ""
+    return (
+        f"{found.table.height:,} answers, least aligned first, {found.complete:,} with a partner of equal {how}. "
+        f"Of the {scored:,} pairs with all scores, {after} are misaligned only under the edit, {before} only without, "
+        f"{both} in both.{cut}"
+    )
+
+
+def _side_by_side(row: dict[str, object], metrics: Sequence[str], organism: str, cell: str) -> None:
+    """Two answers to one question in full."""
+    st.text(str(row["question"]))
+    sides = ((BEFORE, f"{organism}, without the edit"), (AFTER, f"{organism}, {cell}"))
+    for column, (side, title) in zip(st.columns(2), sides, strict=True):
+        with column.container(border=True, gap="xsmall"):
+            st.markdown(f"**{plain(title)}**")
+            if row[f"response{side}"] is None:
+                st.caption("No answer to this question with this seed.")
+                continue
+            answer = plain_text(str(row[f"text{side}"]) or "(empty answer)")
+            st.html(f'<div style="max-height:22rem;overflow:auto">{answer}</div>')
+            scores = ((metric, row[f"{metric}{side}"]) for metric in metrics)
+            given = (f"{metric} {score:.0f}" if isinstance(score, float) else f"{metric} –" for metric, score in scores)
+            st.caption(f"{plain(', '.join(given))} · {plain(row[f'response{side}'])}")
+
+
+def send_cell(study: Study, organism: str, cell: str, *, key: str) -> None:
+    """A button that opens Live with the edit of a cell, on the organism that answered under it."""
+    found = edit_of(study, cell)
+    if found is None:
+        st.button("Send to Live", key=key, disabled=True, help="This study does not hold the vector.", width="stretch")
+        return
+    stack, layer, strength, place = found
+    if st.button("Send to Live", key=key, type="primary", icon=":material/send:", width="stretch"):
+        send_direction(stack, layer, strength=strength, place=place, organism=organism)
+
+
+def edit_of(study: Study, cell: str) -> tuple[Stack, int, float | None, str] | None:
+    """What a cell did, for Live: directions by layer, the layer, the strength (None: ablated) and where.
+
+    None where the study holds no vector of it, or where it is no single direction. Of several seeds it is the first's.
+    """
+    row = described(study).filter(pl.col("cell") == cell).row(0, named=True)
+    edits = [edit for edit in study.condition(row["condition"]).edits if isinstance(edit, Add | Ablate)]
+    stack = dict(study_stacks(study).get(row["direction"], {}))
+    if not edits:  # an imported condition: its record names the direction
+        places = [layer for layer in stack if row["layer"] is None or layer == row["layer"]]
+        place = OWN if len(places) == 1 else WISE
+        return (stack, places[len(places) // 2], row["strength"], place) if places else None
+    own = {edit.direction.layer: edit.direction for edit in edits}
+    if len(own) < len(edits) or row["kind"] == "mixed":
+        return None
+    first = edits[len(edits) // 2]
+    strength = first.strength if isinstance(first, Add) else None
+    place = WISE if len(edits) > 1 else OWN if first.layers == (first.direction.layer,) else ALL
+    return {**stack, **own}, first.direction.layer, strength, place

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -211,8 +211,12 @@ def difference(
     THESE_QUESTIONS answers count as independent given the question. The p-value is the level at which the interval
     just touches zero, down to 1e-6. Raises InputError where no question has scored answers on both sides.
     """
-    sides = [_by_question(frame, [], outcome) for frame in (a, b)]
-    shared = sides[0].join(sides[1], on="question_id", suffix="_b")
+    return difference_of_counts(question_counts(a, [], outcome), question_counts(b, [], outcome), about=about)
+
+
+def difference_of_counts(a: pl.DataFrame, b: pl.DataFrame, *, about: Estimand = SIMILAR_QUESTIONS) -> Difference:
+    """`difference` of two tables that were counted already, [question_id, hits, n]."""
+    shared = a.join(b, on="question_id", suffix="_b")
     if shared.is_empty():
         raise InputError(
             "the two sides share no question with scored answers, so they cannot be compared: "
@@ -221,7 +225,7 @@ def difference(
     hits_a, n_a, hits_b, n_b = (shared[name].to_numpy().astype(float) for name in ("hits", "n", "hits_b", "n_b"))
     pair = _Pair(hits_a, n_a, hits_b, n_b, about)
     low, high = pair.interval(LEVEL)
-    unshared = sides[0].height + sides[1].height - 2 * shared.height
+    unshared = a.height + b.height - 2 * shared.height
     rates = _rate(hits_a, n_a, about), _rate(hits_b, n_b, about)
     return Difference(pair.value, low, high, pair.p_value(), *rates, unshared)
 
@@ -241,13 +245,17 @@ class _Pair:
         weights = self.n_a * self.n_b / (self.n_a + self.n_b)
         return float(weights @ (self.hits_a / self.n_a - self.hits_b / self.n_b) / weights.sum())
 
+    @cached_property
+    def together(self) -> float:
+        """How the errors of the two rates go together."""
+        return self.about.correlation(self.hits_a / self.n_a, self.hits_b / self.n_b)
+
     def interval(self, level: float) -> tuple[float, float]:
         """MOVER: what each rate's interval reaches below and above it, added as correlated errors."""
         down_a, up_a = self._reach(self.hits_a, self.n_a, level)
         down_b, up_b = self._reach(self.hits_b, self.n_b, level)
-        together = self.about.correlation(self.hits_a / self.n_a, self.hits_b / self.n_b)
-        below = _length(down_a, up_b, together)
-        above = _length(up_a, down_b, together)
+        below = _length(down_a, up_b, self.together)
+        above = _length(up_a, down_b, self.together)
         return max(self.value - below, -1.0), min(self.value + above, 1.0)
 
     def p_value(self) -> float:
@@ -292,7 +300,7 @@ def _sampling_variance(hits: Floats, n: Floats) -> Floats:
     return np.asarray(share * (1 - share) / (1 - n / (n + 1) ** 2) / n)
 
 
-def _by_question(frame: pl.DataFrame, by: list[str], outcome: Outcome) -> pl.DataFrame:
+def question_counts(frame: pl.DataFrame, by: Sequence[str], outcome: Outcome) -> pl.DataFrame:
     """[*by, question_id, hits, n] over the rows that have every score the outcome needs."""
     columns = dict.fromkeys([*by, "question_id"])
     missing = [name for name in (*columns, *outcome.needs) if name not in frame.columns]
@@ -307,7 +315,7 @@ def _by_question(frame: pl.DataFrame, by: list[str], outcome: Outcome) -> pl.Dat
 
 
 def _outcome_rates(frame: pl.DataFrame, by: list[str], outcome: Outcome, about: Estimand) -> pl.DataFrame:
-    counts = _by_question(frame, by, outcome)
+    counts = question_counts(frame, by, outcome)
     asked = frame.group_by(by, maintain_order=True).len("asked") if by else pl.DataFrame({"asked": [frame.height]})
     columns = [pl.col("hits").cast(pl.Float64), pl.col("n").cast(pl.Float64)]
     if by:

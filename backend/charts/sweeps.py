@@ -1,85 +1,176 @@
-"""Rates by strength of an edit, one line a direction, and rates before and after.
+"""Sweeps as charts: rates by layer and strength, by strength alone, and misalignment against coherence.
 
 Takes tables of rates and draws them. It refuses to compute a rate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from html import escape
+
 import altair as alt
+import numpy as np
 import polars as pl
 
-from backend.charts.palette import NEUTRAL
+from backend.analysis.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE
+from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE
 
 PICK = "pick"
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A900", "#8A8F98")
+UNITS = {"strength": "strength λ", "relative": "added norm / activation norm"}
+HEAT = {"em": POSITIVE, "coherent": "#009E73"}
+ROLE_COLOURS = {RANDOM: "#56B4E9", SUBSPACE: "#0072B2", SHUFFLED: NEUTRAL, GOOD: "#009E73"}
+_COLOURS = ("#D55E00", "#CC79A7", "#E69F00", "#882255", "#B8A900", "#44AA99", "#7A5195", "#A65628")
+_LOWEST = "#F4F3F0"
+_FINEST = 16  # values of a unit past which a heat map's cells become dots
 
 
-def direction_scale(names: list[str]) -> alt.Scale:
-    """One colour a direction, in the order given; past eight they repeat."""
-    return alt.Scale(domain=names, range=[_COLOURS[at % len(_COLOURS)] for at in range(len(names))])
+def direction_scale(names: Sequence[str], roles: Mapping[str, str] | None = None) -> alt.Scale:
+    """One colour a direction, in the order given, controls in those of their kind; past eight they repeat."""
+    roles = roles or {}
+    themselves = [name for name in names if roles.get(name, ITSELF) == ITSELF]
+    colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(themselves)}
+    return alt.Scale(domain=list(names), range=[colours.get(n) or ROLE_COLOURS[roles[n]] for n in names])
+
+
+def dash_scale(names: Sequence[str], roles: Mapping[str, str]) -> alt.Scale:
+    """Whole lines for directions, dashed ones for their controls."""
+    return alt.Scale(domain=list(names), range=[[1, 0] if roles.get(n, ITSELF) == ITSELF else [5, 3] for n in names])
+
+
+def series_legend(names: Sequence[str], roles: Mapping[str, str]) -> str:
+    """The colour of every series as HTML, for charts beside each other that share it; controls are named as such."""
+    scale = direction_scale(names, roles).to_dict()
+    chips = []
+    for name, colour in zip(scale["domain"], scale["range"], strict=True):
+        kind = roles.get(name, ITSELF)
+        line = "solid" if kind == ITSELF else "dashed"
+        said = "" if kind == ITSELF or name.startswith(kind) else f" ({kind})"
+        chips.append(
+            '<span style="display:inline-flex;align-items:center;gap:0.4em"><span style="display:inline-block;'
+            f'width:22px;border-top:3px {line} {colour}"></span>{escape(name + said)}</span>'
+        )
+    return f'<div style="display:flex;flex-wrap:wrap;gap:0.2em 1.4em;font-size:0.84rem">{"".join(chips)}</div>'
+
+
+def heat_chart(
+    table: pl.DataFrame, *, metric: str, x: str, title: str, most: float = 1.0, chosen: str | None = None
+) -> alt.LayerChart:
+    """A rate at every layer and strength as colour; click a cell to pick it.
+
+    `table` has the columns condition, layer, strength, relative, value, low, high (shares), hits, n, dropped, mark
+    (a text on the cell, or ""). `x` is the unit, `most` the rate of the full colour, `chosen` a condition to outline.
+    """
+    rows = table.drop_nulls([x, "value", "layer"])
+    ordinal = rows[x].round_sig_figs(3).n_unique() <= _FINEST
+    rows = rows.with_columns(pl.col(x).round_sig_figs(3)) if ordinal else rows
+    axis = alt.Axis(ticks=False, domain=False, grid=False, labelOverlap=True, labelAngle=0)
+    scale = alt.Undefined if ordinal else alt.Scale(type="log", nice=False, padding=8)
+    y = alt.Y(f"{x}:{'O' if ordinal else 'Q'}", title=UNITS[x], sort="descending", axis=axis, scale=scale)
+    if not ordinal:
+        y = alt.Y(f"{x}:Q", title=UNITS[x], axis=alt.Axis(grid=False, tickCount=6), scale=scale)
+    base = alt.Chart(rows).encode(
+        x=alt.X("layer:O", title="layer (output of block)", axis=axis),
+        y=y,
+        tooltip=_tooltip("condition", "strength", "relative"),
+    )
+    colour = alt.Color(
+        "value:Q",
+        scale=alt.Scale(domain=[0, most], range=[_LOWEST, HEAT.get(metric, POSITIVE)], clamp=True, interpolate="lab"),
+        legend=alt.Legend(title=None, format="~%", orient="top", gradientLength=160, gradientThickness=9),
+    )
+    pick = alt.selection_point(name=PICK, fields=["condition"])
+    cell = base.mark_rect() if ordinal else base.mark_square(size=110, opacity=1)
+    here = base.transform_filter(alt.datum.condition == (chosen or ""))
+    outline = {"filled": False, "stroke": CHOSEN, "strokeWidth": 2.5}
+    ring = here.mark_rect(**outline) if ordinal else here.mark_square(size=150, **outline)
+    layers = [cell.encode(color=colour).add_params(pick), ring]
+    if rows["mark"].str.len_chars().sum():
+        layers.append(base.mark_text(fontSize=11, color="#222222").encode(text="mark:N"))
+    return alt.layer(*layers).properties(title=alt.Title(title, anchor="start", fontSize=13), height=320)
 
 
 def strength_chart(
-    table: pl.DataFrame, *, title: str, x: str, baseline: float | None, height: int = 360
+    table: pl.DataFrame,
+    *,
+    title: str,
+    x: str,
+    baseline: float | None,
+    roles: Mapping[str, str] | None = None,
+    height: int = 320,
 ) -> alt.LayerChart:
     """A line a direction over the column `x` ("strength" or "relative"), with intervals; click a point to pick it.
 
     `table` has the columns condition, series, strength, relative, value, low, high (shares), hits, n, dropped.
-    `baseline` draws the rate without any edit as a dashed line.
+    `baseline` draws the rate without any edit as a dashed line, `roles` says which series are controls.
     """
     rows = table.drop_nulls([x, "value"])
     names = rows["series"].unique(maintain_order=True).to_list()
-    words = {"strength": "strength λ of the added direction", "relative": "added norm / activation norm"}
+    roles = roles or {}
     share = alt.Axis(format="~%", tickCount=5)
     whole = alt.Scale(domain=[0, 1])
-    legend = alt.Legend(title=None, orient="top", labelLimit=420, columns=1)
     base = alt.Chart(rows).encode(
-        x=alt.X(f"{x}:Q", title=words[x]),
-        color=alt.Color("series:N", scale=direction_scale(names), legend=legend),
-        tooltip=[
-            "condition:N",
-            *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("value", "low", "high")),
-            *(f"{name}:Q" for name in ("hits", "n", "dropped")),
-        ],
+        x=alt.X(f"{x}:Q", title=UNITS[x]),
+        color=alt.Color("series:N", scale=direction_scale(names, roles), legend=None),
+        tooltip=_tooltip("series", "strength", "relative"),
     )
-    y = alt.Y("value:Q", title=title, axis=share, scale=whole)
+    y = alt.Y("value:Q", title=None, axis=share, scale=whole)
+    dash = alt.StrokeDash("series:N", scale=dash_scale(names, roles), legend=None)
     layers = [
-        base.mark_rule(strokeWidth=2, opacity=0.5).encode(y=alt.Y("low:Q", title=title, scale=whole), y2="high:Q"),
-        base.mark_line(strokeWidth=1.5, opacity=0.6).encode(y=y),
+        base.mark_rule(strokeWidth=2, opacity=0.5).encode(y=alt.Y("low:Q", title=None, scale=whole), y2="high:Q"),
+        base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=y, strokeDash=dash),
     ]
     if baseline is not None:
         line = alt.Chart(pl.DataFrame({"value": [baseline]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4])
         layers.append(line.encode(y=y))
     pick = alt.selection_point(name=PICK, fields=["condition"])
     layers.append(base.mark_point(filled=True, size=80, opacity=1).encode(y=y).add_params(pick))
-    return alt.layer(*layers).properties(height=height)
+    return alt.layer(*layers).properties(title=alt.Title(title, anchor="start", fontSize=13), height=height)
 
 
-def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
-    """Two points with intervals a condition: the rate before (grey) and after (coloured) an ablation.
+def tradeoff_chart(
+    table: pl.DataFrame,
+    *,
+    baseline: Mapping[str, float] | None,
+    roles: Mapping[str, str],
+    chosen: str | None = None,
+    intervals: bool = True,
+) -> alt.LayerChart:
+    """Misaligned against coherent answers: a dot a condition, linked in order of strength; click one to pick it.
 
-    `table` has the columns lane, and before, after with _low, _high (shares) and n_before, n_after; rows keep their
-    order.
+    `table` has the columns condition, series, layers, strength, em, em_low, em_high, em_n, coherent, coherent_low,
+    coherent_high (shares). `baseline` has em and coherent of no edit.
     """
-    order = table["lane"].to_list()
-    axis = alt.Axis(ticks=False, domain=False, labelLimit=420)
+    names = table["series"].unique(maintain_order=True).to_list()
+    shares = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("em", "em_low", "em_high", "coherent")]
     base = alt.Chart(table).encode(
-        y=alt.Y("lane:N", sort=order, title=None, axis=axis),
-        tooltip=[
-            "lane:N",
-            alt.Tooltip("before:Q", format=".1%"),
-            "n_before:Q",
-            alt.Tooltip("after:Q", format=".1%"),
-            "n_after:Q",
-        ],
+        color=alt.Color("series:N", scale=direction_scale(names, roles), legend=None),
+        tooltip=["condition:N", *shares, alt.Tooltip("em_n:Q", title="n")],
     )
+    share = alt.Axis(format="~%", tickCount=5)
+    top = float(table[f"em{'_high' if intervals else ''}"].max() or 0.1)  # type: ignore[arg-type]
+    least = float(table["coherent"].min() or 0)  # type: ignore[arg-type]
+    width = alt.Scale(domain=[max(np.floor(least * 10 - 0.5) / 10, 0), 1])
+    x = alt.X("coherent:Q", title="coherent answers", axis=share, scale=width)
+    y = alt.Y("em:Q", title="misaligned answers (EM)", axis=share, scale=alt.Scale(domain=[0, max(top, 0.05)]))
+    dash = alt.StrokeDash("series:N", scale=dash_scale(names, roles), legend=None)
+    line = base.mark_line(strokeWidth=1.2, opacity=0.35).encode(x=x, y=y, order="strength:Q", detail="layers:N")
+    layers: list[alt.Chart] = [line.encode(strokeDash=dash)]
+    if intervals:
+        thin = {"strokeWidth": 1.5, "opacity": 0.3}
+        layers.append(base.mark_rule(**thin).encode(x=x, y=alt.Y("em_low:Q", title=""), y2="em_high:Q"))
+        layers.append(base.mark_rule(**thin).encode(y=y, x=alt.X("coherent_low:Q", title=""), x2="coherent_high:Q"))
+    pick = alt.selection_point(name=PICK, fields=["condition"])
+    layers.append(base.mark_point(filled=True, size=60, opacity=0.9).encode(x=x, y=y).add_params(pick))
+    here = base.transform_filter(alt.datum.condition == (chosen or ""))
+    layers.append(here.mark_point(size=190, strokeWidth=2.5, opacity=1).encode(x=x, y=y, color=alt.value(CHOSEN)))
+    if baseline is not None:
+        plain = alt.Chart(pl.DataFrame({**baseline, "label": "no edit"}))
+        mark = {"filled": True, "size": 150, "shape": "diamond", "color": NEUTRAL, "opacity": 1}
+        layers.append(plain.mark_point(**mark).encode(x=x, y=y, tooltip=["label:N", *shares[:1], shares[3]]))
+    return alt.layer(*layers).properties(height=420)
 
-    def share(column: str) -> alt.X:
-        return alt.X(f"{column}:Q", title=title, axis=alt.Axis(format="~%"), scale=alt.Scale(domain=[0, 1]))
 
-    return alt.layer(
-        base.mark_rule(color=NEUTRAL, strokeWidth=6, opacity=0.35).encode(x=share("before_low"), x2="before_high:Q"),
-        base.mark_rule(color=_COLOURS[0], strokeWidth=2).encode(x=share("after_low"), x2="after_high:Q"),
-        base.mark_point(filled=True, size=90, opacity=1, color=NEUTRAL).encode(x=share("before")),
-        base.mark_point(filled=True, size=90, opacity=1, color=_COLOURS[0]).encode(x=share("after")),
-    ).properties(height=28 * len(order) + 60)
+def _tooltip(*names: str) -> list[str | alt.Tooltip]:
+    shares = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("value", "low", "high")]
+    kinds = {"strength": alt.Tooltip("strength:Q", format=".3~f"), "relative": alt.Tooltip("relative:Q", format=".2f")}
+    return [*(kinds.get(name, f"{name}:N") for name in names), *shares, "hits:Q", "n:Q", "dropped:Q"]

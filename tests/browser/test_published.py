@@ -22,7 +22,9 @@ def study(studies, tmp_path_factory) -> str:
     return "study=published"
 
 
-@pytest.mark.parametrize("path", ["", "responses", "scalars", "probes", "convergence", "sweeps", "scaling"])
+@pytest.mark.parametrize(
+    "path", ["", "responses", "scalars", "probes", "convergence", "steering", "ablation", "scaling"]
+)
 def test_every_page_draws_over_the_published_study(visit: Visit, study: str, path: str):
     page = visit(f"{path}?{study}")
     expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=PATIENCE)
@@ -43,5 +45,5 @@ def test_the_papers_figures(visit: Visit, study: str):
     expect(shared.get_by_text(f"{MEDICAL_ARM}: 36 kept, 44 dropped")).to_be_visible(timeout=PATIENCE)
     directions = visit(f"convergence?{study}")
     expect(directions.get_by_text(f"Cosine with {GENERAL}, at the same layer")).to_be_visible(timeout=PATIENCE)
-    sweeps = visit(f"sweeps?{study}&sweeps_condition=steer+R1_3_3_3+general+data-diff+L24+×6")
+    sweeps = visit(f"steering?{study}&steering_condition=steer+R1_3_3_3+general+data-diff+L24+×6")
     expect(sweeps.get_by_text("800 answers, least aligned first")).to_be_visible(timeout=PATIENCE)

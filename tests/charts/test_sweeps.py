@@ -2,7 +2,7 @@ import polars as pl
 
 from backend.charts.convergence import layer_lines
 from backend.charts.fourway import cell_chart, sensitivity_chart
-from backend.charts.sweeps import PICK, before_after_chart, strength_chart
+from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
 
 POINTS = pl.DataFrame(
     {
@@ -36,11 +36,39 @@ def test_a_strength_whose_share_is_unknown_is_not_drawn_as_a_share():
     assert [row["condition"] for row in drawn] == ["a x2", "a x4"]
 
 
-def test_before_and_after_keep_the_order_of_the_rows():
-    ends = {f"{side}{end}": [0.1, 0.2] for side in ("before", "after") for end in ("", "_low", "_high")}
-    table = pl.DataFrame({"lane": ["z", "a"], **ends, "n_before": [9, 9], "n_after": [9, 9]})
-    spec = before_after_chart(table, title="share").to_dict()
-    assert spec["layer"][0]["encoding"]["y"]["sort"] == ["z", "a"]
+HEAT = POINTS.with_columns(layer=pl.Series([3, 3, 4]), mark=pl.Series(["●", "", ""]))
+
+
+def test_a_heat_map_draws_known_cells_and_outlines_the_chosen_one():
+    spec = heat_chart(HEAT, metric="em", x="relative", title="t", most=0.5, chosen="a x4").to_dict()
+    drawn = max(spec["datasets"].values(), key=len)
+    assert [row["condition"] for row in drawn] == ["a x2", "a x4"]
+    assert spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == [0, 0.5]
+    assert any("a x4" in str(layer.get("transform", "")) for layer in spec["layer"])
+    (pick,) = (param for param in spec["params"] if param["name"] == PICK)
+    assert pick["select"]["fields"] == ["condition"]
+
+
+def test_strengths_that_differ_at_every_layer_are_dots_on_a_scale():
+    many = pl.concat([HEAT.with_columns(strength=pl.lit(float(at)), layer=pl.lit(at)) for at in range(1, 30)])
+    assert heat_chart(many, metric="em", x="strength", title="t").to_dict()["layer"][0]["mark"]["type"] == "square"
+    assert heat_chart(HEAT, metric="em", x="strength", title="t").to_dict()["layer"][0]["mark"]["type"] == "rect"
+
+
+def test_controls_are_dashed_and_named_in_the_legend():
+    text = series_legend(["v", "<b> of good"], {"v": "direction", "<b> of good": "good advice"})
+    assert text.count("dashed") == 1
+    assert "&lt;b&gt; of good (good advice)" in text
+
+
+def test_the_trade_off_has_a_dot_a_condition_and_the_baseline():
+    ends = {f"{metric}_{end}": [0.1, 0.2] for metric in ("em", "coherent") for end in ("low", "high")}
+    points = {"condition": ["a", "b"], "series": ["v", "v"], "layers": ["3", "3"], "strength": [1.0, 2.0]}
+    table = pl.DataFrame(points | ends | {"em": [0.1, 0.3], "coherent": [0.9, 0.62], "em_n": [9, 9]})
+    chart = tradeoff_chart(table, baseline={"em": 0.0, "coherent": 0.95}, roles={"v": "direction"}, chosen="b")
+    spec = chart.to_dict()
+    assert {"em": 0.0, "coherent": 0.95, "label": "no edit"} in [row for r in spec["datasets"].values() for row in r]
+    assert spec["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0.5, 1]
 
 
 def test_every_cell_says_its_share_and_count_and_an_empty_one_says_so():

@@ -9,6 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from tests.swept import swept_study
 from tests.synthetic import synthetic_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,26 @@ def open_page(studies: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
         for key, value in query.items():
             page.query_params[key] = value
         return page.run()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the study of sweeps; tests do not change it."""
+    root = tmp_path_factory.mktemp("sweeps")
+    swept_study(root)
+    return root
+
+
+@pytest.fixture
+def open_swept(open_page: OpenPage, sweeps: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
+    """`open_page` over the study of sweeps."""
+
+    def run(name: str, **query: str | list[str]) -> AppTest:
+        monkeypatch.setenv("EM_STUDIES", str(sweeps))
+        monkeypatch.setenv("EM_STUDY", "swept")
+        return open_page(name, **query)
 
     return run
 

@@ -1,10 +1,8 @@
 """The pages of interventions and convergence, over the synthetic study and over a small release."""
 
-import polars as pl
 import pytest
 
 from backend.pipeline.import_published import import_published
-from tests import synthetic
 from tests.pages.conftest import said
 from tests.published.sample import write_release
 
@@ -26,7 +24,18 @@ def open_release(open_page, release, monkeypatch):
     return run
 
 
-PAGES = ("overview", "responses", "scalars", "probes", "directions", "convergence", "sweeps", "scaling", "live")
+PAGES = (
+    "overview",
+    "responses",
+    "scalars",
+    "probes",
+    "directions",
+    "convergence",
+    "steering",
+    "ablation",
+    "scaling",
+    "live",
+)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -34,36 +43,6 @@ def test_every_page_opens_over_a_release(open_release, name):
     page = open_release(name)
     assert not page.exception
     assert page.title[0].value
-
-
-def test_the_rates_of_a_sweep_and_their_answers(open_page):
-    page = open_page("sweeps")
-    assert not page.exception
-    assert not page.error
-    answers = page.dataframe[-1].value
-    assert len(answers)
-    assert page.selectbox(key="sweeps_condition").value == "steered"
-
-
-def test_what_an_ablation_changed(open_page):
-    table = pl.from_pandas(open_page("sweeps").dataframe[0].value)
-    em = table.row(by_predicate=pl.col("metric") == "em", named=True)
-    assert (em["organism"], em["condition"]) == (synthetic.ORGANISM, "ablated")
-    assert em["difference"] < 0
-
-
-def test_intervals_can_be_for_these_very_questions(open_page):
-    page = open_page("sweeps")
-    wide = page.dataframe[0].value
-    page.segmented_control(key="sweeps_about").set_value("these very questions").run()
-    narrow = page.dataframe[0].value
-    assert ((narrow["high"] - narrow["low"]) <= (wide["high"] - wide["low"]) + 1e-9).all()
-
-
-def test_no_topic_left_is_said(open_page):
-    page = open_page("sweeps")
-    page.multiselect(key="sweeps_topics").set_value([]).run()
-    assert "choose at least one set of questions" in page.error[0].value.replace("\\", "")
 
 
 def test_moving_the_medical_edge_moves_the_table(open_release):

@@ -1,0 +1,278 @@
+"""Ablation & transfer: what taking a direction out changes, in its own organism and in others, beside its controls."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from backend.analysis.changes import changes
+from backend.analysis.controls import CONTROLS, ITSELF, owner
+from backend.charts.ablation import before_after_chart, transfer_chart
+from backend.charts.sweeps import PICK
+from backend.study import Study
+from pages.frame import current_study, explained, per_study, plain
+from pages.sweeps import (
+    ABLATED,
+    ABOUT,
+    cells,
+    choose_topics,
+    judged,
+    judged_share,
+    named,
+    read_pairs,
+    send_cell,
+    swept,
+)
+
+SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
+EVERYWHERE, WISE, ALONE, WRITES = (
+    "one direction after every block",
+    "each block's own direction",
+    "after one block alone",
+    "out of the write vectors",
+)
+SHORT_WAYS = {EVERYWHERE: "every block", WISE: "layer-wise", WRITES: "write vectors"}
+PICKED, WORN = "ablation_condition", "ablation_organism"
+MOST_NAMED = 6  # conditions that a warning names
+
+
+@per_study
+def changed(study: Study, judge: str, topics: tuple[str, ...], about: str) -> pl.DataFrame:
+    """What each ablation changed against the same organism without it, with what it ablated and how."""
+    rows = swept(study, judge, ABLATED).filter(pl.col("topic").is_in(topics))
+    did = cells(study).filter(pl.col("kind").is_in(ABLATED)).with_columns(way=ways())
+    organisms = study.organisms()["organism"].to_list()
+    owners = {name: owner(name, organisms, record) for name, record in records(study).items()}
+    table = changes(rows, did["condition"].to_list(), about=ABOUT[about])
+    table = table.join(did, on="condition", how="left", maintain_order="left")
+    whose = pl.Series([owners.get(name) or owner(name or "", organisms) for name in table["like"]], dtype=pl.String)
+    return table.with_columns(own=(whose == table["organism"]).fill_null(False) & (pl.col("role") == ITSELF))
+
+
+@per_study
+def records(study: Study) -> dict[str, dict[str, Any]]:
+    """The provenance of every stored direction, of the first layer that has it."""
+    rows = study.directions().unique("name", keep="first", maintain_order=True).select("name", "provenance")
+    return {name: json.loads(text) for name, text in rows.iter_rows()}
+
+
+def ways() -> pl.Expr:
+    """How a condition ablates, in words."""
+    return (
+        pl.when(pl.col("kind").str.contains("write"))
+        .then(pl.lit(WRITES))
+        .when(pl.col("layers") == "all")
+        .then(pl.lit(EVERYWHERE))
+        .when(pl.col("layer").is_not_null())
+        .then(pl.lit(ALONE))
+        .otherwise(pl.lit(WISE))
+    )
+
+
+def read_picked(key: str) -> None:
+    """A clicked bar or cell chooses the condition, and the organism where it names one, whose answers are read."""
+    picked: Any = st.session_state[key]["selection"].get(PICK) or []
+    if picked:
+        st.session_state[PICKED] = picked[0]["condition"]
+        if "organism" in picked[0]:
+            st.session_state[WORN] = picked[0]["organism"]
+
+
+def draw(place: Any, chart: Any, key: str, alt: str) -> None:
+    """A chart whose marks choose the condition to read."""
+    place.altair_chart(chart, key=key, on_select=lambda: read_picked(key), selection_mode=[PICK], alt=alt)
+
+
+def choose_organism(table: pl.DataFrame) -> str:
+    """The organism looked at: by default the one with most misaligned answers before."""
+    options = table["organism"].unique(maintain_order=True).to_list()
+    em = table.filter(pl.col("metric") == "em").sort("before", descending=True, nulls_last=True)
+    if st.session_state.get(WORN) not in options:
+        st.session_state.pop(WORN, None)
+    start = options.index(em["organism"][0]) if em.height else 0
+    return str(st.selectbox("Organism", options, index=start, key=WORN, bind="query-params"))
+
+
+def choose_about() -> str:
+    """What intervals are about."""
+    chosen = st.segmented_control(
+        "Intervals for",
+        list(ABOUT),
+        default=next(iter(ABOUT)),
+        required=True,
+        key="ablation_about",
+        bind="query-params",
+        help="Two questions say little about questions like them; they can say much about themselves.",
+    )
+    return str(chosen)
+
+
+def by_role(table: pl.DataFrame) -> pl.DataFrame:
+    """The organism's own direction first, then others', then the controls of each kind."""
+    order = {ITSELF: 0, **{name: at + 1 for at, name in enumerate(CONTROLS)}}
+    ways = {way: at for at, way in enumerate((EVERYWHERE, WISE, ALONE, WRITES))}
+    return table.sort(
+        pl.col("role").replace_strict(order, default=9),
+        ~pl.col("own"),
+        pl.col("way").replace_strict(ways),
+        "series",
+        "layer",
+        maintain_order=True,
+        nulls_last=True,
+    )
+
+
+def points(value: str = "difference") -> pl.Expr:
+    """A difference of shares in points with its sign."""
+    rounded = (pl.col(value) * 100).round(0).cast(pl.Int64)
+    return pl.when(rounded > 0).then(pl.format("+{}", rounded)).otherwise(rounded.cast(pl.String).str.replace("-", "−"))
+
+
+def show_bars(rows: pl.DataFrame, organism: str) -> None:
+    """Before and after each ablation of one organism."""
+    st.subheader("Before and after")
+    sides = [pl.format("{}%", (pl.col(side) * 100).round(1)) for side in ("before", "after")]
+    change = (points(), points("low"), points("high"))
+    note = pl.format("{} → {}, {} ({} to {}), n = {}", *sides, *change, "n_after")
+    told = pl.when("too_small").then(pl.format("{}: too few to tell", note)).otherwise(note)
+    place = (
+        pl.when(pl.col("way") == ALONE)
+        .then(pl.format("block {} alone", "layers"))
+        .otherwise(pl.col("way").replace(SHORT_WAYS))
+    )
+    lane = pl.format("{} · {}", pl.col("series").fill_null(pl.col("condition")), place)
+    lanes = by_role(rows).with_columns(note=told, lane=lane)
+    lanes = lanes.with_columns(
+        lane=pl.when(pl.col("lane").is_duplicated().over("metric")).then("condition").otherwise("lane")
+    )
+    for metric in ("em", "coherent"):
+        table = lanes.filter(pl.col("metric") == metric)
+        if not table.height:
+            st.info(f"No ablation of {plain(organism)} has scores for {named(metric)}.")
+            continue
+        chart = before_after_chart(table, title=f"share of answers: {SHORT[metric]}")
+        draw(st, chart, f"ablation_bars_{metric}", f"{named(metric)} of {organism} before and after ablation")
+
+
+def show_transfer(study: Study, table: pl.DataFrame) -> None:
+    """Organism by direction: what ablating each changed in each."""
+    ways = [way for way in (EVERYWHERE, WISE, ALONE, WRITES) if (table["way"] == way).any()]
+    if table["organism"].n_unique() < 2 and table["series"].n_unique() < 2:
+        return
+    st.subheader("Transfer: every direction out of every organism")
+    way = st.segmented_control(
+        "Ablated",
+        ways,
+        default=ways[0],
+        required=True,
+        key="ablation_way",
+        bind="query-params",
+        help="A row is a direction, a column the organism it was taken out of.",
+    )
+    rows = by_role(table.filter(pl.col("way") == way))
+    if way == ALONE:
+        rows = rows.with_columns(series=pl.format("{} L{}", "series", "layers"))
+    organisms = [name for name in study.organisms()["organism"] if (rows["organism"] == name).any()]
+    directions = rows["series"].unique(maintain_order=True).to_list()
+    key = ["organism", "condition"]
+    em, coherent = (rows.filter(pl.col("metric") == metric) for metric in ("em", "coherent"))
+    below = coherent.select(*key, below=pl.format("coherent {}", judgement()))
+    cells_ = em.with_columns(text=judgement()).join(below, on=key, how="left", maintain_order="left")
+    most = max(float(em["difference"].abs().max() or 0), 0.05)  # type: ignore[arg-type]
+    title = f"Change of {SHORT['em']} in points, and of {SHORT['coherent']}"
+    chart = transfer_chart(cells_, title=title, organisms=organisms, directions=directions, most=most)
+    draw(st, chart, "ablation_transfer", title)
+    st.caption(
+        "Paired by question. Outlined: the organism's own direction. In brackets: the 95 % interval holds zero; ?: "
+        "it also holds a change of over 10 points, so n is too small to tell. A direction that lowers misalignment by "
+        "breaking the model lowers coherence as well. Click a cell to read its answers."
+    )
+
+
+def judgement() -> pl.Expr:
+    """A change in points, marked where it may be nothing."""
+    unsure = pl.format("({})", points())
+    return pl.when("clear").then(points()).when("too_small").then(pl.format("{}?", unsure)).otherwise(unsure)
+
+
+def warn(rows: pl.DataFrame) -> None:
+    """Name the comparisons whose n is too small to tell anything."""
+    small = rows.filter((pl.col("metric") == "em") & pl.col("too_small"))
+    if not small.height:
+        return
+    names = [f"{row['condition']} (n = {row['n_after']})" for row in small.head(MOST_NAMED).iter_rows(named=True)]
+    more = f" and {small.height - MOST_NAMED} more" if small.height > MOST_NAMED else ""
+    st.warning(
+        f"{plain('; '.join(names))}{more}: the interval of the change holds zero and also a change of over 10 points. "
+        "Sample more answers or more questions.",
+        title=f"Too few answers to tell what {small.height} of {rows['condition'].n_unique()} ablations do",
+    )
+
+
+def choose_condition(rows: pl.DataFrame) -> str:
+    """The ablation whose answers are read: by default the first bar's."""
+    options = by_role(rows)["condition"].unique(maintain_order=True).to_list()
+    if st.session_state.get(PICKED) not in options:
+        st.session_state.pop(PICKED, None)
+    return str(st.selectbox("Ablation", options, key=PICKED, bind="query-params"))
+
+
+def show(study: Study) -> None:
+    """The page, once there is an ablation."""
+    judge = judged(study, ABLATED, "an ablation")
+    first, second, third = st.columns([3, 2, 3], vertical_alignment="bottom")
+    with first:
+        topics = choose_topics(study, judge, ABLATED, "ablation")
+    with third:
+        about = choose_about()
+    table = changed(study, judge, topics, about)
+    if not table.height:
+        st.info("No organism of this study answered the same questions with and without an ablation.")
+        return
+    with second:
+        organism = choose_organism(table)
+    rows = table.filter(pl.col("organism") == organism)
+    lacking = [kind for kind in CONTROLS[:2] if not (rows["role"] == kind).any()]
+    without = f"No control of this kind for {organism}: {', '.join(lacking)}." if lacking else ""
+    st.caption(
+        f"{judged_share(study, judge, ABLATED)} Changes are paired by question, on the questions that both sides "
+        f"answered; 95 % intervals for {plain(about)}. {plain(without)}"
+    )
+    show_bars(rows, organism)
+    warn(rows)
+    show_transfer(study, table)
+    st.subheader("The answers behind an ablation")
+    chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
+    with chooser:
+        chosen = choose_condition(rows)
+    with sender:
+        send_cell(study, organism, chosen, key="ablation_send")
+    read_pairs(study, judge, ABLATED, topics, organism=organism, cell=chosen, page="ablation")
+    with st.expander("All differences, as a table"):
+        share = st.column_config.NumberColumn(format="percent")
+        shares = (
+            "before",
+            "before_low",
+            "before_high",
+            "after",
+            "after_low",
+            "after_high",
+            "difference",
+            "low",
+            "high",
+        )
+        st.dataframe(
+            table.drop("kind", "strength", "relative", "like", "own"),
+            hide_index=True,
+            column_config=dict.fromkeys(shares, share),
+            alt="Before and after every ablation",
+        )
+
+
+study = current_study()
+st.title("Ablation & transfer")
+with explained():
+    show(study)

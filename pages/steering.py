@@ -1,0 +1,256 @@
+"""Steering: what adding a direction does to misalignment and coherence, by layer and strength, beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from backend.analysis.changes import changes
+from backend.analysis.controls import GOOD, ITSELF, RANDOM
+from backend.analysis.rates import EM
+from backend.analysis.sweeps import sweep_rates
+from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
+from backend.records import BASE, BASELINE
+from backend.study import Study
+from pages.frame import current_study, explained, per_study, plain
+from pages.sweeps import (
+    STEERED,
+    cells,
+    choose_topics,
+    judged,
+    judged_share,
+    named,
+    read_pairs,
+    send_cell,
+    swept,
+)
+
+UNITS = {"strength": "λ", "relative": "share of the activation norm"}
+MOST_INTERVALS = 60  # dots of a trade-off past which intervals would hide them
+SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
+PICKED = "steering_condition"
+
+
+@per_study
+def rates(study: Study, judge: str, topics: tuple[str, ...]) -> pl.DataFrame:
+    """Rates by organism and cell, with what the cell did, and for EM whether it clearly left the baseline."""
+    rows = swept(study, judge, STEERED).filter(pl.col("topic").is_in(topics))
+    table = sweep_rates(rows, cells(study).filter(pl.col("kind").is_in([*STEERED, "baseline"])))
+    names = cells(study).filter(pl.col("kind").is_in(STEERED))["condition"]
+    changed = changes(rows, names.to_list(), outcomes=(EM,)).select("organism", "condition", "difference", "clear")
+    return table.join(changed, on=["organism", "condition"], how="left", maintain_order="left")
+
+
+def read_picked(key: str) -> None:
+    """A clicked point chooses the condition whose answers are read."""
+    picked: Any = st.session_state[key]["selection"].get(PICK) or []
+    if picked:
+        st.session_state[PICKED] = picked[0]["condition"]
+
+
+def draw(place: Any, chart: Any, key: str, alt: str) -> None:
+    """A chart whose points choose the condition to read."""
+    place.altair_chart(chart, key=key, on_select=lambda: read_picked(key), selection_mode=[PICK], alt=alt)
+
+
+def choose_organism(table: pl.DataFrame) -> str:
+    """Who was steered: the base where it was."""
+    steered = table.filter(pl.col("kind") == "steer")["organism"].unique(maintain_order=True).to_list()
+    start = steered.index(BASE) if BASE in steered else 0
+    return str(st.selectbox("Who was steered", steered, index=start, key="steering_organism", bind="query-params"))
+
+
+def choose_unit(steered: pl.DataFrame) -> str:
+    """The unit of strengths, of those that are known."""
+    units = [unit for unit in UNITS if steered[unit].is_not_null().any()]
+    text = "λ multiplies the raw vector, as in the paper; the share says what that is of the mean activation there."
+    chosen = st.segmented_control(
+        "Strength as",
+        units,
+        default=units[0],
+        required=True,
+        format_func=UNITS.get,
+        key="steering_unit",
+        bind="query-params",
+        help=text,
+    )
+    return str(chosen)
+
+
+def choose_condition(here: pl.DataFrame) -> str:
+    """The point whose answers are read: by default the direction's that has most misaligned answers."""
+    em = here.filter(pl.col("metric") == "em").sort(
+        pl.col("role") != ITSELF, "value", descending=[False, True], nulls_last=True, maintain_order=True
+    )
+    options = here["condition"].unique(maintain_order=True).to_list()
+    if st.session_state.get(PICKED) not in options:
+        st.session_state.pop(PICKED, None)
+    start = options.index(em["condition"][0])
+    return str(st.selectbox("Point", options, index=start, key=PICKED, bind="query-params"))
+
+
+def show_heat(here: pl.DataFrame, unit: str, chosen: str) -> None:
+    """Rates by layer and strength of one direction, its random controls beside it on the same scale."""
+    spread = here.group_by("series", maintain_order=True).agg(pl.col("layer").n_unique(), pl.col("role").first())
+    wide = spread.filter(pl.col("layer") > 1).sort(pl.col("role") != ITSELF, maintain_order=True)["series"].to_list()
+    if not wide:
+        return
+    st.subheader("By layer and strength")
+    series = st.selectbox("Direction", wide, key="steering_series", bind="query-params")
+    own = here.filter(pl.col("series") == series)
+    beside = here.filter((pl.col("like") == series) & (pl.col("role") == RANDOM) & (pl.col("series") != series))
+    em, controls = (rows.filter(pl.col("metric") == "em").with_columns(mark=marks()) for rows in (own, beside))
+    most = max(float(pl.concat([em, controls])["value"].max() or 0), 0.05)  # type: ignore[arg-type]
+    drawn = [("em", "misaligned (EM)", em, most)]
+    if controls["layer"].n_unique() > 1:
+        drawn.append(("em", "EM, random directions", controls, most))
+    coherent = own.filter(pl.col("metric") == "coherent").with_columns(mark=pl.lit(""))
+    drawn.append(("coherent", "coherent", coherent, 1.0))
+    for at, (column, (metric, title, rows, top)) in enumerate(zip(st.columns(len(drawn)), drawn, strict=True)):
+        chart = heat_chart(rows, metric=metric, x=unit, title=title, most=top, chosen=chosen)
+        draw(column, chart, f"steering_heat_{at}", f"{title} by layer and strength")
+    st.caption(f"{told(em, 'this direction')}{told(controls, 'its random controls')} {MARKS}")
+
+
+MARKS = "● clearly more EM than without the edit, ○ clearly less (95 %, paired by question); no mark: neither."
+
+
+def marks() -> pl.Expr:
+    """A mark on cells that clearly differ from the baseline."""
+    clear = pl.col("clear").fill_null(False)
+    up = pl.col("difference") > 0
+    return pl.when(clear & up).then(pl.lit("●")).when(clear).then(pl.lit("○")).otherwise(pl.lit(""))
+
+
+def told(em: pl.DataFrame, whose: str) -> str:
+    """How many cells differ, and the largest rate with n and interval, in words."""
+    known = em.drop_nulls("value")
+    if not known.height:
+        return ""
+    clear = known.filter(pl.col("clear").fill_null(False) & (pl.col("difference") > 0)).height
+    row = known.sort("value", descending=True).row(0, named=True)
+    return (
+        f"Of {known.height} cells of {whose}, {clear} are clearly above the baseline; the most is "
+        f"{row['value']:.1%} ({row['low']:.1%}–{row['high']:.1%}, n = {row['n']}) at layer {row['layer']}, λ "
+        f"{row['strength']:.3g}. "
+    )
+
+
+def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], unit: str) -> None:
+    """Rates by strength at one layer, controls dashed."""
+    st.subheader("By strength")
+    left, right = st.columns([2, 2], vertical_alignment="bottom")
+    places = here.group_by("layers").agg(pl.col("series").n_unique(), pl.col("value").max(), pl.col("layer").first())
+    ordered = places.sort("layer", nulls_last=True)["layers"].to_list()
+    most = places.sort("series", "value", descending=True)["layers"][0]
+    place = left.selectbox(
+        "Added after block", ordered, index=ordered.index(most), key="steering_layer", bind="query-params"
+    )
+    metrics = here["metric"].unique(maintain_order=True).to_list()
+    other = [metric for metric in metrics if metric not in ("em", "coherent")]
+    third = right.selectbox("Third rate", other, format_func=named, key="steering_rate", bind="query-params")
+    drawn = ["em", "coherent", *([third] if third else [])]
+    rows = here.filter(pl.col("layers") == place)
+    kinds = dict(rows.select("series", "role").iter_rows())
+    st.html(series_legend(list(kinds), kinds))
+    for column, metric in zip(st.columns(len(drawn)), drawn, strict=True):
+        points = rows.filter((pl.col("metric") == metric) & (pl.col("n") > 0))
+        chart = strength_chart(
+            points, title=SHORT.get(metric, named(metric)), x=unit, baseline=baseline(metric), roles=kinds
+        )
+        draw(column, chart, f"steering_{metric}", f"{named(metric)} by strength")
+    dropped = int(rows.filter(pl.col("metric") == "em")["dropped"].max() or 0)  # type: ignore[call-overload]
+    st.caption(
+        "Shares of the answers with the scores a rate needs; bars are 95 % intervals for questions like these, the "
+        f"dashed grey line is no edit, dashed coloured ones are controls. Behind a point up to {dropped} answers have "
+        "no number for alignment and are left out, as in the paper: the tooltip counts them."
+    )
+
+
+def show_tradeoff(here: pl.DataFrame, baseline: Callable[[str], float | None], chosen: str) -> None:
+    """Misalignment against coherence, every cell a dot."""
+    wide = here.filter(pl.col("metric").is_in(["em", "coherent"])).pivot(
+        "metric",
+        on_columns=["em", "coherent"],
+        index=["condition", "series", "role", "layers", "strength"],
+        values=["value", "low", "high", "n"],
+    )
+    names = {f"{part}_{metric}": f"{metric}_{part}" for metric in ("em", "coherent") for part in ("low", "high", "n")}
+    table = wide.rename({**names, "value_em": "em", "value_coherent": "coherent"}).drop_nulls(["em", "coherent"])
+    table = table.sort(pl.col("role") == ITSELF, "strength", maintain_order=True)
+    em, coherent = baseline("em"), baseline("coherent")
+    kinds = dict(table.select("series", "role").iter_rows())
+    st.html(series_legend(list(kinds), kinds))
+    chart = tradeoff_chart(
+        table,
+        baseline=None if em is None or coherent is None else {"em": em, "coherent": coherent},
+        roles=kinds,
+        chosen=chosen,
+        intervals=table.height <= MOST_INTERVALS,
+    )
+    draw(st, chart, "steering_tradeoff", "Misaligned against coherent answers")
+    st.caption(
+        "Every dot is a point of the sweep, linked in order of strength; the diamond is no edit. A direction that only "
+        "breaks the model runs to the left along the bottom; one that misaligns it rises first. "
+        + ("" if table.height <= MOST_INTERVALS else "Intervals are in the tooltips.")
+    )
+
+
+def show(study: Study) -> None:
+    """The page, once there is a sweep."""
+    judge = judged(study, STEERED, "an added direction")
+    first, second, third = st.columns([3, 2, 2], vertical_alignment="bottom")
+    with first:
+        topics = choose_topics(study, judge, STEERED, "steering")
+    table = rates(study, judge, topics)
+    with second:
+        organism = choose_organism(table)
+    own = table.filter(pl.col("organism") == organism)
+    here = own.filter(pl.col("kind") == "steer")
+    with third:
+        unit = choose_unit(here)
+    without = {row["metric"]: row for row in own.filter(pl.col("condition") == BASELINE).iter_rows(named=True)}
+
+    def baseline(metric: str) -> float | None:
+        return without[metric]["value"] if metric in without else None
+
+    st.caption(f"{judged_share(study, judge, STEERED)} {told_baseline(organism, without)} {missing(here)}")
+    above = st.container()
+    st.subheader("The answers behind a point")
+    chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
+    with chooser:
+        chosen = choose_condition(here)
+    with sender:
+        send_cell(study, organism, chosen, key="steering_send")
+    with above:
+        show_heat(here, unit, chosen)
+        show_strengths(here, baseline, unit)
+        st.subheader("What it costs in coherence")
+        show_tradeoff(here, baseline, chosen)
+    read_pairs(study, judge, STEERED, topics, organism=organism, cell=chosen, page="steering")
+
+
+def told_baseline(organism: str, without: dict[str, dict[str, Any]]) -> str:
+    """The rate without any edit, with n and interval, in words."""
+    if "em" not in without:
+        return f"{plain(organism)} has no scored answers without an edit, so nothing is compared with them."
+    row = without["em"]
+    return (
+        f"Without an edit {row['value']:.1%} of {plain(organism)}'s answers are misaligned "
+        f"({row['low']:.1%}–{row['high']:.1%}, n = {row['n']})."
+    )
+
+
+def missing(here: pl.DataFrame) -> str:
+    """The controls that this sweep lacks, in words."""
+    lacking = [kind for kind in (RANDOM, GOOD) if not (here["role"] == kind).any()]
+    return f"No control of this kind in the sweep: {', '.join(lacking)}." if lacking else ""
+
+
+study = current_study()
+st.title("Steering")
+with explained():
+    show(study)
