@@ -129,12 +129,12 @@ def response_scalars(
 
 
 def axis_of(scalars: pl.DataFrame, classes: Classes) -> Axis:
-    """The labelled rows of `response_scalars`, named after the positive class."""
+    """The labelled rows of `response_scalars`, named after the contrast."""
     rows = classes.rows.select("response", "label", "question_id").join(scalars, on="response", maintain_order="left")
     if rows.is_empty():
         raise InputError("None of the chosen responses was read: choose other responses.")
     values = rows.drop("response", "label", "question_id").to_numpy()
-    return Axis(classes.contrast.positive_name, values, rows["label"].to_numpy(), rows["question_id"].to_numpy())
+    return Axis(classes.contrast.name, values, rows["label"].to_numpy(), rows["question_id"].to_numpy())
 
 
 @per_study

@@ -37,8 +37,18 @@ def class_counts(rows: pl.DataFrame, contrast: Contrast) -> str:
     return f"{positive} {contrast.positive_name} and {rows.height - positive} {contrast.negative_name} responses"
 
 
-def choose_classes(study: Study, judge: str | None, *, page: str, among: Collection[str] | None = None) -> Classes:
-    """Widgets for responses (of `among`, or all) and contrast. Raises InputError where a class is empty."""
+def choose_classes(
+    study: Study,
+    judge: str | None,
+    *,
+    page: str,
+    among: Collection[str] | None = None,
+    start: str | None = None,
+) -> Classes:
+    """Widgets for responses (of `among`, or all) and contrast. Raises InputError where a class is empty.
+
+    `start` names the contrast that is chosen at first, where the study has it.
+    """
     scored = responses_of(study, judge)
     scored = scored if among is None else scored.filter(pl.col("response").is_in(list(among)))
     if not scored.height:
@@ -49,7 +59,7 @@ def choose_classes(study: Study, judge: str | None, *, page: str, among: Collect
     with middle:
         conditions = _choose_some("Under condition", scored["condition"], page, lambda name: name == BASELINE)
     with right:
-        contrast = _choose_contrast(scored, page)
+        contrast = _choose_contrast(scored, page, start)
     if "organism" in contrast.columns:  # its sides say whose responses they are
         worn = [of.value for of in (*contrast.positive, *contrast.negative) if isinstance(of, Is)]
     kept = scored.filter(pl.col("organism").is_in(worn), pl.col("condition").is_in(conditions))
@@ -72,12 +82,13 @@ def _choose_some(label: str, column: pl.Series, page: str, own: Callable[[str], 
     return list(st.multiselect(label, options, default=default, key=f"{page}_{column.name}", bind="query-params"))
 
 
-def _choose_contrast(scored: pl.DataFrame, page: str) -> Contrast:
+def _choose_contrast(scored: pl.DataFrame, page: str, start: str | None = None) -> Contrast:
     names = scored["organism"].unique(maintain_order=True).to_list()
     pairs = [organisms(name) for name in names if name != BASE and BASE in names]
     known = {pair.name: pair for pair in (*CONTRASTS, *pairs) if set(pair.columns) <= set(scored.columns)}
     left, right = st.columns([5, 1], vertical_alignment="bottom")
-    contrast = known[left.selectbox("Contrast", list(known), key=f"{page}_contrast", bind="query-params")]
+    first = list(known).index(start) if start in known else 0
+    contrast = known[left.selectbox("Contrast", list(known), first, key=f"{page}_contrast", bind="query-params")]
     with right.popover("", icon=":material/tune:", help="Edit the bands of scores", width="stretch"):
         st.caption("A response is in a class where its scores lie in all bands of that class, ends included.")
         key = f"{page}_{contrast.name.replace(' ', '_')}"

@@ -1,0 +1,346 @@
+"""Specialisation: what each adapter tells, what it causes, and where the two disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from backend.analysis.causal import (
+    INTACT,
+    NONE,
+    ONLY_ONE,
+    WITHOUT_ONE,
+    WITHOUT_TWO,
+    Claim,
+    against_cause,
+    gain_conditions,
+    gain_rates,
+    pair_interactions,
+    short_names,
+    single_effects,
+    unit_of,
+)
+from backend.analysis.contrasts import CONTRASTS, contrast_sizes
+from backend.analysis.fourway import NEEDS, four_way
+from backend.analysis.rates import COHERENT, EM, Outcome
+from backend.analysis.specialisation import BOTH, MOST, NEITHER, Axis, place, rank_agreement
+from backend.analysis.sweeps import topic_outcomes
+from backend.charts.fourway import cell_chart
+from backend.charts.specialisation import (
+    BRUSH,
+    BY_LAYER,
+    BY_LEAN,
+    BY_MODULE,
+    effect_chart,
+    map_chart,
+    pair_chart,
+    rank_chart,
+)
+from backend.study import Study
+from pages.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
+from pages.contrast import Classes, choose_classes
+from pages.frame import choose_judge, current_study, explained, listed, per_study, plain, read_by, responses_of
+from pages.subset import Plan, act_on, choose_plan
+
+# the paper's contrasts (Figure 6) where they have answers enough, else the next
+TOPICS = ("medical, among misaligned", "medical, among aligned", "medical question")
+VALENCES = ("misalignment, non-medical", "misalignment, medical", "misalignment")
+ENOUGH = 20  # responses on either side
+COLOURS = (BY_LEAN, BY_LAYER, BY_MODULE)
+SHARE = st.column_config.NumberColumn(format="percent")
+
+
+@per_study
+def first_contrast(study: Study, judge: str | None, reader: str, names: tuple[str, ...]) -> str:
+    """The first of these contrasts with answers enough of both classes, from two questions at least."""
+    read = responses_of(study, judge).filter(pl.col("response").is_in(read_by(study, reader)))
+    sizes = contrast_sizes(read, [contrast for contrast in CONTRASTS if contrast.name in names])
+    enough = sizes.group_by("contrast").agg(pl.col("responses").min(), pl.col("questions").min())
+    found = enough.filter(pl.col("responses") >= ENOUGH, pl.col("questions") >= 2)["contrast"].to_list()
+    return next((name for name in names if name in found), names[-1])
+
+
+def choose_axes(study: Study, judge: str | None, reader: str) -> tuple[Classes, Classes]:
+    """The classes of either axis."""
+    among, axes = read_by(study, reader), []
+    for title, page, names in (("Across", "map_topic", TOPICS), ("Up", "map_valence", VALENCES)):
+        st.markdown(f"**{title}**")
+        start = first_contrast(study, judge, reader, names)
+        axes.append(choose_classes(study, judge, page=page, among=among, start=start))
+        st.caption(f"{plain(axes[-1].counts)}. {plain(axes[-1].recipe)}")
+    return axes[0], axes[1]
+
+
+@per_study
+def placed(study: Study, adapters: tuple[str, ...], topic: Axis, valence: Axis) -> pl.DataFrame:
+    """Every adapter on both axes."""
+    return place(adapters, topic, valence)
+
+
+def show_map(table: pl.DataFrame, topic: Classes, valence: Classes) -> list[str]:
+    """The map; returns the adapters in the brushed region."""
+    names = topic.contrast.name, valence.contrast.name
+    by = st.segmented_control(
+        "Colour by", COLOURS, default=BY_LEAN, required=True, key="map_colour", bind="query-params"
+    )
+    chart = map_chart(table, topic=names[0], valence=names[1], by=str(by))
+    event: Any = st.altair_chart(
+        chart, key="map_chart", on_select="rerun", selection_mode=BRUSH, alt="Every adapter by what it tells"
+    )
+    tells = {lean: table.filter(pl.col("lean") == lean)["label"].to_list() for lean in (*names, BOTH, NEITHER)}
+    told = "; ".join(f"{plain(lean)}: {listed(found)}" for lean, found in tells.items() if found)
+    st.caption(
+        f"{told}. An adapter tells a class where the AUC of its scalar alone stays clear of one half for all "
+        f"{table.height} adapters and both axes together; lines are 95 % intervals of single AUCs, over questions. "
+        "AUCs are folded (0.2 counts as 0.8): the sign of a scalar is arbitrary. "
+        + ("Size: scaling × norm of the write vector." if table["size"].null_count() == 0 else _NO_NORMS)
+    )
+    return brushed(event, table)
+
+
+_NO_NORMS = "This study holds no write vectors, so all have one size."
+
+
+def brushed(event: Any, table: pl.DataFrame) -> list[str]:
+    """The adapters inside the brush, all of them, drawn or not."""
+    region = (event or {}).get("selection", {}).get(BRUSH) or {}
+    inside = [pl.col(axis).is_between(*sorted(region[axis])) for axis in ("topic", "valence") if axis in region]
+    return table.filter(inside)["adapter"].to_list() if inside else []
+
+
+# --- causes ----------------------------------------------------------------------------------------------------------
+
+
+@per_study
+def recorded(study: Study) -> pl.DataFrame:
+    """What every recorded condition of gains did."""
+    adapters = {name: study.adapters(name)["name"].to_list() for name in study.organisms()["organism"]}
+    return gain_conditions(study.conditions(), adapters, study.info.get("settings"))
+
+
+@per_study
+def rates(study: Study, judge: str, organism: str) -> pl.DataFrame:
+    """Rates under every recorded condition of gains of an organism."""
+    own = recorded(study).filter(pl.col("organism") == organism)
+    return gain_rates(responses_of(study, judge), own)
+
+
+@per_study
+def effects(study: Study, judge: str, organism: str, arrangement: str, outcome: str) -> pl.DataFrame:
+    """What zeroing each module changed, or what it brings alone."""
+    chosen = outcomes(study, judge)[outcome]
+    return single_effects(responses_of(study, judge), recorded(study), organism, arrangement, outcome=chosen)
+
+
+@per_study
+def pairs(study: Study, judge: str, organism: str, outcome: str) -> pl.DataFrame:
+    """What zeroing two modules does beyond the sum."""
+    chosen = outcomes(study, judge)[outcome]
+    return pair_interactions(responses_of(study, judge), recorded(study), organism, outcome=chosen)
+
+
+def outcomes(study: Study, judge: str) -> dict[str, Outcome]:
+    """What a rate can be of, by name."""
+    found = (EM, COHERENT, *topic_outcomes(study.metrics(judge)))
+    return {outcome.name: outcome for outcome in found if set(outcome.needs) <= set(study.metrics(judge))}
+
+
+def show_causes(study: Study, judge: str | None, reader: str, table: pl.DataFrame, topic: str, valence: str) -> None:
+    """Causes beside what the map says, or that no gain was ever changed."""
+    own = recorded(study).filter(pl.col("organism") == reader)
+    if judge is None or set(own["arrangement"]) <= {INTACT, NONE}:
+        st.info(
+            f"Study {plain(study.name)} holds no judged answers of {plain(reader)} with some adapters zeroed, kept "
+            "alone or scaled. Choose a subset below and run it on the Live page, or sample such conditions into a "
+            "study folder."
+        )
+        return
+    names = list(outcomes(study, judge))
+    outcome = str(
+        st.segmented_control("Rate of", names, default=names[0], required=True, key="map_outcome", bind="query-params")
+    )
+    without = effects(study, judge, reader, WITHOUT_ONE, outcome)
+    if without.height:
+        show_disagreement(table, without, topic, valence, outcome)
+    else:
+        st.info(
+            "No recorded condition of this study zeroes one adapter alone, so no single cause is known; below is what "
+            "was recorded."
+        )
+    only = effects(study, judge, reader, ONLY_ONE, outcome)
+    if only.height:
+        show_alone(only, outcome)
+    if "a" in (together := pairs(study, judge, reader, outcome)).columns and together.height:
+        show_pairs(together, own, outcome)
+    show_rates(study, judge, reader, table)
+
+
+def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, valence: str, outcome: str) -> None:
+    """Both rankings of the modules, the conflicts first in words."""
+    found = against_cause(claims(table), without, topic=topic, valence=valence)
+    if not found.height:
+        st.info("The zeroed adapters are not among those of the map: widen the filters above.")
+        return
+    labels = short_names(found["unit"].to_list())
+    found = found.with_columns(label=pl.col("unit").replace_strict(labels))
+    for row in found.filter("conflict").iter_rows(named=True):
+        st.warning(
+            f"{plain(row['label'])} {plain(row['verdict'])}: {row['change']:+.1%} "
+            f"({row['change_low']:+.1%} to {row['change_high']:+.1%}), n = {row['n']}.",
+            title="Probe and cause disagree",
+            icon=":material/warning:",
+        )
+    left, right = st.columns([1, 1], gap="large")
+    with left:
+        chart = rank_chart(found, left=f"tells {valence} (rank)", right=f"zeroing lowers {outcome} (rank)")
+        st.altair_chart(chart, key="map_ranks", alt="Rank by probe and by cause")
+        rho, p = rank_agreement(found["valence"], -found["change"].to_numpy())
+        st.caption(
+            f"Rank correlation {rho:.2f} (p = {p:.2g}, permutation, {found.height} modules). Orange: the probe says "
+            "one thing and the cause another."
+        )
+    with right:
+        chart = effect_chart(found, title=f"change of the {outcome} rate when zeroed")
+        st.altair_chart(chart, key="map_effects", alt="Change of the rate when an adapter is zeroed")
+        st.caption(
+            f"Intact: {found['against'][0]:.1%}. Paired by question; lines are 95 % intervals for questions like these."
+        )
+    columns = ["label", "lean", "topic", "valence", "value", "n", "change", "change_low", "change_high", "verdict"]
+    config = dict.fromkeys(("value", "change", "change_low", "change_high"), SHARE)
+    with st.expander("As a table"):
+        st.dataframe(found.select(columns), hide_index=True, column_config=config, alt="Probe beside cause")
+
+
+def claims(table: pl.DataFrame) -> list[Claim]:
+    """What the map says of each module: of several components, the one that tells the most."""
+    best = table.with_columns(
+        unit=pl.col("adapter").map_elements(unit_of, pl.String), told=pl.max_horizontal("topic", "valence")
+    ).sort("told", descending=True)
+    rows = best.unique("unit", keep="first", maintain_order=True).select("unit", "lean", "topic", "valence")
+    return [Claim(*row) for row in rows.iter_rows()]
+
+
+def show_alone(only: pl.DataFrame, outcome: str) -> None:
+    """What each module brings alone."""
+    st.subheader("What does one adapter bring alone?")
+    labels = short_names(only["unit"].to_list())
+    table = only.with_columns(label=pl.col("unit").replace_strict(labels))
+    known = table.drop_nulls("change")
+    if known.height:
+        chart = effect_chart(known, title=f"{outcome} rate with it alone, less that of the base")
+        st.altair_chart(chart, key="map_alone", alt="Rate with one adapter alone")
+    else:
+        st.caption("The base was not asked these questions, so there is nothing to compare with.")
+        st.dataframe(table.select("label", "value", "low", "high", "n"), hide_index=True, alt="Rate with one alone")
+
+
+def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
+    """Interactions of all recorded pairs."""
+    st.subheader("Do two adapters do the same work?")
+    units = list(dict.fromkeys([*together["a"], *together["b"]]))
+    units.sort(key=lambda unit: [int(part) if part.isdigit() else part for part in unit.split(".")])
+    labels = short_names(units)
+    table = together.with_columns(pl.col("a", "b").replace_strict(labels))
+    with st.columns([3, 2])[0]:
+        chart = pair_chart(table, labels=list(labels.values()))
+        st.altair_chart(chart, key="map_pairs", alt="Interaction of every pair of adapters")
+    pair_count = own.filter(pl.col("arrangement") == WITHOUT_TWO).height
+    st.caption(
+        f"The {plain(outcome)} rate without both, less what the two single changes add up to ({together.height} of "
+        f"{pair_count} recorded pairs, n = {together['n'].min()} to {together['n'].max()} answers each). Above zero "
+        "they do the same work, or the rate has reached its floor; below zero each stands in for the other. Pale: the "
+        "95 % interval over questions holds zero."
+    )
+
+
+def show_rates(study: Study, judge: str, reader: str, table: pl.DataFrame) -> None:
+    """Every recorded condition of gains, with what its adapters tell."""
+    st.subheader("Every recorded condition of gains")
+    leans = dict(table.select(pl.col("adapter").map_elements(unit_of, pl.String), "lean").iter_rows())
+    long = rates(study, judge, reader)
+    shown = long.with_columns(
+        tells=pl.col("units").map_elements(lambda units: told(units, leans), pl.String),
+        rate=pl.format("{} % ({}–{})", *((pl.col(c) * 100).round(1) for c in ("value", "low", "high"))),
+    )
+    wide = shown.pivot("metric", index=["what", "tells", "condition"], values="rate", aggregate_function="first")
+    counts = shown.filter(pl.col("metric") == shown["metric"][0]).select("condition", "n")
+    st.dataframe(wide.join(counts, on="condition", how="left"), hide_index=True, alt="Rates under every condition")
+    st.caption("Rates are of the scored answers, with 95 % intervals for questions like these; n is of the first rate.")
+
+
+def told(units: Sequence[str], leans: dict[str, str]) -> str:
+    """What the adapters of a condition tell, counted."""
+    found = [leans[unit] for unit in units if unit in leans]
+    counts = {lean: found.count(lean) for lean in dict.fromkeys(found)}
+    return ", ".join(f"{lean} ({count})" for lean, count in counts.items())
+
+
+# --- steering with a subset ------------------------------------------------------------------------------------------
+
+
+def show_subset(
+    study: Study, judge: str | None, reader: str, table: pl.DataFrame, region: Sequence[str], names: Sequence[str]
+) -> None:
+    """Choose subsets from the map, and run them."""
+    sets = {"the brushed region": region}
+    sets |= {f"those that tell {lean}": table.filter(pl.col("lean") == lean)["adapter"].to_list() for lean in names}
+    plan = choose_plan(study, reader, table.select("label", name="adapter"), sets)
+    if plan is None:
+        st.caption("No adapter is chosen: fill a set from the map, from a probe, or by hand.")
+        return
+    show_recorded(study, judge, plan, act_on(plan, recorded(study)))
+
+
+def show_recorded(study: Study, judge: str | None, plan: Plan, condition: str | None) -> None:
+    """The four-way table of the recorded condition with these gains."""
+    if condition is None:
+        st.caption("No recorded answers under these gains: run them live, or sample them.")
+        return
+    frame = responses_of(study, judge)
+    answers = frame.filter(pl.col("organism") == plan.organism, pl.col("condition") == condition)
+    if judge is None or not set(NEEDS) <= set(study.metrics(judge)) or not answers.height:
+        st.caption(f"Recorded as {plain(condition)}, {answers.height} answers, not judged for a four-way table.")
+        return
+    cells = four_way(answers, ["organism", "condition"])
+    st.altair_chart(cell_chart(cells), key="map_cells", alt="The four cells under these gains")
+    st.caption(
+        f"Recorded as {plain(condition)}: {cells['n'][0]} of {answers.height} answers kept at the paper's cut-offs; "
+        "the page Scaled adapters moves them."
+    )
+
+
+def show(study: Study) -> None:
+    """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
+    reader = choose_scalar_reader(study, "map")
+    judge = choose_judge(study, reader)
+    with st.container(border=True):
+        adapters = choose_adapters(study, reader, page="map", most=MOST)
+        statistic = choose_statistic("map")
+        with st.expander("What the axes compare", icon=":material/tune:"):
+            topic, valence = choose_axes(study, judge, reader)
+    names = tuple(adapters["name"])
+    scalars = response_scalars(study, reader, names, *statistic)
+    table = placed(study, names, axis_of(scalars, topic), axis_of(scalars, valence)).hstack(
+        adapters.select(
+            "label", "layer", "module", size=(pl.col("scaling").abs() * pl.col("write_norm")).fill_nan(None)
+        )
+    )
+    table = table.with_columns(pl.when(pl.col("size") > 0).then("size"))
+    across, up = topic.contrast.name, valence.contrast.name
+    region = show_map(table, topic, valence)
+    st.subheader("Does the cause agree?")
+    with explained():
+        show_causes(study, judge, reader, table, across, up)
+    st.subheader("Steer with a subset")
+    with explained():
+        show_subset(study, judge, reader, table, region, (across, up))
+
+
+study = current_study()
+st.title("Specialisation")
+st.caption("Each adapter by what its scalar alone tells, beside what happens when it is zeroed, kept alone or scaled.")
+with explained():
+    show(study)
