@@ -239,6 +239,10 @@ class Trace:
     answer_mean: FloatArray  # (layer, d_model)
     n_answer: int  # tokens behind answer_mean
     answer_norm: FloatArray  # (layer,), mean over answer tokens of the residual's norm
+    projections: FloatArray = field(
+        default_factory=lambda: np.zeros((0, 0), np.float32)
+    )  # (direction, token), on request
+    residuals: Mapping[int, FloatArray] = field(default_factory=dict)  # layer -> (token, d_model), on request
 
 
 def _finite(what: str, value: float) -> None:

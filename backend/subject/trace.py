@@ -1,7 +1,8 @@
 """Tracing: texts in, every adapter's scalar at every token and the residual mean at every layer out, in one pass.
 
-No language-model head, nothing above the deepest block asked for, no padding mask (padding is on the right and
-attention is causal). Texts that share a prompt read it once. Memory is bounded by one batch, whatever the texts.
+On request also every token's projections on given directions, and its residual stream at given layers. No
+language-model head, nothing above the deepest block asked for, no padding mask (padding is on the right and attention
+is causal). Texts that share a prompt read it once. Memory is bounded by one batch, whatever the texts.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
-from backend.records import BASE, FloatArray, Gain, InputError, Trace
+from backend.records import BASE, Ablate, Direction, FloatArray, Gain, InputError, Trace
 from backend.subject.chat import stop_ids
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import Subject
+from backend.subject.memory import ran_out, say_halved
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,26 @@ class _Read:
     scalars: FloatArray  # (row, adapter, token)
     sums: FloatArray  # (mask, row, layer, d_model)
     norms: FloatArray  # (mask, row, layer), summed norms
+    projections: FloatArray  # (row, direction, token)
+    residuals: dict[int, FloatArray]  # layer -> (row, token, d_model)
+
+    def tokens(self, row: int, n: int) -> _Tokens:
+        """What is known of the first `n` tokens of a row, one by one."""
+        residuals = {layer: values[row, :n] for layer, values in self.residuals.items()}
+        return _Tokens(self.scalars[row, :, :n], self.projections[row, :, :n], residuals)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tokens:
+    scalars: FloatArray  # (adapter, token)
+    projections: FloatArray  # (direction, token)
+    residuals: dict[int, FloatArray]  # layer -> (token, d_model)
+
+    def then(self, other: _Tokens) -> _Tokens:
+        """These tokens and those that follow."""
+        residuals = {layer: np.concatenate([rows, other.residuals[layer]]) for layer, rows in self.residuals.items()}
+        scalars = np.concatenate([self.scalars, other.scalars], axis=1)
+        return _Tokens(scalars, np.concatenate([self.projections, other.projections], axis=1), residuals)
 
 
 class _Deep(Exception):
@@ -45,31 +67,44 @@ class _Deep(Exception):
 
 
 def trace(
-    subject: Subject, texts: Iterable[Text], reader: str, *, depth: int | None = None, batch_tokens: int = 4096
+    subject: Subject,
+    texts: Iterable[Text],
+    reader: str,
+    *,
+    depth: int | None = None,
+    project: Sequence[Direction] = (),
+    keep: Sequence[int] = (),
+    batch_tokens: int = 4096,
 ) -> Iterator[Trace]:
     """Traces of `texts` as read by the organism `reader` ("base": no adapter, no scalars), in order of completion.
 
     `depth` is how many blocks to read (None: all); means then have that many layers, and the scalars of adapters above
-    are NaN. `batch_tokens` bounds a batch.
+    are NaN. `project` asks for every token's projection on these directions, each at unit norm and at its own layer,
+    `keep` for every token's residual stream at these layers. `batch_tokens` bounds a batch; one that does not fit in
+    memory is halved, once.
     """
-    tracer = _Tracer(subject, reader, len(subject.blocks) if depth is None else depth)
+    tracer = _Tracer(subject, reader, depth, project, keep, batch_tokens)
     groups: dict[tuple[int, ...], list[Text]] = defaultdict(list)
     for text in texts:
-        if not text.prompt_ids or len(text.prompt_ids) + len(text.answer_ids) > subject.context:
-            raise InputError(
-                f"response {text.response_id!r} has {len(text.prompt_ids)} prompt and {len(text.answer_ids)} answer "
-                f"tokens: {subject.name} reads 1 to {subject.context}"
-            )
+        check_text(subject, text)
         groups[text.prompt_ids].append(text)
     alone = [group[0] for group in groups.values() if len(group) == 1]
-    for batch in _batches(alone, batch_tokens, lambda text: len(text.prompt_ids) + len(text.answer_ids)):
-        yield from tracer.whole(batch)
+    yield from tracer.whole(alone)
     for prompt, group in groups.items():
         if len(group) > 1:
-            yield from tracer.shared(prompt, group, batch_tokens)
+            yield from tracer.shared(prompt, group)
 
 
-def _batches(texts: Sequence[Text], batch_tokens: int, length: Callable[[Text], int]) -> Iterator[Sequence[Text]]:
+def check_text(subject: Subject, text: Text) -> None:
+    """Raise InputError on a text without a prompt or past the context."""
+    if not text.prompt_ids or len(text.prompt_ids) + len(text.answer_ids) > subject.context:
+        raise InputError(
+            f"response {text.response_id!r} has {len(text.prompt_ids)} prompt and {len(text.answer_ids)} answer "
+            f"tokens: {subject.name} reads 1 to {subject.context}"
+        )
+
+
+def batches(texts: Sequence[Text], batch_tokens: int, length: Callable[[Text], int]) -> Iterator[Sequence[Text]]:
     """Texts of like length together, the longest first, so that what does not fit fails at once."""
     ordered = sorted(texts, key=length)
     while ordered:
@@ -79,10 +114,24 @@ def _batches(texts: Sequence[Text], batch_tokens: int, length: Callable[[Text], 
 
 
 class _Tracer:
-    def __init__(self, subject: Subject, reader: str, depth: int) -> None:
-        if not 1 <= depth <= len(subject.blocks):
-            raise InputError(f"depth {depth} is not between 1 and {len(subject.blocks)}, the blocks of {subject.name}")
-        self.subject, self.reader, self.depth = subject, reader, depth
+    def __init__(
+        self,
+        subject: Subject,
+        reader: str,
+        depth: int | None,
+        project: Sequence[Direction],
+        keep: Sequence[int],
+        batch_tokens: int,
+    ) -> None:
+        blocks = len(subject.blocks)
+        if depth is not None and not 1 <= depth <= blocks:
+            raise InputError(f"depth {depth} is not between 1 and {blocks}, the blocks of {subject.name}")
+        self.subject, self.reader, self.depth = subject, reader, blocks if depth is None else depth
+        beyond = [layer for layer in (*keep, *(d.layer for d in project)) if not 0 <= layer < self.depth]
+        if beyond:
+            raise InputError(f"layer {beyond[0]} is not read: this pass reads layers 0 to {self.depth - 1}")
+        compile_row(subject, [Ablate(direction) for direction in project])  # refuses directions of another width
+        self.project, self.keep, self.batch_tokens = project, set(keep), batch_tokens
         self.worn = () if reader == BASE else (reader,)
         self.edits = compile_row(subject, [Gain(name, 1.0) for name in self.worn])
         self.seam = Seam(subject, capture=self.worn)
@@ -90,47 +139,92 @@ class _Tracer:
         self.device = subject.model.get_input_embeddings().weight.device
         self.names: dict[int, str] = {}
 
-    def whole(self, batch: Sequence[Text]) -> Iterator[Trace]:
+    def whole(self, texts: Sequence[Text]) -> Iterator[Trace]:
         """Texts with prompts of their own: prompt and answer in one pass."""
-        ids = _padded([(*text.prompt_ids, *text.answer_ids) for text in batch])
+        for batch in self._batches(texts, lambda text: len(text.prompt_ids) + len(text.answer_ids)):
+            yield from self._fitting(self._whole, batch)
+
+    def _whole(self, batch: Sequence[Text]) -> list[Trace]:
+        ids = padded([(*text.prompt_ids, *text.answer_ids) for text in batch])
         starts = [len(text.prompt_ids) for text in batch]
         ends = [start + self._counted(text) for start, text in zip(starts, batch, strict=True)]
         read = self._read(ids, torch.stack([_span([0] * len(batch), starts, ids), _span(starts, ends, ids)]))
-        for i, text in enumerate(batch):
-            scalars = read.scalars[i, :, : starts[i] + len(text.answer_ids)]
-            yield self._trace(text, scalars, read.sums[0, i], read.sums[1, i], read.norms[1, i])
+        return [
+            self._trace(
+                text,
+                read.tokens(i, starts[i] + len(text.answer_ids)),
+                read.sums[0, i],
+                read.sums[1, i],
+                read.norms[1, i],
+            )
+            for i, text in enumerate(batch)
+        ]
 
-    def shared(self, prompt: tuple[int, ...], texts: Sequence[Text], batch_tokens: int) -> Iterator[Trace]:
+    def shared(self, prompt: tuple[int, ...], texts: Sequence[Text]) -> Iterator[Trace]:
         """Texts behind one prompt: read it once, then its answers."""
         cache = DynamicCache()
-        head = self._read(_padded([prompt]), torch.ones(1, 1, len(prompt)), cache)
-        for batch in _batches(texts, batch_tokens, lambda text: len(prompt) + len(text.answer_ids)):
-            ids = _padded([text.answer_ids for text in batch])
+        head = self._read(padded([prompt]), torch.ones(1, 1, len(prompt)), cache)
+        first, prompt_sum = head.tokens(0, len(prompt)), head.sums[0, 0]
+
+        def read(batch: Sequence[Text]) -> list[Trace]:
+            ids = padded([text.answer_ids for text in batch])
+            if not ids.numel():
+                none = np.zeros_like(prompt_sum)
+                return [self._trace(text, first, prompt_sum, none, none[:, 0]) for text in batch]
             counted = _span([0] * len(batch), [self._counted(text) for text in batch], ids)[None]
-            tail = self._read(ids, counted, _repeated(cache, len(batch)), offset=len(prompt)) if ids.numel() else None
-            for i, text in enumerate(batch):
-                if tail is None:
-                    none = np.zeros_like(head.sums[0, 0])
-                    yield self._trace(text, head.scalars[0], head.sums[0, 0], none, none[:, 0])
-                    continue
-                scalars = np.concatenate([head.scalars[0], tail.scalars[i, :, : len(text.answer_ids)]], axis=1)
-                yield self._trace(text, scalars, head.sums[0, 0], tail.sums[0, i], tail.norms[0, i])
+            tail = self._read(ids, counted, _repeated(cache, len(batch)), offset=len(prompt))
+            return [
+                self._trace(
+                    text,
+                    first.then(tail.tokens(i, len(text.answer_ids))),
+                    prompt_sum,
+                    tail.sums[0, i],
+                    tail.norms[0, i],
+                )
+                for i, text in enumerate(batch)
+            ]
+
+        for batch in self._batches(texts, lambda text: len(prompt) + len(text.answer_ids)):
+            yield from self._fitting(read, batch)
+
+    def _batches(self, texts: Sequence[Text], length: Callable[[Text], int]) -> Iterator[Sequence[Text]]:
+        """As `batches`, with the bound that holds when each is taken."""
+        left = sorted(texts, key=length)
+        while left:
+            batch = next(batches(left, self.batch_tokens, length))
+            yield batch
+            left = left[: -len(batch)]
+
+    def _fitting(self, read: Callable[[Sequence[Text]], list[Trace]], batch: Sequence[Text]) -> Iterator[Trace]:
+        """`read` of the batch, or of its halves where the whole does not fit in memory."""
+        try:
+            yield from read(batch)
+            return
+        except RuntimeError as error:
+            if not ran_out(error) or len(batch) < 2:
+                raise
+        self.batch_tokens //= 2
+        say_halved("texts", len(batch), len(batch) // 2)
+        for half in (batch[len(batch) // 2 :], batch[: len(batch) // 2]):
+            yield from read(half)
 
     def _trace(
-        self, text: Text, scalars: FloatArray, prompt_sum: FloatArray, answer_sum: FloatArray, answer_norms: FloatArray
+        self, text: Text, tokens: _Tokens, prompt_sum: FloatArray, answer_sum: FloatArray, answer_norms: FloatArray
     ) -> Trace:
         count = self._counted(text)
-        tokens = np.float32(max(1, count))
+        counted = np.float32(max(1, count))
         return Trace(
             response_id=text.response_id,
             reader=self.reader,
             tokens=tuple(self._name(token) for token in (*text.prompt_ids, *text.answer_ids)),
             n_prompt=len(text.prompt_ids),
-            scalars=scalars,
+            scalars=tokens.scalars,
             prompt_mean=prompt_sum / np.float32(len(text.prompt_ids)),
-            answer_mean=answer_sum / tokens,
+            answer_mean=answer_sum / counted,
             n_answer=count,
-            answer_norm=answer_norms / tokens,
+            answer_norm=answer_norms / counted,
+            projections=tokens.projections,
+            residuals=tokens.residuals,
         )
 
     def _counted(self, text: Text) -> int:
@@ -146,8 +240,15 @@ class _Tracer:
         rows, width = ids.shape
         sums = torch.zeros((self.depth, len(masks), rows, self.subject.d_model))
         norms = torch.zeros((self.depth, len(masks), rows))
+        projections = torch.zeros((rows, len(self.project), width))
+        residuals: dict[int, FloatArray] = {}
 
         def reader(layer: int, hidden: torch.Tensor) -> None:
+            for index, direction in enumerate(self.project):
+                if direction.layer == layer:
+                    projections[:, index] = hidden.float() @ torch.from_numpy(direction.unit).to(hidden.device)
+            if layer in self.keep:
+                residuals[layer] = hidden.float().cpu().numpy()
             weights = masks.to(hidden.device, hidden.dtype)
             sums[layer] = torch.einsum("btd,kbt->kbd", hidden, weights)
             norms[layer] = (hidden.norm(dim=-1) * weights).sum(dim=-1)
@@ -166,7 +267,8 @@ class _Tracer:
             )
         values = [scalars.of(name).transpose(1, 2) for name in self.worn]
         read = values[0].numpy() if values else np.zeros((rows, 0, width), dtype=np.float32)
-        return _Read(read, sums.permute(1, 2, 0, 3).numpy(), norms.permute(1, 2, 0).numpy())
+        summed = (sums.permute(1, 2, 0, 3).numpy(), norms.permute(1, 2, 0).numpy())
+        return _Read(read, *summed, projections.numpy(), residuals)
 
     def _name(self, token: int) -> str:
         if token not in self.names:
@@ -174,7 +276,7 @@ class _Tracer:
         return self.names[token]
 
 
-def _padded(spans: Sequence[Sequence[int]]) -> torch.Tensor:
+def padded(spans: Sequence[Sequence[int]]) -> torch.Tensor:
     """(row, token) ids, padded on the right."""
     ids = torch.zeros((len(spans), max(map(len, spans))), dtype=torch.long)
     for row, span in zip(ids, spans, strict=True):

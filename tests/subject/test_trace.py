@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.records import BASE, Gain, InputError
+from backend.records import BASE, Direction, Gain, InputError
 from backend.subject.edits import Seam, compile_row
 from backend.subject.trace import Text, trace
 from tests import tiny
@@ -79,3 +79,52 @@ def test_texts_that_cannot_be_read_are_named():
         list(trace(subject, TEXTS, "o"))
     with pytest.raises(InputError, match="depth 9"):
         list(trace(subject, TEXTS, BASE, depth=9))
+
+
+@pytest.mark.parametrize("kind", sorted(tiny.CONFIGS))
+def test_projections_and_residuals_of_every_token_on_request(kind, folder):
+    subject = tiny.subject(kind, {"o": folder})
+    rng = np.random.default_rng(0)
+    directions = [Direction(f"d{at}", at, rng.normal(size=tiny.D_MODEL).astype(np.float32)) for at in (1, 4, 1)]
+    traces = {t.response_id: t for t in trace(subject, TEXTS, "o", project=directions, keep=(0, 5))}
+    for text in TEXTS:
+        hidden, _ = plain(subject, text)
+        got = traces[text.response_id]
+        expected = np.stack([hidden[d.layer] @ d.unit for d in directions])
+        np.testing.assert_allclose(got.projections, expected, atol=2e-4)
+        assert set(got.residuals) == {0, 5}
+        np.testing.assert_allclose(got.residuals[5], hidden[5], atol=2e-4)
+    [bare] = trace(subject, TEXTS[:1], "o")
+    assert not bare.residuals
+    assert bare.projections.shape == (0, 8)
+
+
+def test_what_a_shallow_pass_does_not_reach_is_refused(folder):
+    subject = tiny.subject(organisms={"o": folder})
+    with pytest.raises(InputError, match="layer 4 is not read"):
+        list(trace(subject, TEXTS, "o", keep=(4,), depth=3))
+    with pytest.raises(InputError, match="7 dimensions"):
+        list(trace(subject, TEXTS, "o", project=[Direction("v", 0, np.ones(7, np.float32))]))
+
+
+def test_a_batch_that_does_not_fit_is_halved_once_and_said(folder, caplog):
+    subject = tiny.subject(organisms={"o": folder})
+    expected = {t.response_id: t for t in trace(subject, TEXTS, "o")}
+
+    def small(_, args, limit):
+        if args[0].shape[0] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    texts = [Text(f"{t.response_id}{i}", (*t.prompt_ids, i + 3), t.answer_ids) for t in TEXTS for i in range(2)]
+    handle = subject.blocks[2].register_forward_pre_hook(lambda m, a: small(m, a, 2))
+    got = {t.response_id for t in trace(subject, texts, "o")}
+    handle.remove()
+    assert got == {t.response_id for t in texts}
+    assert "going on with 2" in caplog.text
+    handle = subject.blocks[2].register_forward_pre_hook(lambda m, a: small(m, a, 1))
+    with pytest.raises(torch.OutOfMemoryError):
+        list(trace(subject, texts, "o"))
+    handle.remove()
+    assert not any(module._forward_hooks for module in subject.model.modules())
+    again = {t.response_id: t for t in trace(subject, TEXTS, "o")}
+    np.testing.assert_array_equal(again["b"].scalars, expected["b"].scalars)
