@@ -23,6 +23,7 @@ from backend.records import Edit, FloatArray, InputError, Sampling
 from backend.subject.chat import stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.load import Subject
+from backend.subject.memory import ran_out, say_halved
 
 WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 
@@ -375,12 +376,27 @@ def sample(subject: Subject, requests: Sequence[Request], *, batch: int = 32) ->
     """Whole answers as they finish, `batch` rows at a time; new rows enter once a quarter of the batch is free.
 
     Keys must be unique. Requests with the same prompt should share one `edits` tuple: their prompt is then read once.
+    Where a batch does not fit in memory its rows begin again, half as many at a time, once; their texts are the same.
     """
-    decoder = Decoder(subject, capacity=batch)
-    waiting = sorted(requests, key=lambda request: (request.sampling.max_new_tokens, len(request.prompt_ids)))[::-1]
-    answers: dict[Hashable, tuple[list[int], list[str]]] = {request.key: ([], []) for request in requests}
-    if len(answers) < len(requests):
+    if len({request.key for request in requests}) < len(requests):
         raise InputError("two requests have the same key: every answer needs its own")
+    unfinished = {request.key: request for request in requests}
+    try:
+        yield from _sample(subject, unfinished, batch)
+        return
+    except RuntimeError as error:
+        if not ran_out(error) or batch < 2:
+            raise
+    say_halved("rows", batch, batch // 2)
+    yield from _sample(subject, unfinished, batch // 2)
+
+
+def _sample(subject: Subject, unfinished: dict[Hashable, Request], batch: int) -> Iterator[Sampled]:
+    """As `sample`; what has been given is no longer among the `unfinished`."""
+    decoder = Decoder(subject, capacity=batch)
+    order = sorted(unfinished.values(), key=lambda request: (request.sampling.max_new_tokens, len(request.prompt_ids)))
+    waiting = order[::-1]
+    answers: dict[Hashable, tuple[list[int], list[str]]] = {request.key: ([], []) for request in waiting}
     while waiting or decoder.active:
         if waiting and decoder.active <= batch - max(1, batch // 4):
             room = batch - decoder.active
@@ -390,5 +406,5 @@ def sample(subject: Subject, requests: Sequence[Request], *, batch: int = 32) ->
             ids.append(emission.token_id)
             text.append(emission.text)
             if emission.finished:
+                del answers[emission.key], unfinished[emission.key]
                 yield Sampled(emission.key, tuple(ids), "".join(text), emission.finished == "stop")
-                del answers[emission.key]

@@ -214,3 +214,25 @@ def test_prompts_that_cannot_run_are_refused_before_anything_enters():
     assert decoder.active == 0
     with pytest.raises(InputError, match="prompt is empty"):
         prompt_ids(subject.tokenizer, "  ")
+
+
+def test_rows_that_do_not_fit_begin_again_half_at_a_time_with_the_same_texts(caplog):
+    subject = tiny.subject()
+    requests = [Request(i, PROMPTS[i % 4], (), Sampling(max_new_tokens=3 + i), seed=i) for i in range(12)]
+    whole = {s.key: s.answer_ids for s in sample(subject, requests, batch=12)}
+    limit = 4
+
+    def small(_, args):
+        if len(args[0]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = subject.blocks[2].register_forward_pre_hook(small)
+    halved = [(s.key, s.answer_ids) for s in sample(subject, requests, batch=8)]
+    assert dict(halved) == whole
+    assert len(halved) == 12, "none twice"
+    assert "going on with 4" in caplog.text
+    limit = 1
+    with pytest.raises(torch.OutOfMemoryError):
+        list(sample(subject, requests, batch=8))
+    handle.remove()
+    assert not any(module._forward_hooks for module in subject.model.modules())
