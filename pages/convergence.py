@@ -1,14 +1,19 @@
-"""Convergence: do directions of different topics, organisms and differences agree, layer by layer?"""
+"""Convergence: do the directions of different organisms agree, more than their controls, and as far as they could?"""
 
 from __future__ import annotations
 
 import polars as pl
 import streamlit as st
 
+from backend.analysis.agreement import CEILING, PAIRS, agreement, ceilings, chance, kinds, summary
+from backend.analysis.controls import GOOD, SHUFFLED, Role, kind_of, role
 from backend.analysis.convergence import Stacks, against, pairs
-from backend.charts.convergence import layer_lines
-from backend.records import InputError
+from backend.analysis.directions import cosine_matrix
+from backend.charts.convergence import agreement_chart, layer_lines, pair_chart
+from backend.charts.sweeps import series_legend
+from backend.records import FloatArray, InputError
 from backend.study import Study
+from pages.edits import send_direction
 from pages.frame import current_study, explained, per_study, plain
 
 START = 7  # directions drawn before the reader chooses
@@ -33,48 +38,169 @@ def ranges(study: Study) -> pl.DataFrame:
 
 
 def choose(study: Study) -> tuple[str, list[str]]:
-    """The reference and the directions beside it. Raises InputError where the study has none."""
+    """The reference and the directions beside it. Raises InputError where none is chosen."""
     names = list(stacks(study))
-    if not names:
-        raise InputError(
-            f"Study {study.name} holds no directions. Make one on the Directions page, or build a study with them."
-        )
     most = max(len(stacks(study)[name]) for name in names)
     likely = [name for name in names if len(stacks(study)[name]) == most]
     readers = tuple(study.readers())
-    first = next((name for name in likely if readers and name.startswith(readers)), likely[0])
+    first = next((name for name in likely if readers and roles(study)[name].owner in readers), likely[0])
     left, right = st.columns([1, 2])
     reference = left.selectbox(
         "Compare with", names, index=names.index(first), key="convergence_reference", bind="query-params"
     )
-    kind = reference.rpartition(" ")[2]
-    alike = [name for name in likely if name.endswith(f" {kind}") and "chat-read" not in name]
-    start = list(dict.fromkeys([reference, *alike, *likely]))[:START]
+    about = {name: kind_of(name, each.owner) for name, each in roles(study).items()}
+    alike = [name for name in likely if about[name] == about[reference]]
+    end = reference.rpartition(" ")[2]
+    named = [name for name in likely if name.endswith(f" {end}") and "chat-read" not in name]
+    start = list(dict.fromkeys([reference, *alike, *named, *likely]))[:START]
     chosen = right.multiselect("Directions", names, default=start, key="convergence_names", bind="query-params")
     if not chosen:
         raise InputError("No direction is left: choose at least one to compare.")
     return reference, chosen
 
 
-study = current_study()
-st.title("Convergence")
-with explained():
+# --- do organisms converge? -----------------------------------------------------------------------------------------
+
+
+@per_study
+def roles(study: Study) -> dict[str, Role]:
+    """What every stored direction stands for, by name."""
+    organisms = study.organisms()["organism"].to_list()
+    return {name: role(name, organisms, stack[0].provenance) for name, stack in stacks(study).items()}
+
+
+@per_study
+def compared_organisms(study: Study, names: tuple[str, ...]) -> pl.DataFrame:
+    """Cosines of every two of the directions, with their controls and what their stability allows."""
+    found = agreement(stacks(study), roles(study), names)
+    return pl.concat([found, ceilings(halves(study), [name for name in names if roles(study)[name].kind != GOOD])])
+
+
+@per_study
+def halves(study: Study) -> dict[str, dict[int, float]]:
+    """The cosine between halves of the data behind a direction, where its record has it: name, layer."""
+    found: dict[str, dict[int, float]] = {}
+    for name, stack in stacks(study).items():
+        for each in stack:
+            half = each.provenance.get("split_half_cosine")
+            if isinstance(half, int | float):
+                found.setdefault(name, {})[each.layer] = float(half)
+    return found
+
+
+def matrix_at(study: Study, names: list[str], layer: int) -> tuple[FloatArray, list[str]]:
+    """Cosines at one layer of the directions that have it, of the most frequent width."""
+    here = {name: each for name in names for each in stacks(study)[name] if each.layer == layer}
+    widths = [each.vector.size for each in here.values()]
+    kept = [name for name, each in here.items() if each.vector.size == max(widths, key=widths.count)]
+    return cosine_matrix([here[name] for name in kept]), kept
+
+
+def choose_kind(found: dict[str, list[str]]) -> list[str]:
+    """The directions of one kind."""
+    chosen = st.selectbox("Directions of every organism", list(found), key="convergence_kind", bind="query-params")
+    return found[str(chosen)]
+
+
+def show_organisms(study: Study) -> None:
+    """Whether the organisms' directions agree, beside controls."""
+    found = kinds(roles(study))
+    if not found:
+        st.info(
+            "No kind of direction of this study comes from two organisms, so there is nothing to converge. Train a "
+            "second organism and build the study again; below, any two directions can be compared.",
+            icon=":material/info:",
+        )
+        return
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    with left:
+        names = choose_kind(found)
+    table = compared_organisms(study, tuple(names))
+    if not table.height:
+        st.info("These directions share no layer, or are of different width, so they cannot be compared.")
+        return
+    layers = sorted(table["layer"].unique())
+    layer = right.selectbox("Layer", layers, index=len(layers) // 2, key="convergence_layer", bind="query-params")
+    width = stacks(study)[names[0]][0].vector.size
+    chart = agreement_chart(table, chance=chance(width), chosen=layer)
+    st.altair_chart(chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")
+    st.caption(in_words(table, width))
+    missing = lacking(study, names)
+    if missing:
+        st.caption(f"Partial: {missing}.")
+    shuffled = [name for name, each in roles(study).items() if each.kind == SHUFFLED and each.like in names]
+    matrix, kept = matrix_at(study, [*names, *shuffled], layer)
+    st.markdown(f"**Every two at layer {layer}**")
+    st.altair_chart(pair_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}")
+    send(study, [*names, *shuffled], layer)
+
+
+def send(study: Study, names: list[str], layer: int) -> None:
+    """A button for each direction that opens Live with it, at the chosen layer."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption(f"Send to Live, of layer {layer}:", width="content")
+        for name in names:
+            stack = {each.layer: each for each in stacks(study)[name]}
+            if layer in stack and st.button(
+                plain(name), key=f"convergence_send_{name}", icon=":material/send:", type="tertiary"
+            ):
+                send_direction(stack, layer)
+
+
+def lacking(study: Study, names: list[str]) -> str:
+    """The directions that lack layers which others have, in words."""
+    words = []
+    every = {each.layer for name in names for each in stacks(study)[name]}
+    for name in names:
+        absent = sorted(every - {each.layer for each in stacks(study)[name]})
+        if absent:
+            words.append(f"{plain(name)} has no layer {', '.join(map(str, absent))}")
+    return "; ".join(words)
+
+
+def in_words(table: pl.DataFrame, width: int) -> str:
+    """The ranges of the groups, in words."""
+    said = {row["group"]: row for row in summary(table).iter_rows(named=True)}
+    names = {
+        PAIRS: "Between organisms",
+        CEILING: "the ceiling that their stability allows",
+        GOOD: "with good advice",
+        SHUFFLED: "with shuffled labels",
+    }
+    parts = [
+        f"{text}: median {row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f}, {row['pairs']} pairs)"
+        for group, text in names.items()
+        if (row := said.get(group))
+    ]
+    lacks = [text for group, text in names.items() if group not in said and group != PAIRS]
+    return (
+        f"{'; '.join(parts)}; over layers and pairs. Grey band: 95 % of random directions of {width} dimensions, "
+        f"±{chance(width):.2f}; real activations crowd into fewer, so the other controls are stricter."
+        + (f" Not in this study: {', '.join(lacks)}." if lacks else "")
+    )
+
+
+def show_reference(study: Study) -> None:
+    """Every direction against a chosen one: cosine, norm and share by layer."""
+    st.subheader("Any direction against another")
     reference, chosen = choose(study)
     table = compared(study, reference)
     st.markdown(f"**Cosine with {plain(reference)}, at the same layer**")
-    chart = layer_lines(table, column="cosine", title="cosine", names=chosen, columns=3)
+    shown = {name: roles(study)[name].kind for name in chosen}
+    st.html(series_legend(chosen, shown))
+    chart = layer_lines(table, column="cosine", title="cosine", names=chosen, roles=shown)
     st.altair_chart(chart, key="convergence_cosine", alt="Cosine with the reference at every layer")
     left, right = st.columns(2)
     with left:
         st.markdown("**Norm**")
         chart = layer_lines(
-            table, column="norm", title="norm, residual units", names=chosen, logarithmic=True, columns=0
+            table, column="norm", title="norm, residual units", names=chosen, roles=shown, logarithmic=True
         )
         st.altair_chart(chart, key="convergence_norm", alt="Norm at every layer")
     with right:
         st.markdown("**Norm, as a share of the activation norm**")
         if table.filter(pl.col("name").is_in(chosen))["share"].is_not_null().any():
-            chart = layer_lines(table, column="share", title="norm / activation norm", names=chosen, columns=0)
+            chart = layer_lines(table, column="share", title="norm / activation norm", names=chosen, roles=shown)
             st.altair_chart(chart, key="convergence_share", alt="Share of the activation norm at every layer")
         else:
             st.info("The activation norms behind these directions were not recorded.")
@@ -87,3 +213,14 @@ with explained():
         "A direction is compared at equal layers only; data-diff, model-diff and both-diff are explained in "
         "each direction's provenance."
     )
+
+
+study = current_study()
+st.title("Convergence")
+with explained():
+    if not stacks(study):
+        raise InputError(
+            f"Study {study.name} holds no directions. Make one on the Directions page, or build a study with them."
+        )
+    show_organisms(study)
+    show_reference(study)

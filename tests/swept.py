@@ -114,7 +114,8 @@ def _stack(
 ) -> list[Direction]:
     stack = []
     for layer in range(shape.layers):
-        vector = 3.0 * _near(layer, shape) * (axis + noise * random.normal(size=shape.d_model))
+        spread = noise * np.sqrt(32 / shape.d_model)
+        vector = 3.0 * _near(layer, shape) * (axis + spread * random.normal(size=shape.d_model))
         stack.append(Direction(name, layer, vector.astype(np.float32), _norm(layer), {**provenance, "layer": layer}))
     return stack
 

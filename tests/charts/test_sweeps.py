@@ -1,6 +1,5 @@
 import polars as pl
 
-from backend.charts.convergence import layer_lines
 from backend.charts.fourway import cell_chart, sensitivity_chart
 from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
 
@@ -83,9 +82,3 @@ def test_sensitivity_has_a_line_a_cut_off():
     table = table.with_columns(low=pl.lit(0.0), high=pl.lit(0.3), n=pl.lit(9))
     spec = sensitivity_chart(table, title="share", edge=49.99).to_dict()
     assert spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["coherent ≥ 25", "coherent ≥ 50"]
-
-
-def test_layer_lines_draw_the_chosen_directions_only():
-    table = pl.DataFrame({"name": ["a", "b"], "layer": [3, 3], "cosine": [1.0, 0.5]})
-    spec = layer_lines(table, column="cosine", title="cosine", names=["b"]).to_dict()
-    assert [row["name"] for rows in spec["datasets"].values() for row in rows if "name" in row] == ["b"]
