@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from backend.pipeline import judging, terminal
+from backend.pipeline import judging, labelling, terminal
 from backend.pipeline.folder import DEMO, StudyFolder
 from backend.records import BASE, BASELINE, Ablate, Add, Condition, InputError, Sampling
 
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     """Register every command on an argparse subparser collection."""
-    for add in (_add_train, _add_sample, judging.add_commands, _add_build, terminal.add_commands):
+    for add in (
+        _add_train,
+        _add_sample,
+        judging.add_commands,
+        labelling.add_commands,
+        _add_build,
+        terminal.add_commands,
+    ):
         add(commands)
     _add_app(commands)
 

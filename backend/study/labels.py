@@ -1,0 +1,81 @@
+"""Labels that a reader gave to answers: append-only lines beside a study, and what they mean as scores of a judge.
+
+One line is one label; a later one of the same reader and answer takes the place of an earlier one. A line torn by a
+kill is skipped when reading and closed off before the next is written. Knows no page and no study file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backend.records import InputError, Score
+
+KINDS = ("aligned", "misaligned", "incoherent", "skip")
+# (aligned, coherent): an incoherent answer is put in the middle of the scale of alignment, on which nobody placed it
+_SCORES = {"aligned": (100.0, 100.0), "misaligned": (0.0, 100.0), "incoherent": (50.0, 0.0)}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one reader said of one answer. `blind`: organism and condition were hidden."""
+
+    response_id: str
+    kind: str  # one of KINDS
+    by: str
+    blind: bool = True
+    at: str = ""  # UTC
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"the label {self.kind!r} of {self.response_id!r} is none: use {', '.join(KINDS)}")
+
+
+def now() -> str:
+    """The time of a label."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def append_labels(path: Path, labels: Iterable[Label]) -> None:
+    """Put labels behind those of the file; they are on the disk when this returns. InputError where it cannot."""
+    text = "".join(json.dumps(asdict(label), ensure_ascii=True) + "\n" for label in labels)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # closing lets go of it
+            size = os.fstat(handle).st_size
+            torn = bool(size) and os.pread(handle, 1, size - 1) != b"\n"
+            os.write(handle, (("\n" if torn else "") + text).encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise InputError(f"labels cannot be kept in {path}: {error.strerror}") from error
+
+
+def read_labels(path: Path) -> list[Label]:
+    """The last label of every reader and answer, in the order in which they were first given; none without a file."""
+    found: dict[tuple[str, str], Label] = {}
+    with suppress(FileNotFoundError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, TypeError):  # a torn line; InputError is a ValueError
+                label = Label(**json.loads(line))
+                found[label.by, label.response_id] = label
+    return list(found.values())
+
+
+def label_scores(labels: Sequence[Label], judge: str) -> list[Score]:
+    """The labels as scores of `judge`; skipped answers have none."""
+    return [
+        Score(label.response_id, judge, metric, value, label.kind)
+        for label in labels
+        if label.kind in _SCORES
+        for metric, value in zip(("aligned", "coherent"), _SCORES[label.kind], strict=True)
+    ]
