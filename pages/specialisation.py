@@ -12,6 +12,9 @@ from backend.analysis.causal import (
     INTACT,
     NONE,
     ONLY_ONE,
+    ONLY_SOME,
+    ONLY_TWO,
+    SCALED,
     WITHOUT_ONE,
     WITHOUT_TWO,
     Claim,
@@ -49,6 +52,7 @@ from pages.subset import Plan, act_on, choose_plan
 TOPICS = ("medical, among misaligned", "medical, among aligned", "medical question")
 VALENCES = ("misalignment, non-medical", "misalignment, medical", "misalignment")
 ENOUGH = 20  # responses on either side
+CLEAR_EM = 0.05  # an EM rate whose interval lies above it is no accident
 COLOURS = (BY_LEAN, BY_LAYER, BY_MODULE)
 SHARE = st.column_config.NumberColumn(format="percent")
 
@@ -148,10 +152,25 @@ def outcomes(study: Study, judge: str) -> dict[str, Outcome]:
     return {outcome.name: outcome for outcome in found if set(outcome.needs) <= set(study.metrics(judge))}
 
 
-def show_causes(study: Study, judge: str | None, reader: str, table: pl.DataFrame, topic: str, valence: str) -> None:
+@per_study
+def judge_of_gains(study: Study, organism: str) -> str | None:
+    """The judge that scored most of the answers under recorded gains; None where nobody did."""
+    keys = ["organism", "condition"]
+    own = recorded(study).filter(pl.col("organism") == organism, ~pl.col("arrangement").is_in([INTACT, NONE]))
+
+    def scored(judge: str) -> int:
+        answers = responses_of(study, judge).join(own.select(keys), on=keys, how="semi")
+        return answers.filter(pl.any_horizontal(pl.col(study.metrics(judge)).is_not_null())).height
+
+    best = max(study.judges(), key=scored, default=None)
+    return best if best is not None and scored(best) else None
+
+
+def show_causes(study: Study, reader: str, table: pl.DataFrame, topic: str, valence: str) -> None:
     """Causes beside what the map says, or that no gain was ever changed."""
     own = recorded(study).filter(pl.col("organism") == reader)
-    if judge is None or set(own["arrangement"]) <= {INTACT, NONE}:
+    judge = judge_of_gains(study, reader)
+    if judge is None:
         st.info(
             f"Study {plain(study.name)} holds no judged answers of {plain(reader)} with some adapters zeroed, kept "
             "alone or scaled. Choose a subset below and run it on the Live page, or sample such conditions into a "
@@ -159,9 +178,11 @@ def show_causes(study: Study, judge: str | None, reader: str, table: pl.DataFram
         )
         return
     names = list(outcomes(study, judge))
-    outcome = str(
-        st.segmented_control("Rate of", names, default=names[0], required=True, key="map_outcome", bind="query-params")
+    chosen = st.segmented_control(
+        "Rate of", names, default=names[0], required=True, key="map_outcome", bind="query-params"
     )
+    st.caption(f"Rates by judge {plain(judge)}, which scored most of these answers.")
+    outcome = str(chosen)
     without = effects(study, judge, reader, WITHOUT_ONE, outcome)
     if without.height:
         show_disagreement(table, without, topic, valence, outcome)
@@ -175,7 +196,7 @@ def show_causes(study: Study, judge: str | None, reader: str, table: pl.DataFram
         show_alone(only, outcome)
     if "a" in (together := pairs(study, judge, reader, outcome)).columns and together.height:
         show_pairs(together, own, outcome)
-    show_rates(study, judge, reader, table)
+    show_rates(study, judge, reader, table, valence)
 
 
 def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, valence: str, outcome: str) -> None:
@@ -256,19 +277,40 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     )
 
 
-def show_rates(study: Study, judge: str, reader: str, table: pl.DataFrame) -> None:
+def show_rates(study: Study, judge: str, reader: str, table: pl.DataFrame, valence: str) -> None:
     """Every recorded condition of gains, with what its adapters tell."""
     st.subheader("Every recorded condition of gains")
-    leans = dict(table.select(pl.col("adapter").map_elements(unit_of, pl.String), "lean").iter_rows())
+    leans = {claim.unit: claim.lean for claim in claims(table)}
     long = rates(study, judge, reader)
+    for row in unexpected(long, leans, valence):
+        st.warning(
+            f"{plain(row['what'])}: none of these adapters tells {plain(valence)}, yet {row['value']:.1%} of the "
+            f"answers are misaligned ({row['low']:.1%} to {row['high']:.1%}), n = {row['n']}.",
+            title="Probe and cause disagree",
+            icon=":material/warning:",
+        )
     shown = long.with_columns(
         tells=pl.col("units").map_elements(lambda units: told(units, leans), pl.String),
         rate=pl.format("{} % ({}–{})", *((pl.col(c) * 100).round(1) for c in ("value", "low", "high"))),
     )
     wide = shown.pivot("metric", index=["what", "tells", "condition"], values="rate", aggregate_function="first")
     counts = shown.filter(pl.col("metric") == shown["metric"][0]).select("condition", "n")
-    st.dataframe(wide.join(counts, on="condition", how="left"), hide_index=True, alt="Rates under every condition")
+    table = wide.join(counts, on="condition", how="left")
+    ends = ["n", "tells", "condition"]
+    ordered = table.select("what", pl.exclude("what", *ends), *ends)
+    st.dataframe(ordered, hide_index=True, alt="Rates under every condition")
     st.caption("Rates are of the scored answers, with 95 % intervals for questions like these; n is of the first rate.")
+
+
+def unexpected(long: pl.DataFrame, leans: dict[str, str], valence: str) -> list[dict[str, Any]]:
+    """Conditions of a group on its own (the others zeroed) none of which tells the valence, with a clear EM rate."""
+    alone = long.filter(pl.col("metric") == EM.name, pl.col("rest") == 0, pl.col("low") > CLEAR_EM)
+    return [
+        row
+        for row in alone.iter_rows(named=True)
+        if row["arrangement"] in (ONLY_ONE, ONLY_TWO, ONLY_SOME, SCALED)
+        and not {valence, BOTH} & {leans[unit] for unit in row["units"] if unit in leans}
+    ]
 
 
 def told(units: Sequence[str], leans: dict[str, str]) -> str:
@@ -333,10 +375,10 @@ def show(study: Study) -> None:
     region = show_map(table, topic, valence)
     st.subheader("Does the cause agree?")
     with explained():
-        show_causes(study, judge, reader, table, across, up)
+        show_causes(study, reader, table, across, up)
     st.subheader("Steer with a subset")
     with explained():
-        show_subset(study, judge, reader, table, region, (across, up))
+        show_subset(study, judge_of_gains(study, reader), reader, table, region, (across, up))
 
 
 study = current_study()

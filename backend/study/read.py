@@ -111,6 +111,19 @@ class Study:
         plain = {key: row[key] for key in ("name", "layer", "module", "component", "scaling")}
         return Adapter(**plain, read=_vector(row["read_vector"]), write=_vector(row["write_vector"]))
 
+    def adapter_vectors(self, organism: str, names: Sequence[str], side: str) -> list[FloatArray]:
+        """The "read" or "write" vectors of some adapters, in the order of the names; empty where not released."""
+        column = f"{_one_of(side, ('read', 'write'), 'side of an adapter')}_vector"
+        indices = self._adapter_indices(organism, names)
+        frame = self._query(
+            f"SELECT adapter, {column} FROM adapters WHERE organism = $organism "
+            "AND list_contains($adapters::INTEGER[], adapter)",
+            organism=self._organism(organism),
+            adapters=indices,
+        )
+        found = dict(frame.iter_rows())
+        return [_vector(found[index]) for index in indices]
+
     def questions(self) -> pl.DataFrame:
         """Frame of id, text, topic."""
         return self._query("FROM questions")
@@ -408,6 +421,21 @@ class Study:
             for r in frame.iter_rows(named=True)
         ]
 
+    def projections(self, response_id: str, reader: str) -> pl.DataFrame:
+        """Frame of direction, layer, position, value: every token of a response on unit directions, in residual units.
+
+        Empty where the study keeps none of it.
+        """
+        key = {"reader": self._organism(reader), "response": self._response(response_id)}
+        if not self._has("projections"):
+            schema = {"direction": pl.String, "layer": pl.Int32, "position": pl.Int32, "value": pl.Float32}
+            return pl.DataFrame(schema=schema)
+        return self._query(
+            "SELECT direction, layer, position, value FROM projections WHERE reader = $reader AND response = $response "
+            "ORDER BY direction, layer, position",
+            **key,
+        )
+
     def lens(self, name: str, layer: int) -> pl.DataFrame:
         """Frame of side ("top", "bottom"), rank, token, value: what a direction promotes and what it suppresses.
 
@@ -472,6 +500,10 @@ class Study:
     def _has_lens(self) -> bool:
         """False in studies built before there was one."""
         return bool(self._column("SELECT table_name FROM duckdb_tables() WHERE table_name = 'lens'"))
+
+    def _has(self, table: str) -> bool:
+        """Whether the file has a table: those of earlier builds lack the newer ones."""
+        return bool(self._column("SELECT table_name FROM duckdb_tables() WHERE table_name = $table", table=table))
 
     def _organism(self, name: str) -> int:
         return self._organisms[_one_of(name, self._organisms, "organism")]

@@ -453,3 +453,14 @@ def test_a_scalar_along_the_answer_weighs_responses_alike(study):
         assert row[4] == pytest.approx(np.std(first, ddof=1), rel=1e-5)
         assert row[5] == len(first)
     assert table.filter(pl.col("part") == "share")["place"].unique().sort().to_list() == [0.125, 0.375, 0.625, 0.875]
+
+
+def test_vectors_of_several_adapters_are_those_of_each(study):
+    names = [ADAPTERS[4], ADAPTERS[1]]
+    for side in ("read", "write"):
+        found = study.adapter_vectors(ORGANISM, names, side)
+        assert all(
+            np.array_equal(v, getattr(study.adapter(ORGANISM, n), side)) for v, n in zip(found, names, strict=True)
+        )
+    with pytest.raises(InputError, match="side"):
+        study.adapter_vectors(ORGANISM, names, "sideways")

@@ -1,0 +1,92 @@
+"""One adapter as charts: its scalar along the answer, what its write vector promotes, how it lies to other vectors.
+
+Takes tables and draws them. It refuses to know where a vector comes from.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, class_scale
+
+ROW = 22  # pixels of height a row gets
+FURNITURE = 60
+
+
+def position_chart(table: pl.DataFrame, *, positive: str, negative: str, part: str) -> alt.LayerChart:
+    """The mean scalar along the answer with its interval, one line a class.
+
+    `table` has the columns label (a class), part, place, mean, low, high, n; `part` is "token" or "share".
+    """
+    rows = table.filter(pl.col("part") == part)
+    title = "answer token" if part == "token" else "share of the answer"
+    axis = alt.Axis(format="d", tickMinStep=1) if part == "token" else alt.Axis(format="%", tickCount=5)
+    base = alt.Chart(rows).encode(
+        x=alt.X("place:Q", title=title, axis=axis, scale=alt.Scale(nice=False)),
+        color=alt.Color("label:N", scale=class_scale(positive, negative), legend=None),
+        tooltip=["label:N", "place:Q", *(alt.Tooltip(f"{c}:Q", format=".2f") for c in ("mean", "low", "high")), "n:Q"],
+    )
+    y = alt.Scale(zero=False)
+    return alt.layer(
+        base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="mean scalar", scale=y), y2="high:Q"),
+        base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q", title="mean scalar", scale=y)),
+        base.mark_point(filled=True, size=26, opacity=1).encode(y=alt.Y("mean:Q", scale=y)),
+    ).properties(height=210)
+
+
+def push_chart(lens: pl.DataFrame) -> alt.Chart:
+    """Promoted tokens in vermillion, suppressed ones in blue, by standard deviations over the vocabulary.
+
+    `lens` has the columns side ("top", "bottom"), rank, token, value.
+    """
+    word = pl.col("token").str.replace_all(" ", "␣", literal=True).str.replace_all("\\n", "↵", literal=True)
+    rows = lens.with_columns(
+        word=pl.format("{} {}", word, pl.when(pl.col("side") == "top").then(pl.lit("")).otherwise(pl.lit(" ")))
+    )
+    return (
+        alt.Chart(rows)
+        .mark_bar(height=13)
+        .encode(
+            y=alt.Y("key:N", sort=alt.EncodingSortField("value", order="descending"), title=None, axis=_words()),
+            x=alt.X("value:Q", title="standard deviations over the vocabulary", axis=alt.Axis(tickCount=5)),
+            color=alt.condition("datum.value > 0", alt.value(POSITIVE), alt.value(NEGATIVE)),
+            tooltip=["token:N", "rank:Q", alt.Tooltip("value:Q", format=".2f")],
+        )
+        .transform_calculate(key="datum.word + '\\u0000' + datum.side + datum.rank")
+        .properties(height=19 * rows.height + FURNITURE)
+    )
+
+
+def _words() -> alt.Axis:
+    """Two tokens may look the same: the axis keeps them apart by what it does not show."""
+    return alt.Axis(
+        labelExpr="split(datum.value, '\\u0000')[0]", ticks=False, domain=False, labelLimit=150, labelOverlap=False
+    )
+
+
+def cosine_chart(table: pl.DataFrame, *, chance: float) -> alt.LayerChart:
+    """Cosines, one row a vector in the order given; the grey band holds 95 % of random vectors of that size.
+
+    `table` has the columns name, cosine, what.
+    """
+    most = max(float(table["cosine"].abs().max() or 0), chance) * 1.1  # type: ignore[arg-type]
+    scale = alt.Scale(domain=[-most, most], nice=False)
+    x = alt.X("cosine:Q", title="cosine", scale=scale, axis=alt.Axis(tickCount=5, format=".2f"))
+    base = alt.Chart(table).encode(
+        y=alt.Y(
+            "name:N",
+            sort=table["name"].to_list(),
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=230, labelOverlap=False),
+        ),
+        x=x,
+        tooltip=["name:N", "what:N", alt.Tooltip("cosine:Q", format=".3f")],
+    )
+    band = alt.Chart(pl.DataFrame({"from": [-chance], "to": [chance]})).mark_rect(opacity=0.15, color=NEUTRAL)
+    return alt.layer(
+        band.encode(x=alt.X("from:Q", scale=scale, title="cosine"), x2="to:Q"),
+        base.mark_bar(height=9).encode(
+            color=alt.condition("datum.cosine > 0", alt.value(POSITIVE), alt.value(NEGATIVE))
+        ),
+    ).properties(height=ROW * table.height + FURNITURE)
