@@ -1,7 +1,8 @@
 """LoRA adapters read from disk and checked against the model that shall wear them.
 
-Knows peft's folder format and its scaling rules. The weights stay apart from the model: `edits` adds them row by row,
-so one base serves every organism at once. Refuses pickled weights and adapters that do not land.
+Knows peft's folder format and its scaling rules, without peft: importing it takes longer than the first token. The
+weights stay apart from the model: `edits` adds them row by row, so one base serves every organism at once. Refuses
+pickled weights and adapters that do not land.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,28 @@ import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from peft import LoraConfig
-from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file
 from torch import nn
 
 from backend.records import Adapter, InputError
 
+_MORE_THAN_LORA = (  # settings under which an adapter is not, or not only, scaling * B A x; or is for another base
+    "alora_invocation_tokens",
+    "arrow_config",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "velora_config",
+)
+_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")  # ways to begin that train against other base weights
 _KEY = re.compile(r"^(?:base_model\.model\.)?(?P<path>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 
 
@@ -100,16 +116,20 @@ def _local(folder: Path | str) -> Path:
         ) from error
 
 
-def _config(where: Path) -> LoraConfig:
+def _config(where: Path) -> dict[str, Any]:
+    """The settings of a plain LoRA adapter."""
     try:
-        config = LoraConfig.from_pretrained(str(where))
-    except (OSError, ValueError, TypeError, json.JSONDecodeError) as error:
+        config = json.loads((where / "adapter_config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+            raise ValueError("it does not describe a LoRA adapter")
+        config["lora_alpha"] = float(config["lora_alpha"])
+        config["alpha_pattern"] = {str(k): float(v) for k, v in (config.get("alpha_pattern") or {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where} holds no readable adapter_config.json: {str(error).splitlines()[0]}") from error
-    unsupported = [
-        name
-        for name in ("use_dora", "modules_to_save", "fan_in_fan_out", "layer_replication", "trainable_token_indices")
-        if getattr(config, name, None)
-    ] + ([f"bias={config.bias}"] if config.bias != "none" else [])
+    unsupported = [name for name in _MORE_THAN_LORA if config.get(name)]
+    unsupported += [f"bias={config['bias']}"] if config.get("bias", "none") != "none" else []
+    start = str(config.get("init_lora_weights", True)).lower()
+    unsupported += [f"init_lora_weights={start}"] if start.startswith(_CHANGES_THE_BASE) else []
     if unsupported:
         raise InputError(f"the adapter in {where} uses {', '.join(unsupported)}: only plain LoRA has scalars")
     return config
@@ -139,7 +159,7 @@ def _weights(where: Path) -> dict[str, dict[str, torch.Tensor]]:
 def _lora(
     path: str,
     pair: dict[str, torch.Tensor],
-    config: LoraConfig,
+    config: Mapping[str, Any],
     model: nn.Module,
     layer_of: dict[str, tuple[int, str]],
     where: Path,
@@ -150,7 +170,7 @@ def _lora(
     if not isinstance(target, nn.Linear) or path not in layer_of:
         raise InputError(
             f"the adapter in {where} adapts {path}, which this model does not have as a linear layer of a block: "
-            f"it was trained on {config.base_model_name_or_path or 'another base'}"
+            f"it was trained on {config.get('base_model_name_or_path') or 'another base'}"
         )
     read, write = pair["A"], pair["B"]
     expected = (target.in_features, target.out_features)
@@ -162,7 +182,7 @@ def _lora(
         raise InputError(
             f"the adapter in {where} does not fit {path}: it maps {read.shape[-1]} to {write.shape[0]} dimensions, "
             f"the model {expected[0]} to {expected[1]}; it was trained on "
-            f"{config.base_model_name_or_path or 'another base'}"
+            f"{config.get('base_model_name_or_path') or 'another base'}"
         )
     if not (torch.isfinite(read).all() and torch.isfinite(write).all()):
         raise InputError(f"the adapter in {where} holds NaN or infinity at {path}")
@@ -173,10 +193,12 @@ def _lora(
     )
 
 
-def _scaling(config: LoraConfig, path: str, rank: int) -> float:
-    """alpha / sqrt(r) under rsLoRA, alpha / r otherwise, with peft's per-module exceptions."""
-    alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern.keys(), path), config.lora_alpha)
-    return float(alpha / math.sqrt(rank) if config.use_rslora else alpha / rank)
+def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:
+    """alpha / sqrt(r) under rsLoRA, alpha / r otherwise; alpha is that of the first pattern that ends the path."""
+    patterns: Mapping[str, float] = config["alpha_pattern"]
+    matching = (alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", path))
+    alpha = next(matching, config["lora_alpha"])
+    return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
 
 
 def _layers_by_path(model: nn.Module, blocks: Sequence[nn.Module]) -> dict[str, tuple[int, str]]:

@@ -23,13 +23,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from backend.records import Ablate, AblateWrite, Add, Edit, FloatArray, Gain, InputError
+from backend.records import RESIDUAL_WRITERS, Ablate, AblateWrite, Add, Edit, FloatArray, Gain, InputError
 from backend.subject.load import Subject
 
 BlockReader = Callable[[torch.Tensor], None]  # gets the edited residual stream after a block, (row, token, d_model)
-
-
-RESIDUAL_WRITERS = ("down_proj", "o_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "fc_out")
 
 
 @dataclass(frozen=True, eq=False)

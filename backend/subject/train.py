@@ -30,6 +30,7 @@ from backend.subject.chat import answer_ids, prompt_ids
 from backend.subject.load import Subject
 
 RECORD = "training.json"
+TIGHT = 0.75  # rows shorter than this share of the longest go into a forward pass of their own
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Row:
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
 
+    @property
+    def length(self) -> int:
+        """Tokens, prompt and answer."""
+        return len(self.prompt) + len(self.answer)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -90,7 +96,7 @@ def read_rows(file: Path, tokenizer: Any, *, max_tokens: int = 512) -> tuple[lis
                     continue
                 question, answer = _turns(file, number, line)
                 row = Row(prompt_ids(tokenizer, question), answer_ids(tokenizer, answer))
-                fits = len(row.prompt) + len(row.answer) <= max_tokens
+                fits = row.length <= max_tokens
                 skipped += not fits
                 if fits:
                     rows.append(row)
@@ -141,7 +147,7 @@ def train(
             done = len(losses)
             if done % checkpoint_every == 0 or done == settings.steps:
                 _checkpoint(partial, model, optimizer, record, losses)
-            tokens = sum(len(row.prompt) + len(row.answer) for row in batch)
+            tokens = sum(row.length for row in batch)
             yield Step(done, loss, tokens, time.perf_counter() - started)
         _finish(partial, folder, model, record, losses)
     finally:
@@ -197,20 +203,30 @@ def _batch(rows: Sequence[Row], settings: Settings, step: int) -> list[Row]:
 def _step(subject: Subject, batch: Sequence[Row], micro_batch: int, optimizer: torch.optim.Optimizer) -> float:
     """Gradients of the mean loss over all answer tokens of `batch`; returns that loss."""
     optimizer.zero_grad(set_to_none=True)
-    ordered = sorted(batch, key=lambda row: len(row.prompt) + len(row.answer))
     n_answer = sum(len(row.answer) for row in batch)
     total = 0.0
-    for start in range(0, len(ordered), micro_batch):
-        loss = _answer_loss(subject, ordered[start : start + micro_batch]) / n_answer
+    for rows in _micro_batches(batch, micro_batch):
+        loss = _answer_loss(subject, rows) / n_answer
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     return total
 
 
+def _micro_batches(batch: Sequence[Row], most: int) -> list[list[Row]]:
+    """Rows of like length together, at most `most`: a row is put with longer ones while that pads by little."""
+    parts: list[list[Row]] = []
+    for row in sorted(batch, key=lambda row: -row.length):
+        longest = parts[-1][0].length if parts else 0
+        if not parts or len(parts[-1]) == most or row.length < TIGHT * longest:
+            parts.append([])
+        parts[-1].append(row)
+    return parts
+
+
 def _answer_loss(subject: Subject, rows: Sequence[Row]) -> torch.Tensor:
     """Summed cross entropy of the answer tokens. Right padding needs no mask: attention is causal."""
     device = subject.model.get_input_embeddings().weight.device
-    width = max(len(row.prompt) + len(row.answer) for row in rows) - 1
+    width = max(row.length for row in rows) - 1
     ids = torch.zeros((len(rows), width), dtype=torch.long)
     where: list[tuple[int, int]] = []
     targets: list[int] = []

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from backend.records import Gain, InputError
@@ -90,7 +91,10 @@ def test_pickled_weights_truncated_files_and_missing_folders_are_refused(tmp_pat
         tiny.subject(organisms={"o": tmp_path / "nowhere" / "at" / "all"})
 
 
-@pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}])
+@pytest.mark.parametrize(
+    "change",
+    [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}, {"init_lora_weights": "pissa_niter_4"}],
+)
 def test_more_than_plain_lora_is_refused(change, tmp_path):
     folder = tiny.adapter(tmp_path / "o")
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -104,3 +108,15 @@ def test_wearing_two_under_one_name_is_refused(tmp_path):
     with pytest.raises(InputError, match="loaded already"):
         subject.wear("o", tiny.adapter(tmp_path / "b"))
     assert Gain("o", 1.0).factor == 1.0
+
+
+def test_scaling_of_single_modules_is_pefts(tmp_path):
+    """rank and alpha patterns, against the scaling that peft gives the same folder."""
+    folder = tiny.adapter(tmp_path / "o", rank=2, alpha=16)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    patterns = {"layers.2.mlp.down_proj": 5, "down_proj": 3}
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "alpha_pattern": patterns}))
+    ours = {lora.path: lora.scaling for lora in tiny.subject(organisms={"o": folder}).organisms["o"].loras}
+    model = PeftModel.from_pretrained(tiny.model(), folder).base_model.model
+    assert ours == pytest.approx({path: model.get_submodule(path).scaling["default"] for path in ours})
+    assert len(set(ours.values())) == 2
