@@ -188,6 +188,7 @@ def _lora(
         raise InputError(f"the adapter in {where} holds NaN or infinity at {path}")
     layer, module = layer_of[path]
     device, dtype = target.weight.device, target.weight.dtype
+    device = torch.device("cpu") if device.type == "meta" else device  # an offloaded module: it follows when it runs
     return Lora(
         path, layer, module, _scaling(config, path, read.shape[0]), read.to(device, dtype), write.to(device, dtype)
     )

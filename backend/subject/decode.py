@@ -112,7 +112,7 @@ class Decoder:
         self.capacity = capacity
         self._seam = Seam(subject, capture)
         self._stop: Collection[int] = stop_ids(subject.model, subject.tokenizer)
-        self._device = subject.model.get_input_embeddings().weight.device
+        self._device = subject.device
         self._waiting: list[_Row] = []
         self._rows: list[_Row] = []
         self._cache: Cache | None = None

@@ -56,7 +56,7 @@ def divergence(
         check_text(subject, text)
         if text.answer_ids:
             groups[text.prompt_ids].append(text)
-    device = subject.model.get_input_embeddings().weight.device
+    device = subject.device
     for prompt, group in groups.items():
         cache = DynamicCache()
         seam.write([row.reading for row in pair])

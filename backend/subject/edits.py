@@ -88,15 +88,23 @@ def _compiled(subject: Subject, edits: Sequence[Edit], at_prompt: RowEdits | Non
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Site:
-    """One adapted module with the components of every organism in use, stacked."""
+    """One adapted module with the components of every organism in use, stacked.
+
+    Its tensors go to the device where the module runs, once: an offloaded module only has one while it runs.
+    """
 
     module: nn.Module
     to_residual: bool  # its output goes to the residual stream as it is
     read: torch.Tensor  # (component, d_in), times scaling and |write|: x @ read.T is the scalar
     write: torch.Tensor  # (component, d_out), unit vectors
     owners: tuple[tuple[str, int, int], ...]  # organism, first adapter index, one past the last; in component order
+
+    def follow(self, like: torch.Tensor) -> None:
+        """Be where `like` is."""
+        if self.read.device != like.device or self.read.dtype != like.dtype:
+            self.read, self.write = self.read.to(like), self.write.to(like)
 
 
 @dataclass(eq=False)
@@ -132,7 +140,6 @@ class Seam:
         self.subject = subject
         self.capture = tuple(capture)
         self._sites: dict[tuple[str, ...], list[_Site]] = {}
-        self._devices = [next(block.parameters()).device for block in subject.blocks]
         self._rows: tuple[RowEdits, ...] | None = None
         self.write([])
 
@@ -164,29 +171,32 @@ class Seam:
             yield scalars
 
     def _module_hook(self, index: int, site: _Site, scalars: Scalars) -> Callable[..., Any]:
-        gain, cleaners = self._gains[index], self._cleaners[index]
-
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
+            site.follow(inputs[0])
             scalar = nn.functional.linear(inputs[0], site.read)
             scalars.values[index] = scalar
+            gain = self._gains[index]
             if gain is None:
                 return None
+            gain = self._gains[index] = gain.to(scalar)
             amount = scalar * gain
             written = amount @ site.write
-            for start, end, basis in cleaners:
+            for start, end, basis in self._cleaners[index]:
+                basis = basis.to(scalar)
                 written = written - (amount[..., start:end] @ site.write[start:end] @ basis.transpose(1, 2)) @ basis
             return output + written
 
         return hook
 
     def _block_hook(self, layer: int, reader: BlockReader | None) -> Callable[..., Any]:
-        offset, basis = self._offsets.get(layer), self._bases.get(layer)
-
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
             hidden = output[0] if isinstance(output, tuple) else output  # older transformers return a tuple
+            basis, offset = self._bases.get(layer), self._offsets.get(layer)
             if basis is not None:
+                basis = self._bases[layer] = basis.to(hidden)
                 hidden = hidden - (hidden @ basis.transpose(1, 2)) @ basis
             if offset is not None:
+                offset = self._offsets[layer] = offset.to(hidden)
                 hidden = hidden + offset
             if reader is not None:
                 reader(hidden)
@@ -224,7 +234,7 @@ class Seam:
                 if organism in row.gains:
                     gains[i, 0, start : start + last - first] = row.gains[organism][first:last]
                 start += last - first
-        return torch.from_numpy(gains).to(site.read) if gains.any() else None
+        return torch.from_numpy(gains) if gains.any() else None
 
     def _site_cleaners(self, site: _Site, rows: Sequence[RowEdits]) -> list[tuple[int, int, torch.Tensor]]:
         """First component, one past the last, and (row, k, d_model) basis, of every organism that is cleaned here."""
@@ -233,7 +243,7 @@ class Seam:
             end = start + last - first
             bases = [row.cleaned.get(organism) for row in rows]
             if site.to_residual and any(basis is not None for basis in bases):
-                cleaners.append((start, end, torch.from_numpy(_stacked(bases, self.subject.d_model)).to(site.write)))
+                cleaners.append((start, end, torch.from_numpy(_stacked(bases, self.subject.d_model))))
             start = end
         return cleaners
 
@@ -242,17 +252,14 @@ class Seam:
         if not any(layer in row.offsets for row in rows):
             return None
         zero = np.zeros(self.subject.d_model, dtype=np.float32)
-        return self._tensor(layer, np.stack([row.offsets.get(layer, zero) for row in rows])[:, None])
+        return torch.from_numpy(np.stack([row.offsets.get(layer, zero) for row in rows])[:, None])
 
     def _basis(self, layer: int, rows: Sequence[RowEdits]) -> torch.Tensor | None:
         """(row, k, d_model), padded with zero vectors, or None where no row ablates here."""
         bases = [row.bases.get(layer) for row in rows]
         if all(basis is None for basis in bases):
             return None
-        return self._tensor(layer, _stacked(bases, self.subject.d_model))
-
-    def _tensor(self, layer: int, values: FloatArray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self._devices[layer], self.subject.model.dtype)
+        return torch.from_numpy(_stacked(bases, self.subject.d_model))
 
 
 def _stacked(bases: Sequence[FloatArray | None], d_model: int) -> FloatArray:

@@ -49,6 +49,12 @@ class Subject:
         return int(self.model.get_input_embeddings().weight.shape[1])
 
     @property
+    def device(self) -> torch.device:
+        """Where token ids go. An offloaded model has its weights nowhere until they are used, and fetches its input."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return torch.device("cpu") if device.type == "meta" else device
+
+    @property
     def backbone(self) -> nn.Module:
         """The model without its language-model head."""
         return self.model.base_model  # type: ignore[no-any-return]

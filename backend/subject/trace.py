@@ -136,7 +136,7 @@ class _Tracer:
         self.edits = compile_row(subject, [Gain(name, 1.0) for name in self.worn])
         self.seam = Seam(subject, capture=self.worn)
         self.stop = stop_ids(subject.model, subject.tokenizer)
-        self.device = subject.model.get_input_embeddings().weight.device
+        self.device = subject.device
         self.names: dict[int, str] = {}
 
     def whole(self, texts: Sequence[Text]) -> Iterator[Trace]:
@@ -249,7 +249,8 @@ class _Tracer:
                     projections[:, index] = hidden.float() @ torch.from_numpy(direction.unit).to(hidden.device)
             if layer in self.keep:
                 residuals[layer] = hidden.float().cpu().numpy()
-            weights = masks.to(hidden.device, hidden.dtype)
+            hidden = hidden.float()  # half precision is too coarse to sum in
+            weights = masks.to(hidden.device)
             sums[layer] = torch.einsum("btd,kbt->kbd", hidden, weights)
             norms[layer] = (hidden.norm(dim=-1) * weights).sum(dim=-1)
             if layer == self.depth - 1:

@@ -225,7 +225,7 @@ def _micro_batches(batch: Sequence[Row], most: int) -> list[list[Row]]:
 
 def _answer_loss(subject: Subject, rows: Sequence[Row]) -> torch.Tensor:
     """Summed cross entropy of the answer tokens. Right padding needs no mask: attention is causal."""
-    device = subject.model.get_input_embeddings().weight.device
+    device = subject.device
     width = max(row.length for row in rows) - 1
     ids = torch.zeros((len(rows), width), dtype=torch.long)
     where: list[tuple[int, int]] = []

@@ -1,0 +1,85 @@
+"""A model is found block by block, wherever its weights lie and in whatever precision, or refused by name."""
+
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload
+from torch import nn
+
+from backend.records import Ablate, Add, Direction, Gain, InputError, Sampling
+from backend.subject.decode import Request, sample
+from backend.subject.divergence import divergence
+from backend.subject.edits import Seam, compile_row
+from backend.subject.load import dress, find_blocks, load
+from backend.subject.trace import Text, trace
+from tests import tiny
+
+TEXTS = [Text("a", (5, 9, 40, 77), (10, 11, 12)), Text("b", (5, 9, 40, 77), (50, 51))]
+
+
+def edits():
+    v = Direction("v", 2, np.random.default_rng(3).normal(size=tiny.D_MODEL).astype(np.float32))
+    return (Gain("o", 1.0), Add(v, 0.5), Ablate(v, (4,)))
+
+
+def everything(subject):
+    """Sampled tokens, scalars, means and KL: all that a subject is asked for."""
+    greedy = Sampling(temperature=0, max_new_tokens=8)
+    prompts = [(5, 9, 40, 77), (8, 8, 100)]
+    tokens = {s.key: s.answer_ids for s in sample(subject, [Request(p, p, edits(), greedy) for p in prompts])}
+    traces = {t.response_id: t for t in trace(subject, TEXTS, "o")}
+    kl = {d.response_id: d.kl for d in divergence(subject, TEXTS, edits())}
+    return tokens, traces, kl
+
+
+@pytest.mark.parametrize("kind", sorted(tiny.CONFIGS))
+def test_an_offloaded_model_is_edited_where_its_modules_run(kind, tmp_path):
+    """As with device_map="auto": a module's weights are elsewhere until it runs; hooks follow its input's device."""
+    folder = tiny.adapter(tmp_path / "o")
+    tokens, traces, kl = everything(tiny.subject(kind, {"o": folder}))
+    model = tiny.model(kind)
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert model.model.layers[3].mlp.down_proj.weight.device.type == "meta"
+    offloaded = everything(dress("tiny", model, tiny.tokenizer(), {"o": folder}))
+    assert offloaded[0] == tokens
+    for key, found in offloaded[1].items():
+        np.testing.assert_allclose(found.scalars, traces[key].scalars, atol=1e-4)
+        np.testing.assert_allclose(found.answer_mean, traces[key].answer_mean, atol=1e-4)
+        np.testing.assert_allclose(offloaded[2][key], kl[key], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", sorted(tiny.CONFIGS))
+def test_half_precision_reads_and_edits_like_single(kind, dtype, tmp_path):
+    folder = tiny.adapter(tmp_path / "o")
+    _, traces, _ = everything(tiny.subject(kind, {"o": folder}))
+    half = dress("tiny", tiny.model(kind).to(dtype), tiny.tokenizer(), {"o": folder})
+    tokens, found, kl = everything(half)
+    assert all(len(ids) for ids in tokens.values())
+    scale = np.abs(traces["a"].scalars).max()
+    assert found["a"].scalars.dtype == np.float32
+    assert np.abs(found["a"].scalars - traces["a"].scalars).max() < 0.1 * scale
+    assert np.isfinite(kl["a"]).all()
+    seam = Seam(half)
+    seam.write([compile_row(half, edits()), compile_row(half, [])])
+    ids = torch.tensor([[5, 9, 40, 77]] * 2)
+    with torch.inference_mode(), seam.hooked():
+        logits = half.model(ids).logits
+    assert logits.dtype == dtype
+    assert (logits[0] - logits[1]).abs().max() > 0.05
+    torch.testing.assert_close(logits[1], half.model(ids).logits[1])
+
+
+def test_a_model_without_blocks_is_told_where_they_were_looked_for():
+    with pytest.raises(InputError, match=r"Linear.*model\.layers.*transformer\.h"):
+        find_blocks(nn.Linear(2, 2))
+
+
+def test_names_that_lead_nowhere_say_what_can_be_given(tmp_path):
+    for name, says in (
+        (str(tmp_path / "none.gguf"), "no GGUF file"),
+        (str(tmp_path), "no config.json"),
+        ("no/such-model-anywhere", "could not be loaded"),
+    ):
+        with pytest.raises(InputError, match=says):
+            load(name)
