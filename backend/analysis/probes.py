@@ -1,24 +1,24 @@
 """Linear probes: logistic regressions on adapter scalars or activations, and how far to believe them.
 
 A probe is judged on rows of groups (questions or responses) that it was not trained on, beside the same probe on
-shuffled labels. Tokens of one response resemble each other, so a split by token leaks: it finds random labels of
-responses too. It is there because the paper split that way (`paper_protocol`), and says so in its notes.
+shuffled labels. `probe_progress` is the same story told as it goes: metrics first, then bootstraps, then shuffles.
+Tokens of one response resemble each other, so a split by token leaks: it finds random labels of responses too. It is
+there because the paper split that way (`paper_protocol`), and says so in its notes.
 It refuses to know what the features are. Owner of scikit-learn. Source: paper s4.1, Table 1, App. F-H.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 from scipy.special import expit, stdtrit
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
@@ -33,9 +33,9 @@ from backend.analysis.groups import (
     groups_with,
     shuffled,
 )
+from backend.analysis.logistic import Design, Fit, Penalty, balanced, fit
 from backend.records import Direction, InputError
 
-Penalty = Literal["l1", "l2"]
 Split = Literal["question", "response", "token"]
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auc")  # the columns of Table 1
@@ -43,6 +43,10 @@ ROC_POINTS = 201
 CALIBRATION_BINS = 10
 FEW_GROUPS = 10  # below which intervals over groups are rough
 PAPER_C = 0.01
+GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of C, where cross-validation chooses it
+INNER_FOLDS = 3
+SEPARABLE = 0.999  # AUC on the training rows from which weights are as large as C lets them be
+CHUNK = 10  # bootstraps, or shuffles, between two reports of a probe in progress
 SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
 
 
@@ -51,25 +55,29 @@ class ProbeSettings:
     """How a probe is trained and judged.
 
     `C` is scikit-learn's: the weight of the summed loss against the penalty, so the same C penalises less with more
-    rows. `split` names what `groups` holds; "token" deals single rows into folds. `balance` gives both classes the
-    same weight in training and in every metric, so that chance is 0.5. `shuffles` repeats with shuffled labels,
+    rows; None lets cross-validation within each training fold choose it from GRID. `l1_ratio` is the share of L1 in an
+    elastic net. `split` names what `groups` holds; "token" deals single rows into folds. `balance` gives both classes
+    the same weight in training and in every metric, so that chance is 0.5. `shuffles` repeats with shuffled labels,
     `bootstraps` refits behind the intervals of the coefficients (0: none).
     """
 
     penalty: Penalty = "l2"
-    C: float = 0.1
+    C: float | None = 0.1
     split: Split = "question"
     folds: int = 5
     balance: bool = True
     seed: int = 0
     shuffles: int = 5
     bootstraps: int = 50
+    l1_ratio: float = 0.5
 
     def __post_init__(self) -> None:
         for value, known in ((self.penalty, get_args(Penalty)), (self.split, get_args(Split))):
             if value not in known:
                 raise InputError(f"{value!r} is not one of {', '.join(known)}")
-        if not 0 < self.C < np.inf:
+        if not 0 <= self.l1_ratio <= 1:
+            raise InputError(f"the share of L1 is {self.l1_ratio}: give a number from 0 (all L2) to 1 (all L1)")
+        if self.C is not None and not 0 < self.C < np.inf:
             raise InputError(f"C is {self.C}: give a number above 0, smaller for a stronger penalty")
         if self.folds < 2:
             raise InputError(f"{self.folds} folds leave nothing to test on: use at least 2")
@@ -129,6 +137,12 @@ class ProbeReport:
     groups_per_class: tuple[int, int]
     folds: int
     notes: tuple[str, ...] = ()  # what the reader must know to read the figures
+    C: float = PAPER_C  # of the probe on all rows
+    C_by_fold: tuple[float, ...] = ()  # of the fits that were judged
+    p_value: float | None = None  # share of shuffles, this one counted in, whose AUC is as large; None without any
+    bootstraps: int = 0  # refits so far
+    shuffles: int = 0  # shuffles so far
+    complete: bool = True  # False: more bootstraps or shuffles are on their way
 
     def coefficient(self, feature: str) -> float:
         """The coefficient of one feature, per standard deviation."""
@@ -153,24 +167,43 @@ def train_probe(
     Raises InputError where that cannot be an estimate: a class without rows or in a single group, features without
     values or all constant.
     """
+    steps = probe_progress(values, labels, groups, names=names, settings=settings, units=units)
+    return deque(steps, maxlen=1)[0]
+
+
+def probe_progress(
+    values: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None,
+    *,
+    names: Sequence[str] | None = None,
+    settings: ProbeSettings | None = None,
+    units: ArrayLike | None = None,
+) -> Iterator[ProbeReport]:
+    """`train_probe` as it goes: the metrics as soon as they are there, then more bootstraps, then more shuffles.
+
+    The last report is what `train_probe` returns, and says that it is complete. Raises InputError as that does, at the
+    first step.
+    """
     settings = settings or ProbeSettings()
     rows = _rows(values, labels, groups, names, units)
     rng = np.random.default_rng(settings.seed)
     folds, notes = _fold_count(rows, settings)
-    held_out, converged = _cross_validate(rows, rows.labels, folds, settings, rng)
-    metrics = _metrics(held_out, rows, settings, rng)
-    whole = _fit(_Design(rows.values), rows.labels, settings)
-    coefficients = _coefficients(rows, whole, settings, rng)
-    notes += rows.notes + _caveats(rows, metrics, whole.weights, converged and whole.converged, settings)
+    judged = _cross_validate(rows, rows.labels, folds, settings, rng)
+    metrics = _metrics(judged.probability, rows, settings, rng)
+    design = Design(rows.values)
+    chosen = _choose_c(rows, rows.labels, np.arange(len(rows.labels)), settings)
+    whole = _fit(design, rows.labels, settings, chosen)
+    notes += rows.notes + _caveats(rows, metrics, whole, judged.converged and whole.converged, settings)
     everywhere = np.full(rows.given, np.nan)
-    everywhere[rows.kept] = held_out
-    return ProbeReport(
+    everywhere[rows.kept] = judged.probability
+    report = ProbeReport(
         probe=Probe(rows.names, whole.design.mean, whole.design.scale, whole.weights, whole.bias),
         metrics=metrics,
-        shuffled=_shuffled_metrics(rows, folds, settings, rng),
-        coefficients=coefficients,
-        roc=_roc(held_out, rows.labels),
-        calibration=_calibration(held_out, rows.labels, settings.balance),
+        shuffled={},
+        coefficients=_coefficients(rows, whole, ()),
+        roc=_roc(judged.probability, rows.labels),
+        calibration=_calibration(judged.probability, rows.labels, settings.balance),
         held_out=everywhere,
         n_rows=len(rows.labels),
         n_groups=int(rows.codes.max()) + 1,
@@ -178,7 +211,23 @@ def train_probe(
         groups_per_class=groups_with(rows.codes, rows.labels),
         folds=folds,
         notes=tuple(notes),
+        C=chosen,
+        C_by_fold=judged.C,
+        complete=False,
     )
+    drawn: list[Floats] = []
+    for weights in _bootstraps(rows, whole, settings, chosen, rng):
+        if len(drawn) % CHUNK == 0:
+            yield replace(report, coefficients=_coefficients(rows, whole, drawn), bootstraps=len(drawn))
+        drawn.append(weights)
+    report = replace(report, coefficients=_coefficients(rows, whole, drawn), bootstraps=len(drawn))
+    found: list[list[float]] = []
+    for once in _shuffled_metrics(rows, folds, settings, rng):
+        if len(found) % CHUNK == 0:
+            yield _beside_chance(report, found)
+        found.append(once)
+    report = _beside_chance(report, found) if settings.shuffles else report
+    yield replace(report, complete=True)
 
 
 def evaluate_probe(
@@ -280,62 +329,51 @@ def _list(names: Sequence[str]) -> str:
 # --- fits ------------------------------------------------------------------------------------------------------------
 
 
-class _Design:
-    """Values standardised by their own mean and standard deviation."""
-
-    def __init__(self, values: Floats) -> None:
-        self.mean: Floats = values.mean(axis=0)
-        spread = values.std(axis=0)
-        # rounding leaves a constant feature a spread of about 1e-16 of its mean
-        self.scale = np.where(spread > 1e-12 * np.maximum(np.abs(self.mean), 1e-300), spread, 1.0)
-        self.values = ((values - self.mean) / self.scale).astype(np.float32)  # half the time of float64, same weights
-
-
 @dataclass(frozen=True, eq=False)
-class _Fit:
-    design: _Design
-    weights: Floats  # (feature,)
-    bias: float
+class _Judged:
+    """Every row by the fit that did not see its fold."""
+
+    probability: Floats  # (row,)
     converged: bool
-
-
-def _class_weights(labels: Bools, balance: bool) -> Floats:
-    """Weights (n,) that sum to n, the same for both classes where balanced."""
-    if not balance:
-        return np.ones(len(labels))
-    half = 0.5 * len(labels)
-    return np.asarray(np.where(labels, half / labels.sum(), half / (~labels).sum()))
+    C: tuple[float, ...]  # of every fold
 
 
 def _fit(
-    design: _Design, labels: Bools, settings: ProbeSettings, weights: Floats | None = None, start: _Fit | None = None
-) -> _Fit:
-    """Logistic regression on standardised values; `weights` (n,) on top of the balance of classes.
+    design: Design,
+    labels: Bools,
+    settings: ProbeSettings,
+    C: float,
+    sample: Floats | None = None,
+    start: Fit | None = None,
+) -> Fit:
+    """A fit with the penalty of the settings; `sample` (n,) on top of the balance of classes."""
+    weights = balanced(labels, sample) if settings.balance else np.ones(len(labels)) if sample is None else sample
+    return fit(design, labels, weights, penalty=settings.penalty, C=C, l1_ratio=settings.l1_ratio, start=start)
 
-    lbfgs for L2 and liblinear for L1 are the fastest that agree with the rest. Measured on 40,000 x 9 and 8,000 x 576:
-    lbfgs 0.01 s and 0.07 s, newton-cholesky 0.01 s and 0.34 s, liblinear 0.02 s and 0.3 s; saga ten times liblinear.
+
+def _choose_c(rows: _Rows, labels: Bools, at: Ints, settings: ProbeSettings) -> float:
+    """The C of the settings, or the one of GRID with the smallest held-out loss over inner folds of the rows `at`.
+
+    Folds hold whole groups; where a class is in too few groups for that the middle of the grid is taken.
     """
-    sample = _class_weights(labels, settings.balance) if weights is None else _weighted(labels, weights, settings)
-    common: dict[str, Any] = {"C": settings.C, "max_iter": 500, "random_state": settings.seed}
-    if settings.penalty == "l1":
-        model = LogisticRegression(l1_ratio=1.0, solver="liblinear", **common)
-    else:
-        model = LogisticRegression(solver="lbfgs", warm_start=start is not None, **common)
-        if start is not None:
-            model.coef_, model.intercept_ = start.weights[None].astype(np.float32), np.array([start.bias], np.float32)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        model.fit(design.values, labels, sample_weight=sample.astype(np.float32))
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-    return _Fit(design, model.coef_[0].astype(np.float64), float(model.intercept_[0]), converged)
-
-
-def _weighted(labels: Bools, weights: Floats, settings: ProbeSettings) -> Floats:
-    """Bootstrap weights whose classes weigh the same where balanced."""
-    if not settings.balance:
-        return weights
-    half = 0.5 * len(labels)
-    return np.asarray(weights * np.where(labels, half / weights[labels].sum(), half / weights[~labels].sum()))
+    if settings.C is not None:
+        return settings.C
+    truth = labels[at]
+    units = np.arange(len(at)) if settings.split == "token" else group_codes(rows.codes[at], len(at))
+    folds = min(INNER_FOLDS, *groups_with(units, truth))
+    if folds < 2:
+        return GRID[len(GRID) // 2]
+    fold = deal_folds(units, truth, folds, np.random.default_rng(settings.seed))
+    loss = np.zeros(len(GRID))
+    for number in range(folds):
+        train, test = at[fold != number], at[fold == number]
+        design, start = Design(rows.values[train]), None
+        sample = balanced(labels[test]) if settings.balance else np.ones(len(test))
+        for place, C in enumerate(GRID):
+            start = _fit(design, labels[train], settings, C, start=start)
+            probability = np.clip(start.probability(rows.values[test]), 1e-9, 1 - 1e-9)
+            loss[place] -= sample @ np.log(np.where(labels[test], probability, 1 - probability))
+    return GRID[int(loss.argmin())]
 
 
 def _fold_count(rows: _Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
@@ -349,38 +387,43 @@ def _fold_count(rows: _Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
 
 def _cross_validate(
     rows: _Rows, labels: Bools, folds: int, settings: ProbeSettings, rng: np.random.Generator
-) -> tuple[Floats, bool]:
-    """P(positive) of every row by the fit that did not see its fold, (n,), and whether all fits converged."""
+) -> _Judged:
     units = np.arange(len(labels)) if settings.split == "token" else rows.codes
-    fold, probability, converged = deal_folds(units, labels, folds, rng), np.empty(len(labels)), True
+    fold, probability, converged, chosen = deal_folds(units, labels, folds, rng), np.empty(len(labels)), True, []
     for number in range(folds):
-        test = fold == number
-        fit = _fit(_Design(rows.values[~test]), labels[~test], settings)
-        standard = (rows.values[test] - fit.design.mean) / fit.design.scale
-        probability[test] = expit(standard @ fit.weights + fit.bias)
-        converged &= fit.converged
-    return probability, converged
+        train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        chosen.append(_choose_c(rows, labels, train, settings))
+        found = _fit(Design(rows.values[train]), labels[train], settings, chosen[-1])
+        probability[test] = found.probability(rows.values[test])
+        converged &= found.converged
+    return _Judged(probability, converged, tuple(chosen))
 
 
 def _shuffled_metrics(
     rows: _Rows, folds: int, settings: ProbeSettings, rng: np.random.Generator
-) -> dict[str, Estimate]:
-    found = []
+) -> Iterator[list[float]]:
+    """METRICS of the probe on shuffled labels, one list a shuffle."""
     for labels in _shuffles(rows, settings, rng):
         most = min(folds, *groups_with(rows.codes, labels)) if settings.split != "token" else folds
-        probability, _ = _cross_validate(rows, labels, most, settings, rng)
-        found.append([*_from_counts(_confusion(probability, labels), settings.balance), auc(probability, labels)])
-    if not settings.shuffles:
-        return {}
+        probability = _cross_validate(rows, labels, most, settings, rng).probability
+        yield [*_from_counts(_confusion(probability, labels), settings.balance), auc(probability, labels)]
+
+
+def _beside_chance(report: ProbeReport, found: Sequence[Sequence[float]]) -> ProbeReport:
+    """The report with the metrics of so many shuffles: their mean, the range of 95 % of more, and the p-value."""
     table = np.array(found or np.full((1, len(METRICS)), np.nan))  # (shuffle, metric)
     reach = np.full(len(METRICS), np.nan)
     if len(table) > 1:
         wide = stdtrit(len(table) - 1, 0.975) * np.sqrt(1 + 1 / len(table))
         reach = wide * table.std(axis=0, ddof=1)
-    return {
+    shuffled_metrics = {
         name: Estimate(float(mean), float(max(mean - wide, 0)), float(min(mean + wide, 1)))
         for name, mean, wide in zip(METRICS, table.mean(axis=0), reach, strict=True)
     }
+    aucs = table[:, METRICS.index("auc")]
+    as_large = int((aucs >= report.metrics["auc"].value - 1e-12).sum())
+    p_value = (1 + as_large) / (1 + len(found)) if found else None
+    return replace(report, shuffled=shuffled_metrics, p_value=p_value, shuffles=len(found))
 
 
 def _shuffles(rows: _Rows, settings: ProbeSettings, rng: np.random.Generator) -> Iterator[Bools]:
@@ -393,14 +436,20 @@ def _shuffles(rows: _Rows, settings: ProbeSettings, rng: np.random.Generator) ->
             yield labels
 
 
-def _coefficients(rows: _Rows, whole: _Fit, settings: ProbeSettings, rng: np.random.Generator) -> pl.DataFrame:
+def _bootstraps(
+    rows: _Rows, whole: Fit, settings: ProbeSettings, C: float, rng: np.random.Generator
+) -> Iterator[Floats]:
+    """Weights (feature,) of refits on groups drawn anew; draws that lack a class are left out."""
+    size = int(rows.codes.max()) + 1
+    for counts in rng.multinomial(size, np.full(size, 1 / size), size=settings.bootstraps):
+        sample = counts[rows.codes].astype(np.float64)
+        if sample[rows.labels].any() and sample[~rows.labels].any():
+            yield _fit(whole.design, rows.labels, settings, C, sample, start=whole).weights
+
+
+def _coefficients(rows: _Rows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFrame:
     """Coefficients on all rows; ends are a t interval with the bootstrap's standard error over groups."""
     size = int(rows.codes.max()) + 1
-    drawn = []
-    for counts in rng.multinomial(size, np.full(size, 1 / size), size=settings.bootstraps):
-        weights = counts[rows.codes].astype(np.float64)
-        if weights[rows.labels].any() and weights[~rows.labels].any():
-            drawn.append(_fit(whole.design, rows.labels, settings, weights, start=whole).weights)
     reach = selected = np.full(len(rows.names), np.nan)
     if len(drawn) > 1:
         wide = stdtrit(size - 1, 0.975) * np.sqrt(size / (size - 1))
@@ -411,7 +460,7 @@ def _coefficients(rows: _Rows, whole: _Fit, settings: ProbeSettings, rng: np.ran
 
 
 def _caveats(
-    rows: _Rows, metrics: Mapping[str, Estimate], weights: Floats, converged: bool, settings: ProbeSettings
+    rows: _Rows, metrics: Mapping[str, Estimate], whole: Fit, converged: bool, settings: ProbeSettings
 ) -> list[str]:
     notes = []
     size = int(rows.codes.max()) + 1
@@ -421,11 +470,35 @@ def _caveats(
         notes.append(f"Intervals over {size} groups are rough.")
     if metrics["auc"].value == 1:
         notes.append("The held-out classes separate perfectly: check that no feature gives the label away.")
-    if not weights.any():
+    elif auc(whole.probability(rows.values), rows.labels) > SEPARABLE:
+        notes.append(
+            "On its own rows the probe separates the classes perfectly: it has room to learn them by heart, so only "
+            "the held-out metrics count, and the size of the weights follows from C."
+        )
+    if not whole.weights.any():
         notes.append("The penalty dropped every feature: raise C to see any.")
     if not converged:
         notes.append("A fit stopped before it converged: lower C.")
+    if settings.penalty != "l2" and (twins := _collinear(rows)):
+        notes.append(
+            f"Features move together ({twins}): which of them an L1 penalty keeps is a matter of chance, so read the "
+            "selection frequency, not the single pick."
+        )
     return notes
+
+
+def _collinear(rows: _Rows, most: int = 200) -> str:
+    """The two features that move together the most, in words, where their correlation passes one half."""
+    values = rows.values[:, :most]
+    if values.shape[1] < 2:
+        return ""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        together: Floats = np.nan_to_num(np.asarray(np.corrcoef(values, rowvar=False)))
+    np.fill_diagonal(together, 0)
+    a, b = np.unravel_index(np.abs(together).argmax(), together.shape)
+    if abs(together[a, b]) <= 0.5:
+        return ""
+    return f"{rows.names[a]} and {rows.names[b]} at r = {together[a, b]:.2f}"
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -485,7 +558,7 @@ def _roc(probability: Floats, labels: Bools) -> pl.DataFrame:
 
 def _calibration(probability: Floats, labels: Bools, balance: bool) -> pl.DataFrame:
     """Mean probability against share of positive rows, in bins of equally many rows; classes weighed as in training."""
-    weights = _class_weights(labels, balance)
+    weights = balanced(labels) if balance else np.ones(len(labels))
     bins = np.minimum(np.argsort(np.argsort(probability)) * CALIBRATION_BINS // len(labels), CALIBRATION_BINS - 1)
     total = np.bincount(bins, weights=weights)
     used = total > 0
@@ -584,7 +657,7 @@ def _paper_repeat(rows: _Rows, rng: np.random.Generator) -> _Repeat:
     sides = [np.flatnonzero(side) for side in (rows.labels, ~rows.labels)]
     size = min(map(len, sides))
     kept = rng.permutation(np.concatenate([rng.permutation(side)[:size] for side in sides]))
-    design, labels = _Design(rows.values[kept]), rows.labels[kept]
+    design, labels = Design(rows.values[kept]), rows.labels[kept]
     train, test = train_test_split(
         np.arange(len(kept)), test_size=0.2, stratify=labels, random_state=int(rng.integers(2**31))
     )

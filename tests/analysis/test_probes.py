@@ -5,7 +5,16 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from backend.analysis.probes import METRICS, ProbeSettings, evaluate_probe, paper_protocol, train_probe
+from backend.analysis.probes import (
+    CHUNK,
+    GRID,
+    METRICS,
+    ProbeSettings,
+    evaluate_probe,
+    paper_protocol,
+    probe_progress,
+    train_probe,
+)
 from backend.records import InputError
 
 FAST = {"shuffles": 0, "bootstraps": 0}
@@ -23,7 +32,7 @@ def tokens(*, responses=120, each=20, features=9, effect=0.0, planted=2, alike=0
     return (values * 3 + 5).astype(np.float32), labels, response
 
 
-@pytest.mark.parametrize("penalty", ["l2", "l1"])
+@pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet"])
 def test_a_planted_direction_is_recovered(penalty):
     values, labels, response = tokens(effect=1.5)
     settings = ProbeSettings(penalty=penalty, C=0.1 if penalty == "l2" else 0.01, split="response", bootstraps=20)
@@ -40,7 +49,7 @@ def test_a_planted_direction_is_recovered(penalty):
     assert report.metrics["auc"].low > report.shuffled["auc"].high
     assert report.n_groups == 120
     assert sum(report.n_per_class) == 2400
-    if penalty == "l1":
+    if penalty != "l2":
         assert others["selected"].min() < 1
 
 
@@ -236,6 +245,57 @@ def test_shapes_are_checked():
         train_probe(values, np.where(labels, 1, np.nan), response)
     with pytest.raises(InputError, match="2 names do not fit 9 features"):
         train_probe(values, labels, response, names=["a", "b"])
+
+
+def test_progress_ends_where_training_ends_and_its_metrics_never_change():
+    values, labels, response = tokens(effect=1.5)
+    settings = ProbeSettings(split="response", bootstraps=25, shuffles=15)
+    steps = list(probe_progress(values, labels, response, settings=settings))
+    assert [step.bootstraps for step in steps] == [0, 10, 20, 25, 25, 25]
+    assert [step.shuffles for step in steps] == [0, 0, 0, 0, 10, 15]
+    assert [step.complete for step in steps] == [False] * 5 + [True]
+    assert steps[0].coefficients["low"].null_count() == 9
+    assert CHUNK == 10
+    whole = train_probe(values, labels, response, settings=settings)
+    for step in (steps[0], steps[-1]):
+        assert step.metrics == whole.metrics
+        assert (step.probe.weights == whole.probe.weights).all()
+    assert steps[-1].coefficients.equals(whole.coefficients)
+    assert steps[-1].shuffled == whole.shuffled
+
+
+def test_the_p_value_is_small_for_a_planted_label_and_not_for_a_random_one():
+    settings = ProbeSettings(split="response", bootstraps=0, shuffles=39)
+    values, labels, response = tokens(effect=1.5)
+    assert train_probe(values, labels, response, settings=settings).p_value == pytest.approx(1 / 40)
+    assert train_probe(values, labels, response, settings=ProbeSettings(split="response", **FAST)).p_value is None
+    values, labels, response = tokens(responses=60)
+    found = [train_probe(*tokens(responses=60, seed=seed), settings=settings).p_value for seed in range(6)]
+    assert np.mean(found) > 0.2
+
+
+def test_c_is_chosen_within_the_training_folds_and_penalises_noise_more_than_signal():
+    signal = train_probe(*tokens(effect=3.0, alike=0), settings=ProbeSettings(split="response", C=None, **FAST))
+    noise = train_probe(*tokens(features=40), settings=ProbeSettings(split="response", C=None, **FAST))
+    assert signal.C > noise.C == GRID[0]
+    assert len(signal.C_by_fold) == signal.folds
+    assert set(signal.C_by_fold) <= set(GRID)
+
+
+def test_features_that_move_together_make_single_picks_a_matter_of_chance():
+    values, labels, response = tokens(effect=1.5)
+    values[:, 3] = values[:, 2] + np.random.default_rng(1).normal(0, 0.5, len(values))
+    settings = ProbeSettings(penalty="l1", C=0.003, split="response", shuffles=0, bootstraps=20)
+    notes = train_probe(values, labels, response, settings=settings).notes
+    assert any("feature 2 and feature 3" in note and "selection frequency" in note for note in notes)
+    alone = train_probe(*tokens(alike=0), settings=settings).notes
+    assert not any("selection frequency" in note for note in alone)
+
+
+def test_more_features_than_rows_can_tell_are_said_to_be_learnt_by_heart():
+    values, labels, response = tokens(responses=40, each=2, features=300)
+    report = train_probe(values, labels, response, settings=ProbeSettings(split="response", C=10.0, **FAST))
+    assert any("by heart" in note for note in report.notes)
 
 
 # --- the paper's protocol --------------------------------------------------------------------------------------------
