@@ -150,7 +150,8 @@ def _embedded_gguf() -> Path:
 
 def plain_checkpoint(gguf: Path, root: Path = MODELS) -> Path:
     """A folder with the same model as plain float32 safetensors, made once and kept under `root`."""
-    digest = hashlib.file_digest(gguf.open("rb"), "sha256").hexdigest()[:12]
+    with gguf.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
     folder = root / f"{gguf.stem}-{digest}"
     if folder.is_dir():
         return folder
