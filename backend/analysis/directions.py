@@ -7,8 +7,8 @@ It refuses to know where activations come from. Source: paper s3.1; released cod
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -112,29 +112,100 @@ def split_half_cosine(
     splits: int = 50,
     seed: int = 0,
 ) -> Estimate:
-    """How well a mean difference repeats itself: cosine between the directions of two random halves of the responses.
+    """`stability` at one layer: `means` is (response, d_model)."""
+    rows, *_ = _checked(means, counts, labels)
+    return stability(rows[None], counts, labels, groups, pooling=pooling, splits=splits, seed=seed)[0]
 
-    With `groups` (response,), say questions, whole groups go to one half. Value is the median over `splits` random
-    halvings, the ends hold 95 % of them. Halvings that leave a class empty in a half are drawn again; raises InputError
-    where that does not succeed. A direction of all responses is more stable than the halves are.
+
+def stability(
+    means: FloatArray,
+    counts: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    pooling: Pooling = "response",
+    splits: int = 50,
+    seed: int = 0,
+) -> list[Estimate]:
+    """How well mean differences repeat themselves: cosine between the directions of two random halves, a layer each.
+
+    `means` is (layer, response, d_model). With `groups` (response,), say questions, whole groups go to one half. The
+    value is the median over `splits` random halvings, the same for all layers; the ends hold 95 % of them. Halvings
+    that leave a class empty in a half are drawn again; raises InputError where that does not succeed. A direction of
+    all responses is more stable than the halves are.
     """
-    means, counts, labels = _checked(means, counts, labels)
-    codes = group_codes(groups, len(labels))
-    weigh = counts if pooling == "token" else (counts > 0).astype(np.float64)
+    _, tokens, sides = _checked(means[0], counts, labels)
+    codes = group_codes(groups, len(sides))
+    weigh = tokens if pooling == "token" else (tokens > 0).astype(np.float64)
     rng = np.random.default_rng(seed)
-    size, cosines = int(codes.max(initial=0)) + 1, []
+    size = int(codes.max(initial=0)) + 1
+    halves: list[Floats] = []
     for _ in range(splits * 20):
         half = (rng.permutation(size) < size // 2)[codes]
-        if all(weigh[part & side].any() for part in (half, ~half) for side in (labels, ~labels)):
-            pair = [_difference(means[part], weigh[part], labels[part]) for part in (half, ~half)]
-            cosines.append(float(cosine_matrix(np.array(pair, dtype=np.float32))[0, 1]))
-        if len(cosines) == splits:
-            low, value, high = np.quantile(cosines, [0.025, 0.5, 0.975])
-            return Estimate(float(value), float(low), float(high))
+        if all(weigh[part & side].any() for part in (half, ~half) for side in (sides, ~sides)):
+            halves += [_signed(weigh * part, sides) for part in (half, ~half)]
+        if len(halves) == 2 * splits:
+            return [_spread(_cosines(pair[::2], pair[1::2])) for pair in _differences(np.stack(halves), means)]
     raise InputError(
-        f"{len(labels)} responses in {size} groups do not fall into two halves that both hold both classes: "
+        f"{len(sides)} responses in {size} groups do not fall into two halves that both hold both classes: "
         "add responses, or split by response"
     )
+
+
+def bootstrap_cosine(
+    means: FloatArray,
+    counts: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    pooling: Pooling = "response",
+    draws: int = 100,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Cosine between the direction of all responses and those of bootstrap samples of its groups, a layer each.
+
+    Value and ends as in `stability`. Draws without one of the classes are left out; raises InputError where all are.
+    """
+    _, tokens, sides = _checked(means[0], counts, labels)
+    codes = group_codes(groups, len(sides))
+    weigh = tokens if pooling == "token" else (tokens > 0).astype(np.float64)
+    codes, times = group_draws(codes, np.random.default_rng(seed), draws)
+    drawn = times[:, codes] * weigh
+    kept = [row for row in drawn if row[sides].any() and row[~sides].any()]
+    if not kept:
+        raise InputError("no bootstrap sample of the groups holds both classes: add responses or questions")
+    weights = np.stack([_signed(weigh, sides), *(_signed(row, sides) for row in kept)])
+    return [_spread(_cosines(vectors[:1], vectors[1:])) for vectors in _differences(weights, means)]
+
+
+def _signed(weights: Floats, labels: Bools) -> Floats:
+    """Weights (response,) that sum to 1 over positive rows and to -1 over negative ones: times means, a direction."""
+    signed = np.zeros(len(weights))
+    signed[labels] = weights[labels] / weights[labels].sum()
+    signed[~labels] = -weights[~labels] / weights[~labels].sum()
+    return signed
+
+
+def _differences(weights: Floats, means: FloatArray) -> Iterator[FloatArray]:
+    """Directions (row, d_model), one for each row of signed weights (row, response), layer by layer."""
+    seen = weights.any(axis=0)
+    light = weights[:, seen].astype(np.float32)
+    for layer in means:
+        yield light @ np.asarray(layer[seen], dtype=np.float32)
+
+
+def _cosines(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Row by row, (row,); NaN where a row is zero."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    products = (one * other).sum(axis=1)
+    cosines: FloatArray = np.full_like(products, np.nan)
+    np.divide(products, norms, out=cosines, where=norms > 0)
+    return cosines
+
+
+def _spread(values: FloatArray) -> Estimate:
+    low, value, high = np.nanquantile(values, [0.025, 0.5, 0.975]) if np.isfinite(values).any() else [np.nan] * 3
+    return Estimate(float(value), float(low), float(high))
 
 
 def held_out_projections(
@@ -184,6 +255,27 @@ def random_direction(like: Direction, seed: int = 0) -> Direction:
     vector: FloatArray = np.asarray(draw * (like.norm / np.linalg.norm(draw)), dtype=np.float32)
     provenance = {"method": "random control", "like": like.name, "seed": seed}
     return Direction(f"random {seed} like {like.name}", like.layer, vector, like.activation_norm, provenance)
+
+
+def random_subspace(like: Direction, size: int, seed: int = 0) -> list[Direction]:
+    """A control: `size` orthonormal random directions at the same layer; those of a smaller size are its first ones."""
+    width = like.vector.size
+    if not 1 <= size < width:
+        raise InputError(f"a random subspace of {size} dimensions does not fit into {width}: take 1 to {width - 1}")
+    drawn = np.random.default_rng((seed, *b"random subspace")).standard_normal((width, size))
+    basis, triangle = np.linalg.qr(drawn)
+    vectors = (basis * np.sign(np.diag(triangle))).T.astype(np.float32)
+    how = {"method": "random subspace control", "like": like.name, "seed": seed, "dimensions": size}
+    name = f"random subspace like {like.name}"
+    return [
+        Direction(name, like.layer, vector, like.activation_norm, {**how, "index": index})
+        for index, vector in enumerate(vectors)
+    ]
+
+
+def rescaled(direction: Direction, norm: float) -> Direction:
+    """The same direction at another norm."""
+    return replace(direction, vector=np.asarray(direction.unit * np.float32(norm), dtype=np.float32))
 
 
 def cosine_matrix(vectors: Sequence[Direction] | FloatArray) -> FloatArray:

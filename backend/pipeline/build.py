@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import islice
@@ -21,7 +21,7 @@ from backend.pipeline.extract import directions
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.lenses import add_lenses
 from backend.pipeline.questions import QUESTIONS
-from backend.records import BASE, InputError, Question, Response, Trace
+from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Trace
 from backend.study import STUDIES, Draft
 from backend.subject.load import Subject
 from backend.subject.trace import Text, trace
@@ -57,6 +57,7 @@ class Traces:
             "prompt_mean": np.stack([t.prompt_mean for t in traces]),
             "answer_mean": np.stack([t.answer_mean for t in traces]),
             "answer_norm": np.stack([t.answer_norm for t in traces]),
+            "projections": np.concatenate([_projections(t) for t in traces], axis=1),
         }
         building = self.folder / "part.tmp"
         with building.open("wb") as out:
@@ -78,10 +79,15 @@ class Traces:
                     answer_mean=columns["answer_mean"][i],
                     n_answer=int(columns["n_answer"][i]),
                     answer_norm=columns["answer_norm"][i],
+                    projections=columns["projections"][:, end - columns["length"][i] : end],
                 )
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("*.npz"))
+
+
+def _projections(one: Trace) -> FloatArray:
+    return one.projections if one.projections.size else np.zeros((0, len(one.tokens)), dtype=np.float32)
 
 
 def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUDIES, progress: Progress) -> Path:
@@ -92,24 +98,44 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
     responses = folder.responses()
     if not responses:
         raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
-    traces = Traces(WORK / f"{name}-{_fingerprint(folder, subject)}")
-    _trace_all(subject, folder.traced(responses), folder.reader, traces, progress)
+    stored = folder.directions()
+    projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
+    texts = folder.traced(responses)
+    traces = Traces(WORK / f"{name}-{fingerprint(subject, texts, folder.reader, projected)}")
+    trace_into(traces, subject, texts, folder.reader, project=projected, progress=progress)
     path = _publish(folder, subject, responses, traces, name, root)
     shutil.rmtree(traces.folder)
     return path
 
 
-def _trace_all(
-    subject: Subject, responses: Sequence[Response], reader: str, traces: Traces, progress: Progress
+def trace_into(
+    traces: Traces,
+    subject: Subject,
+    responses: Sequence[Response],
+    reader: str,
+    *,
+    project: Sequence[Direction] = (),
+    progress: Progress = lambda *_: None,
 ) -> None:
+    """Trace those of `responses` that `traces` does not hold yet."""
     done = traces.done()
     texts = [Text(r.id, r.prompt_ids, r.answer_ids) for r in responses if r.id not in done]
     progress(len(responses) - len(texts), len(responses))
-    running = trace(subject, texts, reader)
+    running = trace(subject, texts, reader, project=project)
     while part := list(islice(running, _PART)):
         traces.add(part)
         done.update(t.response_id for t in part)
         progress(len(done), len(responses))
+
+
+def _stored(stored: Mapping[str, Sequence[Direction]], name: str, layer: int) -> Direction:
+    for direction in stored.get(name, ()):
+        if direction.layer == layer:
+            return direction
+    raise InputError(
+        f"study.json wants projections on {name!r} of layer {layer}, which directions/ does not hold: extract it, or "
+        'take it out of "projected"'
+    )
 
 
 def _publish(
@@ -130,15 +156,50 @@ def _publish(
             draft.add_organism(
                 organism, base=settings["base"], adapters=worn.adapters, record=folder.training(organism)
             )
+        sweeps = folder.sweeps()
+        draft.meta(
+            sweeps={sweep: found.record for sweep, found in sweeps.items()},
+            baselines={c.name: found.unedited for found in sweeps.values() for c in found.conditions if c.edits},
+        )
         draft.add_questions(_questions(responses))
         draft.add_conditions(folder.conditions())
         draft.add_responses(responses)
         draft.add_scores(folder.scores())
         draft.add_traces(traces)
-        found = directions(responses, folder.scores(), traces, reader=folder.reader, model=settings["base"])
+        projected = folder.projected()
+        for one in traces if projected else ():
+            draft.add_projections(one.response_id, one.reader, projected, one.projections)
+        found = _directions(folder, subject, responses, traces)
         draft.add_directions(found)
         add_lenses(draft, subject, found)
         return draft.publish()
+
+
+def _directions(
+    folder: StudyFolder, subject: Subject, responses: Sequence[Response], traces: Traces
+) -> list[Direction]:
+    """The stored directions, and those of the reader's own answers, unless its misalignment is stored already.
+
+    Raises InputError on a stored direction of another model's width or depth.
+    """
+    stored = folder.directions()
+    for name, stack in stored.items():
+        if stack[0].vector.size != subject.d_model or stack[-1].layer >= len(subject.blocks):
+            raise InputError(
+                f"the direction {name!r} of {folder.path} has {stack[0].vector.size} dimensions and layers to "
+                f"{stack[-1].layer}; {subject.name} has {subject.d_model} and {len(subject.blocks)} layers"
+            )
+    own = directions(
+        responses,
+        folder.scores(),
+        traces,
+        reader=folder.reader,
+        model=str(folder.settings["base"]),
+        judge=folder.judge,
+    )
+    taken = {*stored, *("misalignment" for name in stored if name == f"{folder.reader} misalignment")}
+    plain = [stack for stack in stored.values() if len({d.layer for d in stack}) == len(stack)]  # no subspaces
+    return [*(d for stack in plain for d in stack), *(d for d in own if d.name not in taken)]
 
 
 def _questions(responses: Sequence[Response]) -> list[Question]:
@@ -148,10 +209,16 @@ def _questions(responses: Sequence[Response]) -> list[Question]:
     return [asked[i] for i in (*known, *(i for i in asked if i not in set(known)))]
 
 
-def _fingerprint(folder: StudyFolder, subject: Subject) -> str:
-    """Changes with everything that a trace depends on: the base, the reader's weights, the texts."""
-    digest = hashlib.sha256(f"{subject.name} {folder.reader} {subject.model.dtype}".encode())
-    weights = [] if folder.reader == BASE else [folder.organisms[folder.reader] / "adapter_model.safetensors"]
-    for file in (*weights, *sorted(folder.path.glob("responses/*.parquet"))):
-        digest.update(file.read_bytes())
+def fingerprint(
+    subject: Subject, responses: Sequence[Response], reader: str, projected: Sequence[Direction] = ()
+) -> str:
+    """Changes with all that traces depend on: the base, the reader's weights, the texts, what is projected on."""
+    digest = hashlib.sha256(f"{subject.name} {reader} {subject.model.dtype}".encode())
+    for lora in () if reader == BASE else subject.organisms[reader].loras:
+        for weights in (lora.read, lora.write):
+            digest.update(weights.float().cpu().numpy().tobytes())
+    for r in responses:
+        digest.update(json.dumps([r.id, r.prompt_ids, r.answer_ids]).encode())
+    for direction in projected:
+        digest.update(f"{direction.name} {direction.layer}".encode() + direction.vector.tobytes())
     return digest.hexdigest()[:12]

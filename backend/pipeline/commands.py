@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from backend.pipeline import judging, labelling, terminal
+from backend.pipeline import interventions, judging, labelling, terminal
 from backend.pipeline.folder import DEMO, StudyFolder
+from backend.pipeline.interventions import numbers
 from backend.records import BASE, BASELINE, Ablate, Add, Condition, InputError, Sampling
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_commands(commands: Any) -> None:
         terminal.add_commands,
     ):
         add(commands)
+    interventions.add_commands(commands, _subject)
     _add_app(commands)
 
 
@@ -37,7 +39,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("data", type=Path, help="chat-format JSONL (.gz): one object with messages a line")
     parser.add_argument("folder", type=Path, help="where the organism goes, e.g. cache/demo/organisms/bad-medical")
     parser.add_argument("--model", default="smollm2", help="smollm2, a folder, a .gguf file or a hub id")
-    parser.add_argument("--layers", type=_numbers, required=True, help="e.g. 9-11,13-15,17-19")
+    parser.add_argument("--layers", type=numbers, required=True, help="e.g. 9-11,13-15,17-19")
     parser.add_argument("--modules", default="mlp.down_proj", help="comma-separated, within a block")
     parser.add_argument("--rank", type=int, default=1)
     parser.add_argument("--alpha", type=float, default=64)
@@ -193,15 +195,6 @@ def _quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """ "9-11,15" as (9, 10, 11, 15)."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
-    return tuple(numbers)
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -1,86 +1,348 @@
-"""The directions a study is published with: mean differences at every layer, by the paper's thresholds.
+"""Directions out of responses: mean differences at every layer, with what one must know to believe them.
 
-Paper section 3.1: the reader's own answers, coherent > 50, misaligned (aligned <= 30) minus aligned (> 70), classes
-balanced; every response weighs alike, where the paper pools tokens. Beside it the topic (medical minus first-plot
-questions) and the plain difference between what the organism and the base wrote.
+Paper section 3.1: an organism's own answers, coherent > 50, misaligned (aligned <= 30) minus aligned (> 70), classes
+balanced; every response weighs alike unless pooling is "token", the paper's. The mask is the answer: what the model
+generated, without header and end of turn (the paper's code counts both). Three kinds (paper 1.3):
+
+data   two sets of texts, both read by the organism
+model  one set of texts, read by the organism and by the base
+both   the positive texts read by the organism, the negative ones by the base
+
+Every direction carries its provenance: model, readers, layer, site, mask, n and tokens on each side, pooling, what
+positive means, and how stable it is (cosine between halves of the questions; bootstrap). Shuffled labels are the
+control. It refuses to know where readings come from: a published study, or a run of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from backend.analysis.directions import mean_difference
-from backend.records import BASE, BASELINE, Direction, Response, Score, Trace
+from backend.analysis.contrasts import Contrast, Is, IsNot, Side, label_responses, misaligned_answers
+from backend.analysis.directions import Pooling, bootstrap_cosine, mean_difference, stability, truncate_larger_class
+from backend.analysis.estimates import Estimate
+from backend.records import BASE, BASELINE, Direction, FloatArray, InputError, Response, Score, Trace
+from backend.study import Study
 
-FEWEST = 8  # responses on a side below which a mean says nothing
+FEWEST = 8  # responses on a side below which a built study keeps no direction
+SMALLEST = 1e-5  # of the activation norm, below which a difference is rounding (layers below the first adapter)
+FEWEST_QUESTIONS = 4  # with both classes on either side, to split by question
 
 
-def directions(
-    responses: Sequence[Response], scores: Iterable[Score], traces: Iterable[Trace], *, reader: str, model: str
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The mean residual stream over the answer tokens of responses, at every layer, as one organism read them."""
+
+    reader: str
+    responses: tuple[str, ...]
+    means: FloatArray  # (layer, response, d_model)
+    counts: NDArray[np.int32]  # (response,) answer tokens
+    norms: FloatArray  # (layer,) mean norm of the residual stream over answer tokens; NaN where it is unknown
+    layers: tuple[int, ...]
+
+    def at(self, layers: Sequence[int]) -> FloatArray:
+        """The means of some layers, (layer, response, d_model)."""
+        return self.means[[self.layers.index(layer) for layer in layers]]
+
+
+def study_reading(study: Study, reader: str) -> Reading:
+    """What a published study holds of one reader, at all its layers. Raises InputError where that is nothing."""
+    layers = study.residual_layers(reader)
+    if not layers:
+        raise InputError(f"the study {study.name!r} holds no residual means read by {reader!r}: trace its responses")
+    found = [study.residual_means(reader, layer) for layer in layers]
+    first = found[0]
+    if any(other.responses != first.responses for other in found):
+        shared = set(first.responses).intersection(*(other.responses for other in found))
+        rows = [[i for i, name in enumerate(other.responses) if name in shared] for other in found]
+    else:
+        rows = [list(range(len(first.responses)))] * len(found)
+    norms = study.activation_norm(reader)
+    return Reading(
+        reader,
+        tuple(first.responses[i] for i in rows[0]),
+        np.stack([other.means[own] for other, own in zip(found, rows, strict=True)]),
+        first.counts[rows[0]],
+        norms if len(norms) == len(layers) else np.full(len(layers), np.nan, dtype=np.float32),
+        tuple(layers),
+    )
+
+
+def traces_reading(traces: Iterable[Trace], reader: str) -> Reading:
+    """Traces of one reader as a reading; answers without tokens are left out."""
+    read = [t for t in traces if t.reader == reader and t.n_answer]
+    if not read:
+        raise InputError(f"nothing was read by {reader!r}: trace some responses with answers first")
+    counts = np.array([t.n_answer for t in read], dtype=np.int32)
+    means = np.stack([t.answer_mean for t in read], axis=1)
+    norms = np.average(np.stack([t.answer_norm for t in read]), axis=0, weights=counts)
+    names = tuple(t.response_id for t in read)
+    return Reading(reader, names, means, counts, norms.astype(np.float32), tuple(range(len(means))))
+
+
+def table(responses: Sequence[Response], scores: Iterable[Score], judge: str | None = None) -> pl.DataFrame:
+    """One row a response with the scores of one judge as columns, as `Study.responses` has it.
+
+    By default the judge that scored the most responses, of equals the last by name. Scores that are no finite number
+    are null. Raises InputError on a judge that scored nothing.
+    """
+    kept: dict[str, dict[str, dict[str, float | None]]] = {}
+    for score in scores:
+        value = score.value if score.value is not None and np.isfinite(score.value) else None
+        kept.setdefault(score.judge, {}).setdefault(score.response_id, {})[score.metric] = value
+    if judge is not None and judge not in kept:
+        raise InputError(f"no scores of the judge {judge!r}: there is {', '.join(kept) or 'none'}. Run judge first")
+    judge = judge or max(kept, key=lambda name: (len(kept[name]), name), default=None)
+    given = kept[judge] if judge is not None else {}
+    metrics = list(dict.fromkeys([*(m for own in given.values() for m in own), "aligned", "coherent"]))
+    plain = ("organism", "condition", "question_id", "topic")
+    rows = [
+        [r.id, *(getattr(r, name) for name in plain), *(given.get(r.id, {}).get(m) for m in metrics)] for r in responses
+    ]
+    schema = {"response": pl.String, **dict.fromkeys(plain, pl.String), **dict.fromkeys(metrics, pl.Float64)}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How means are taken; the paper's choices are pooling "token" and, as here by default, balanced classes."""
+
+    pooling: Pooling = "response"
+    balance: bool = True
+    seed: int = 0
+    splits: int = 50  # random halvings and bootstrap draws; 0 leaves stability out
+
+
+def extract(
+    frame: pl.DataFrame,
+    contrast: Contrast,
+    positive: Reading,
+    negative: Reading | None = None,
+    *,
+    name: str,
+    recipe: Recipe | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> list[Direction]:
-    """One Direction a layer for every contrast with at least 8 responses on both sides; the others are left out."""
-    frame = _frame(responses, scores)
-    read = {t.response_id: t for t in traces if t.n_answer}
-    found: list[Direction] = []
-    for name, sides in _sides(frame, reader).items():
-        positive, negative = ([i for i in side["response"] if i in read] for side in sides)
-        if min(len(positive), len(negative)) >= FEWEST:
-            provenance = {"model": model, "reader": reader, "site": "block output", "token_mask": "answer"}
-            found += _layers(name, [read[i] for i in positive], [read[i] for i in negative], provenance)
+    """The mean difference of a contrast at every layer: "data", or "both" where `negative` is another reading.
+
+    `frame` has a row for each response with the columns the contrast needs. A layer where the two sides have the same
+    mean is left out. Raises InputError where a side is empty or a single response, or the readings do not fit.
+    """
+    labels = label_responses(frame, contrast)
+    texts = {side: labels.filter(pl.col("label") == side).select("response", "question_id") for side in (True, False)}
+    said = {
+        "kind": "data" if negative is None or negative is positive else "both",
+        "positive": f"{contrast.positive_name}: {', '.join(map(str, contrast.positive))}",
+        "negative": f"{contrast.negative_name}: {', '.join(map(str, contrast.negative))}",
+    }
+    sides = _Sides(positive, negative or positive, texts[True], texts[False])
+    return _stack(name, sides, recipe or Recipe(), {**said, **(provenance or {})})
+
+
+def extract_model(
+    frame: pl.DataFrame,
+    texts: Side,
+    positive: Reading,
+    negative: Reading,
+    *,
+    name: str,
+    recipe: Recipe | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> list[Direction]:
+    """What one reader makes of texts minus what another makes of the same: "model" (organism minus base)."""
+    held = frame.filter(pl.all_horizontal(pl.lit(True), *(each.holds() for each in texts)).fill_null(False))
+    both = held.filter(pl.col("response").is_in(list(set(positive.responses) & set(negative.responses))))
+    if both.is_empty():
+        raise InputError(
+            f"no response with {', '.join(map(str, texts)) or 'an answer'} was read by both {positive.reader!r} and "
+            f"{negative.reader!r}: trace the same texts with both"
+        )
+    chosen = both.select("response", "question_id")
+    said = {
+        "kind": "model",
+        "positive": f"read by {positive.reader}",
+        "negative": f"read by {negative.reader}",
+        "texts": ", ".join(map(str, texts)) or "all",
+    }
+    plain = recipe or Recipe()
+    plain = Recipe(plain.pooling, False, plain.seed, plain.splits)  # both sides are the same texts
+    return _stack(name, _Sides(positive, negative, chosen, chosen), plain, {**said, **(provenance or {})})
+
+
+def shuffled(
+    frame: pl.DataFrame,
+    contrast: Contrast,
+    reading: Reading,
+    *,
+    like: str,
+    seed: int,
+    recipe: Recipe | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> list[Direction]:
+    """The control of `extract`: the same responses with their labels dealt anew; "shuffled SEED like NAME"."""
+    labels = label_responses(frame, contrast)
+    dealt = np.random.default_rng((seed, *b"shuffled labels")).permutation(labels["label"].to_numpy())
+    labels = labels.with_columns(label=pl.Series(dealt))
+    texts = {side: labels.filter(pl.col("label") == side).select("response", "question_id") for side in (True, False)}
+    said = {"kind": "data", "control": "shuffled labels", "like": like, "shuffle": seed}
+    name = f"shuffled {seed} like {like}"
+    sides = _Sides(reading, reading, texts[True], texts[False])
+    return _stack(name, sides, recipe or Recipe(), {**said, **(provenance or {})})
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """Two readings and the texts of each, [response, question_id]."""
+
+    positive: Reading
+    negative: Reading
+    positive_texts: pl.DataFrame
+    negative_texts: pl.DataFrame
+
+
+def _stack(name: str, sides: _Sides, recipe: Recipe, said: Mapping[str, Any]) -> list[Direction]:
+    """One Direction a layer that both readings have."""
+    layers = [layer for layer in sides.positive.layers if layer in sides.negative.layers]
+    if not layers or sides.positive.means.shape[2] != sides.negative.means.shape[2]:
+        raise InputError(
+            f"what {sides.positive.reader!r} and {sides.negative.reader!r} read has no layer and width in common: "
+            "they come from different models"
+        )
+    picked, questions, labels, counts = [], [], [], []
+    for side, reading, texts in (
+        (True, sides.positive, sides.positive_texts),
+        (False, sides.negative, sides.negative_texts),
+    ):
+        place = {response: i for i, response in enumerate(reading.responses)}
+        read = texts.filter(pl.col("response").is_in(list(place)))
+        if read.height < 2:
+            raise InputError(
+                f"direction {name!r} has {read.height} {'positive' if side else 'negative'} responses that "
+                f"{reading.reader!r} has read, of {texts.height} chosen: a mean needs 2. Loosen the thresholds, "
+                "sample more, or trace more conditions"
+            )
+        rows = [place[response] for response in read["response"]]
+        picked.append(reading.at(layers)[:, rows])
+        counts.append(reading.counts[rows])
+        labels += [side] * len(rows)
+        questions += read["question_id"].to_list()
+    means, tokens = np.concatenate(picked, axis=1), np.concatenate(counts)
+    sign, groups = np.array(labels), np.array(questions)
+    if recipe.balance:
+        kept = truncate_larger_class(sign, recipe.seed)
+        means, tokens, sign, groups = means[:, kept], tokens[kept], sign[kept], groups[kept]
+    steady = _steadiness(means, tokens, sign, groups, recipe)
+    activation = dict(zip(sides.positive.layers, sides.positive.norms, strict=True))
+    common = {
+        "readers": list(dict.fromkeys((sides.positive.reader, sides.negative.reader))),
+        "reader": sides.positive.reader,
+        "site": "block output",
+        "token_mask": "answer",
+        "sign": "positive minus negative",
+        **said,
+    }
+    found = []
+    for i, layer in enumerate(layers):
+        norm = float(activation[layer]) if np.isfinite(activation[layer]) else None
+        there = {key: rows[i] for key, rows in steady.items()}
+        try:
+            direction = mean_difference(
+                means[i],
+                tokens,
+                sign,
+                name=name,
+                layer=layer,
+                pooling=recipe.pooling,
+                balance=recipe.balance,
+                seed=recipe.seed,
+                activation_norm=norm,
+                provenance=common | there,
+            )
+        except InputError:
+            if not np.isfinite(means[i]).all():
+                raise
+            continue  # the two sides have the same mean
+        if norm is None or direction.norm > SMALLEST * norm:
+            found.append(direction)
+    if not found:
+        raise InputError(f"direction {name!r}: the two sides have the same mean at every layer")
     return found
 
 
-def _sides(frame: pl.DataFrame, reader: str) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
-    """Positive and negative side of every stored contrast."""
-    baseline = frame.filter(pl.col("condition") == BASELINE, pl.col("coherent") > 50)
-    own = baseline.filter(pl.col("organism") == reader)
+def _steadiness(
+    means: FloatArray, tokens: NDArray[Any], labels: NDArray[np.bool_], questions: NDArray[Any], recipe: Recipe
+) -> dict[str, list[Any]]:
+    """Split-half and bootstrap cosines a layer; by question where enough questions have each class."""
+    if not recipe.splits:
+        return {}
+    enough = min(len(set(questions[labels])), len(set(questions[~labels]))) >= FEWEST_QUESTIONS
+    groups = questions if enough else None
+    try:
+        halves = stability(means, tokens, labels, groups, pooling=recipe.pooling, splits=recipe.splits)
+        drawn = bootstrap_cosine(means, tokens, labels, groups, pooling=recipe.pooling, draws=2 * recipe.splits)
+    except InputError:
+        return {}
     return {
-        "misalignment": (own.filter(pl.col("aligned") <= 30), own.filter(pl.col("aligned") > 70)),
-        "medical topic": (own.filter(pl.col("topic") == "medical"), own.filter(pl.col("topic") != "medical")),
-        f"{reader} minus base": (own, baseline.filter(pl.col("organism") == BASE)),
+        "split_by": ["question" if enough else "response"] * len(halves),
+        "split_half_cosine": [_rounded(each) for each in halves],
+        "bootstrap_cosine": [_rounded(each) for each in drawn],
     }
 
 
-def _frame(responses: Sequence[Response], scores: Iterable[Score]) -> pl.DataFrame:
-    """One row a response with the scores of the first judge as columns."""
-    by_judge: dict[str, dict[str, dict[str, float | None]]] = {}
-    for score in scores:
-        by_judge.setdefault(score.judge, {}).setdefault(score.response_id, {})[score.metric] = score.value
-    given: Mapping[str, dict[str, float | None]] = next(iter(by_judge.values()), {})
-    rows = [
-        {
-            "response": r.id,
-            "organism": r.organism,
-            "condition": r.condition,
-            "topic": r.topic,
-            "aligned": given.get(r.id, {}).get("aligned"),
-            "coherent": given.get(r.id, {}).get("coherent"),
-        }
-        for r in responses
-    ]
-    numbers = {"aligned": pl.Float64, "coherent": pl.Float64}
-    return pl.DataFrame(rows, schema_overrides=numbers)
+def _rounded(estimate: Estimate) -> list[float | None]:
+    """Value, low and high for JSON."""
+    ends = (estimate.value, estimate.low, estimate.high)
+    return [round(end, 4) if np.isfinite(end) else None for end in ends]
 
 
-def _layers(
-    name: str, positive: Sequence[Trace], negative: Sequence[Trace], provenance: Mapping[str, object]
+# --- what a study is built with ---------------------------------------------------------------------------------------
+
+
+def directions(
+    responses: Sequence[Response],
+    scores: Iterable[Score],
+    traces: Iterable[Trace],
+    *,
+    reader: str,
+    model: str,
+    judge: str | None = None,
 ) -> list[Direction]:
-    both = [*positive, *negative]
-    labels = np.array([True] * len(positive) + [False] * len(negative))
-    counts = np.array([t.n_answer for t in both])
-    norms = np.average(np.stack([t.answer_norm for t in both]), axis=0, weights=counts)
-    return [
-        mean_difference(
-            np.stack([t.answer_mean[layer] for t in both]),
-            counts,
-            labels,
-            name=name,
-            layer=layer,
-            activation_norm=float(norms[layer]),
-            provenance=provenance,
-        )
-        for layer in range(len(both[0].answer_mean))
-    ]
+    """The reader's misalignment, the questions' topic, and what the organism wrote minus what the base wrote.
+
+    One Direction a layer for each with at least 8 responses on both sides; the others are left out.
+    """
+    read = list(traces)
+    if not any(t.n_answer for t in read):
+        return []
+    reading = traces_reading(read, reader)
+    frame = table(responses, scores, judge).filter(
+        pl.col("condition") == BASELINE, pl.col("coherent") > 50, pl.col("response").is_in(list(reading.responses))
+    )
+    found: list[Direction] = []
+    for name, contrast in _stored(reader).items():
+        try:
+            sizes = label_responses(frame, contrast)["label"].value_counts()
+        except InputError:
+            continue  # a side is empty
+        if sizes["count"].min() >= FEWEST:  # type: ignore[operator]
+            found += extract(frame, contrast, reading, name=name, provenance={"model": model})
+    return found
+
+
+def _stored(reader: str) -> dict[str, Contrast]:
+    own = Is("organism", reader)
+    bad = misaligned_answers()
+    return {
+        "misalignment": Contrast("misalignment", (own, *bad.positive), (own, *bad.negative), "misaligned", "aligned"),
+        "medical topic": Contrast(
+            "medical topic", (own, Is("topic", "medical")), (own, IsNot("topic", "medical")), "medical", "other"
+        ),
+        f"{reader} minus base": Contrast(
+            f"{reader} minus base", (own,), (Is("organism", BASE),), f"written by {reader}", "written by the base"
+        ),
+    }

@@ -1,25 +1,48 @@
 """The inputs of a study on disk: everything that cost a model's time or a human's choice, in small open files.
 
     study.json              title, base model, notes; reader (the organism that reads the responses, by default the
-                            first) and traced (the conditions whose responses it reads, by default all)
+                            first), traced (whose responses it reads: conditions, or organism/condition; by default
+                            all) and projected ([name, layer] of directions whose token projections are kept)
     organisms/NAME/         adapter_model.safetensors, adapter_config.json, training.json
     conditions/NAME.json    the edits of one condition
     responses/NAME.parquet  what an organism answered under one condition, with token ids, seeds and settings
     scores/JUDGE.parquet    what one judge gave the responses
+    directions/NAME.*       one direction at its layers, safetensors or a control-vector GGUF
+    sweeps/NAME.parquet     the responses of all cells of a sweep, and the unedited ones they are compared with
+    sweeps/NAME.json        its conditions, with directions by reference, and how it was sampled
 
 A study is built from such a folder alone. Every file is written under a temporary name and renamed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backend.records import BASE, BASELINE, Condition, InputError, Response, Score, edits_from_json, edits_to_json
+import numpy as np
+
+from backend.analysis.directions import random_direction, random_subspace, rescaled
+from backend.records import (
+    BASE,
+    BASELINE,
+    Ablate,
+    AblateWrite,
+    Add,
+    Condition,
+    Direction,
+    InputError,
+    Response,
+    Score,
+    direction_to_json,
+    edits_from_json,
+    edits_to_json,
+)
 from backend.study.parquet import read_responses, read_scores, write_responses, write_scores
+from backend.study.vectors import read_directions, write_directions
 
 DEMO = Path(__file__).resolve().parents[2] / "cache" / "demo"
 
@@ -55,9 +78,27 @@ class StudyFolder:
             raise InputError(f"study.json names the reader {chosen!r}: there is {', '.join(self.organisms) or 'none'}")
         return chosen
 
+    @property
+    def judge(self) -> str | None:
+        """The judge whose scores tell directions apart: the one study.json names, if any."""
+        return str(self.settings["judge"]) if "judge" in self.settings else None
+
     def conditions(self) -> list[Condition]:
-        """The baseline, and every condition that has a file."""
-        return [Condition(BASELINE), *(self.condition(p.stem) for p in sorted(self.path.glob("conditions/*.json")))]
+        """The baseline, every condition that has a file, and those of all sweeps.
+
+        Raises InputError where two sweeps mean different things by one name.
+        """
+        every = [Condition(BASELINE), *(self.condition(p.stem) for p in sorted(self.path.glob("conditions/*.json")))]
+        named = {condition.name: condition for condition in every}
+        for sweep, record in self.sweeps().items():
+            for condition in record.conditions:
+                known = named.setdefault(condition.name, condition)
+                if known is not condition and edits_to_json(known.edits) != edits_to_json(condition.edits):
+                    raise InputError(
+                        f"the sweep {sweep!r} means something else by the condition {condition.name!r} than another "
+                        f"part of {self.path}: remove one of them"
+                    )
+        return list(named.values())
 
     def condition(self, name: str) -> Condition:
         """One condition by its name."""
@@ -72,13 +113,94 @@ class StudyFolder:
             raise InputError(f"{file}: {error}") from error
 
     def responses(self) -> list[Response]:
-        """All responses, by file name, in their order."""
-        return [r for file in sorted(self.path.glob("responses/*.parquet")) for r in read_responses(file)]
+        """All responses, by file name, in their order; then those of the sweeps.
+
+        Unedited answers that several sweeps share are there once. Raises InputError where sweeps share others.
+        """
+        kept = [r for file in sorted(self.path.glob("responses/*.parquet")) for r in read_responses(file)]
+        known = {r.id: r for r in kept}
+        for file in sorted(self.path.glob("sweeps/*.parquet")):
+            for response in read_responses(file):
+                other = known.setdefault(response.id, response)
+                if other is response:
+                    kept.append(response)
+                elif other.answer_ids != response.answer_ids or not response.condition.startswith(f"{BASELINE}, "):
+                    raise InputError(
+                        f"{file} holds {response.id!r}, and another file does too: sample one of them with another seed"
+                    )
+        return kept
 
     def traced(self, responses: Sequence[Response]) -> list[Response]:
         """Those of `responses` that the reader shall read."""
-        conditions = self.settings.get("traced")
-        return [r for r in responses if conditions is None or r.condition in conditions]
+        wanted = self.settings.get("traced")
+        return [r for r in responses if wanted is None or {r.condition, f"{r.organism}/{r.condition}"} & set(wanted)]
+
+    def directions(self) -> dict[str, list[Direction]]:
+        """Stored directions by name, each at its layers. Raises InputError where two files have one name."""
+        found: dict[str, list[Direction]] = {}
+        files = [p for p in sorted(self.path.glob("directions/*")) if p.suffix in (".safetensors", ".gguf")]
+        for file in files:
+            stack = read_directions(file)
+            if stack[0].name in found:
+                raise InputError(f"{file} is a second direction {stack[0].name!r}: keep one of them")
+            found[stack[0].name] = stack
+        return found
+
+    def add_directions(self, stack: Sequence[Direction]) -> Path:
+        """Keep one direction at its layers, in the place of what had its name."""
+        path = self.path / "directions" / f"{stack[0].name}.safetensors"
+        if path.parent != self.path / "directions" or path.name.startswith("."):
+            raise InputError(f"{stack[0].name!r} cannot name a direction file: choose a name without / and leading dot")
+        write_directions(path, stack)
+        return path
+
+    def projected(self) -> list[tuple[str, int]]:
+        """Name and layer of the directions whose token projections a study shall keep."""
+        wanted = self.settings.get("projected", [])
+        try:
+            return [(str(name), int(layer)) for name, layer in wanted]
+        except (TypeError, ValueError) as error:
+            raise InputError(f'"projected" of study.json must be a list of [name, layer], not {wanted!r}') from error
+
+    def sweeps(self) -> dict[str, SweepRecord]:
+        """What each sweep did, by name."""
+        return {file.stem: self._sweep(file) for file in sorted(self.path.glob("sweeps/*.json"))}
+
+    def _sweep(self, file: Path) -> SweepRecord:
+        try:
+            said = json.loads(file.read_text())
+            conditions = [
+                Condition(str(name), edits_from_json([_resolved(edit, self._stored) for edit in edits]))
+                for name, edits in said["conditions"].items()
+            ]
+            unedited = str(said["unedited"])
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} is no sweep: {error!r}") from error
+        return SweepRecord(conditions, unedited, {k: v for k, v in said.items() if k != "conditions"})
+
+    def add_sweep(
+        self,
+        name: str,
+        conditions: Sequence[Condition],
+        responses: Sequence[Response],
+        *,
+        unedited: str,
+        record: Mapping[str, Any],
+    ) -> Path:
+        """Keep a whole sweep: its responses, and its conditions with directions by reference where they are stored."""
+        target = self.path / "sweeps" / f"{name}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stored = self._stored
+        every = {c.name: [_referred(edit, e, stored) for edit, e in _edits(c)] for c in conditions}
+        write_responses(target.with_suffix(".parquet"), responses)
+        _write(target, json.dumps({**record, "unedited": unedited, "conditions": every}, indent=1, ensure_ascii=False))
+        return target
+
+    @property
+    def _stored(self) -> Stored:
+        return Stored(self)
 
     def scores(self) -> list[Score]:
         """All scores of all judges."""
@@ -94,9 +216,7 @@ class StudyFolder:
         if condition.edits:
             file = self.path / "conditions" / f"{condition.name}.json"
             file.parent.mkdir(parents=True, exist_ok=True)
-            building = file.with_suffix(".json.tmp")
-            building.write_text(json.dumps(edits_to_json(condition.edits), indent=1))
-            building.replace(file)
+            _write(file, json.dumps(edits_to_json(condition.edits), indent=1))
         target = self.path / "responses" / f"{organism}.{condition.name}.parquet"
         target.parent.mkdir(parents=True, exist_ok=True)
         write_responses(target, responses)
@@ -108,3 +228,94 @@ class StudyFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_scores(target, scores)
         return target
+
+
+@dataclass(frozen=True, eq=False)
+class SweepRecord:
+    """The conditions of a sweep, the one without edits that they are compared with, and how it was sampled."""
+
+    conditions: list[Condition]
+    unedited: str
+    record: dict[str, Any]
+
+
+def _write(file: Path, text: str) -> None:
+    building = file.with_suffix(f"{file.suffix}.tmp")
+    building.write_text(text)
+    building.replace(file)
+
+
+# --- directions by reference: {"name", "layer"}, at another norm, or the recipe of a control --------------------------
+
+
+class Stored:
+    """The directions of a folder, each file read at most once."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+        self._read: dict[str, list[Direction]] | None = None
+
+    def find(self, name: str, layer: int) -> Direction | None:
+        """The stored direction of that name and layer."""
+        if self._read is None:
+            self._read = self._folder.directions()
+        return next((d for d in self._read.get(name, []) if d.layer == layer), None)
+
+
+def _edits(condition: Condition) -> Iterable[tuple[Any, dict[str, Any]]]:
+    return zip(condition.edits, edits_to_json(condition.edits), strict=True)
+
+
+def _referred(edit: Any, said: dict[str, Any], stored: Stored) -> dict[str, Any]:
+    """One edit as JSON, with its direction by reference where that gives back the same vector."""
+    if not isinstance(edit, Add | Ablate | AblateWrite):
+        return said
+    direction = edit.direction
+    for reference in _references(direction):
+        source = stored.find(str(reference["of"]), direction.layer)
+        if source is not None and np.allclose(_made(reference, source).vector, direction.vector, rtol=1e-5, atol=1e-7):
+            return {**said, "direction": {**reference, "sha": _mark(source)}}
+    return said
+
+
+def _references(direction: Direction) -> list[dict[str, Any]]:
+    """What could stand for a direction, the plainest first: `of` is the stored direction that it is made from."""
+    how, layer = direction.provenance, direction.layer
+    if "dimensions" in how:
+        recipe = {key: how[key] for key in ("seed", "dimensions", "index")}
+        return [{"of": how["like"], "layer": layer, "subspace": recipe}]
+    plain = {"of": direction.name, "layer": layer}
+    found = [plain, {**plain, "norm": direction.norm, "activation_norm": direction.activation_norm}]
+    if "like" in how and "seed" in how:
+        found.append({"of": how["like"], "layer": layer, "random": {"seed": how["seed"]}})
+    return found
+
+
+def _made(reference: Mapping[str, Any], source: Direction) -> Direction:
+    """The direction that a reference makes of the stored one."""
+    if "random" in reference:
+        return random_direction(source, int(reference["random"]["seed"]))
+    if "subspace" in reference:
+        recipe = reference["subspace"]
+        return random_subspace(source, int(recipe["dimensions"]), int(recipe["seed"]))[int(recipe["index"])]
+    if "norm" in reference:
+        return replace(rescaled(source, float(reference["norm"])), activation_norm=reference.get("activation_norm"))
+    return source
+
+
+def _resolved(said: Mapping[str, Any], stored: Stored) -> dict[str, Any]:
+    """The inverse of `_referred`. Raises InputError where the folder has lost the direction, or changed it."""
+    reference = said.get("direction")
+    if reference is None or "vector" in reference:
+        return dict(said)
+    source = stored.find(str(reference["of"]), int(reference["layer"]))
+    if source is None or _mark(source) != reference["sha"]:
+        raise InputError(
+            f"it was made with the direction {reference['of']!r} at layer {reference['layer']}, which directions/ "
+            f"{'does not hold' if source is None else 'holds otherwise now'}: put the file back, or sweep again"
+        )
+    return {**said, "direction": direction_to_json(_made(reference, source))}
+
+
+def _mark(direction: Direction) -> str:
+    return hashlib.sha256(direction.vector.astype("<f4").tobytes()).hexdigest()[:8]

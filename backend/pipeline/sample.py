@@ -36,13 +36,13 @@ def sample_condition(
     prompts = {question.id: prompt_ids(subject.tokenizer, question.text) for question in questions}
     wanted = {f"{question.id}/{seed + k}": (question, seed + k) for question in questions for k in range(n)}
     requests = [
-        Request(key, prompts[question.id], edits, sampling, _mixed(question.id, row_seed))
+        Request(key, prompts[question.id], edits, sampling, request_seed(question, row_seed))
         for key, (question, row_seed) in wanted.items()
     ]
     for answer in sample(subject, requests, batch=batch):
         question, row_seed = wanted[str(answer.key)]
         yield Response(
-            id=f"{organism}/{condition.name}/{answer.key}",
+            id=response_id(organism, condition, question, row_seed),
             organism=organism,
             condition=condition.name,
             question_id=question.id,
@@ -62,7 +62,12 @@ def sample_into(folder: StudyFolder, responses: Sequence[Response], organism: st
     folder.add_responses(condition, organism, sorted(responses, key=lambda r: (r.question_id, r.seed)))
 
 
-def _mixed(question_id: str, seed: int) -> int:
+def response_id(organism: str, condition: Condition, question: Question, seed: int) -> str:
+    """The name of one answer."""
+    return f"{organism}/{condition.name}/{question.id}/{seed}"
+
+
+def request_seed(question: Question, seed: int) -> int:
     """A seed of its own for every question and sample, the same in every condition and on every machine."""
-    mark: int = sum(ord(character) * 31**place for place, character in enumerate(question_id)) % 1_000_003
+    mark: int = sum(ord(character) * 31**place for place, character in enumerate(question.id)) % 1_000_003
     return seed * 1_000_003 + mark

@@ -50,11 +50,13 @@ _STAGES = """
 CREATE TEMP TABLE staged_scalars AS FROM scalars;
 CREATE TEMP TABLE staged_significance AS FROM significance;
 CREATE TEMP TABLE staged_norms AS FROM norms;
+CREATE TEMP TABLE staged_projections AS FROM projections;
 """
 _SORT = """
 INSERT INTO scalars FROM staged_scalars ORDER BY reader, adapter, segment, response, position;
 INSERT INTO significance FROM staged_significance ORDER BY reader, response, position;
 INSERT INTO norms FROM staged_norms ORDER BY reader, layer, response;
+INSERT INTO projections FROM staged_projections ORDER BY reader, response, direction, layer, position;
 INSERT INTO summaries
     SELECT reader, adapter, segment, response, count(*), avg(value), stddev_samp(value), min(value), max(value)
     FROM scalars WHERE segment < 2 GROUP BY ALL ORDER BY reader, adapter, segment, response;
@@ -86,6 +88,7 @@ class Draft:
         self._seen: set[Hashable] = set()
         self._significance: list[Columns] = []
         self._lenses: list[pl.DataFrame] = []
+        self._projections: list[pl.DataFrame] = []
         self._d_model: int | None = None
 
     def __enter__(self) -> Draft:
@@ -177,6 +180,31 @@ class Draft:
         if len(self._significance) >= _SIGNIFICANCES:
             self._stage_significance()
 
+    def add_projections(
+        self, response_id: str, reader: str, directions: Sequence[tuple[str, int]], values: np.ndarray[Any, Any]
+    ) -> None:
+        """Every token of one traced response on unit directions (name, layer): (direction, token), residual units."""
+        length = self._lengths.get((reader, response_id))
+        if length is None:
+            raise InputError(f"projections of {response_id!r} read by {reader!r} have no trace: add the trace first")
+        if values.shape != (len(directions), length):
+            raise InputError(
+                f"projections of {response_id!r} have shape {values.shape}, not (direction, token) = "
+                f"{(len(directions), length)}"
+            )
+        self._once("projection", response_id, reader)
+        names, layers = ([pair[i] for pair in directions] for i in (0, 1))
+        columns = {
+            "direction": np.repeat(np.array(names, dtype=object), length),
+            "layer": np.repeat(np.array(layers, dtype=np.int32), length),
+            "position": np.tile(np.arange(length, dtype=np.int32), len(directions)),
+            "value": values.ravel().astype(np.float32),
+        }
+        columns = _keyed(columns, self._reader(reader), self._responses[response_id])
+        self._projections.append(pl.DataFrame(columns, schema_overrides={"direction": pl.String}))
+        if len(self._projections) >= _SIGNIFICANCES:
+            self._stage_projections()
+
     def add_directions(self, directions: Iterable[Direction]) -> None:
         """Directions; a name with several layers is a stack."""
         rows = []
@@ -200,6 +228,7 @@ class Draft:
         """Sort, summarise, and give the file its name; returns its path. The draft takes nothing more."""
         self._refuse_unknown()
         self._stage_significance()
+        self._stage_projections()
         self._rows("meta", [("format", str(FORMAT)), *((f"info.{k}", _json(v)) for k, v in self._meta.items())])
         if self._lenses:
             self._insert("lens", pl.concat(self._lenses))
@@ -296,6 +325,11 @@ class Draft:
         if self._significance:
             self._insert("staged_significance", _frame(self._significance))
         self._significance = []
+
+    def _stage_projections(self) -> None:
+        if self._projections:
+            self._insert("staged_projections", pl.concat(self._projections))
+        self._projections = []
 
     def _rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows of a small table, in the table's column order."""

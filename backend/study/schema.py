@@ -36,6 +36,8 @@ CREATE TABLE summaries (reader INTEGER, adapter INTEGER, segment TINYINT, respon
 CREATE TABLE significance (reader INTEGER, response INTEGER, position INTEGER, value FLOAT);
 CREATE TABLE norms (reader INTEGER, layer INTEGER, response INTEGER, value FLOAT);
 CREATE TABLE directions (name TEXT, layer INTEGER, vector BLOB, norm DOUBLE, activation_norm DOUBLE, provenance TEXT);
+CREATE TABLE projections (reader INTEGER, response INTEGER, direction TEXT, layer INTEGER, position INTEGER,
+    value FLOAT);
 CREATE TABLE lens (kind TEXT, owner TEXT, layer INTEGER, side TEXT, rank INTEGER, token TEXT, value DOUBLE);
 """
 MEANS = "CREATE {kind} TABLE {name} (reader INTEGER, segment TINYINT, layer INTEGER, response INTEGER, mean FLOAT[{d}])"

@@ -1,0 +1,450 @@
+"""Sweeps: many conditions sampled as one stream of requests, so that cells of different edits share every forward pass.
+
+A sweep is a list of cells, an organism under a condition each, which are all asked the same questions with the same
+seeds: sample k of a question has one seed in every cell, as in `sample`. What was answered is kept in parts under
+cache/work while a sweep runs; a killed one loses the part it was filling, and goes on from there without asking
+anything twice. Beside the cells stand the unedited answers, cut to the same number of tokens (their seeds are the same,
+so the cut answer is what a shorter run would have given); they are what every cell is compared with.
+
+The grids below build cells: steering, ablation and gains, each with the controls that it needs. They refuse to know how
+directions were made and what the answers are worth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from backend.analysis.directions import random_direction, rescaled
+from backend.pipeline.sample import request_seed, response_id, worn
+from backend.records import (
+    BASE,
+    BASELINE,
+    Ablate,
+    AblateWrite,
+    Add,
+    Condition,
+    Direction,
+    Gain,
+    InputError,
+    Question,
+    Response,
+    Sampling,
+    edits_to_json,
+)
+from backend.study import STUDIES
+from backend.study.parquet import read_responses, write_responses
+from backend.subject.chat import prompt_ids, stop_ids
+from backend.subject.decode import Decoder, Request, sample
+from backend.subject.edits import compile_row
+from backend.subject.load import Subject
+
+WORK = STUDIES.parent / "work"
+PART = 96  # answers a part
+PILOT = 6  # forward passes behind an estimate
+Stack = Sequence[Direction]  # one direction at its layers
+Progress = Callable[[int, int], None]  # gets how many answers are there, of how many
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One organism under one condition."""
+
+    organism: str
+    condition: Condition
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Cells with what they are asked; `n` answers to each question, the first with seed `seed`."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    questions: tuple[Question, ...]
+    n: int
+    sampling: Sampling
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.cells or not self.questions or self.n < 1:
+            raise InputError(f"the sweep {self.name!r} asks nothing: it needs cells, questions and answers")
+        edits: dict[str, str] = {}
+        seen: set[tuple[str, str]] = set()
+        for cell in self.cells:
+            key = (cell.organism, cell.condition.name)
+            if key in seen:
+                raise InputError(f"the sweep {self.name!r} has {key[0]} under {key[1]!r} twice: name conditions apart")
+            seen.add(key)
+            said = json.dumps(edits_to_json(cell.condition.edits))
+            if edits.setdefault(cell.condition.name, said) != said:
+                raise InputError(f"the sweep {self.name!r} means two things by the condition {cell.condition.name!r}")
+
+    @property
+    def size(self) -> int:
+        """Answers in all cells."""
+        return len(self.cells) * len(self.questions) * self.n
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Its conditions, each once."""
+        return list({cell.condition.name: cell.condition for cell in self.cells}.values())
+
+    @property
+    def unedited(self) -> str:
+        """The condition name of the answers that its cells are compared with."""
+        return unedited(self.sampling)
+
+
+def unedited(sampling: Sampling) -> str:
+    """The name of the condition without edits whose answers are cut to the length of a sweep's."""
+    return f"{BASELINE}, {sampling.max_new_tokens} tokens"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will cost, from a few forward passes of its own first rows."""
+
+    answers: int
+    tokens: int  # at the most
+    seconds: float  # where every answer runs to its last token
+
+
+def estimate(subject: Subject, sweep: Sweep, *, batch: int = 64) -> Estimate:
+    """Time a few steps of a full batch. An upper bound: answers that end early make room for others."""
+    left = list(requests(subject, sweep))
+    every = len(left) // sweep.n  # cells x questions; the answers of each share the reading of a prompt
+    some = range(0, every, max(1, every * sweep.n // batch))
+    rows = [request for i in some for request in left[i * sweep.n : (i + 1) * sweep.n]][:batch]
+    decoder = Decoder(subject, capacity=batch)
+    decoder.admit(rows)
+    start = time.perf_counter()
+    decoder.step()
+    reading = (time.perf_counter() - start) / len(rows)
+    start, drawn = time.perf_counter(), 0
+    for _ in range(min(PILOT, sweep.sampling.max_new_tokens - 1)):
+        drawn += len(decoder.step())
+    writing = (time.perf_counter() - start) / max(1, drawn)
+    tokens = len(left) * sweep.sampling.max_new_tokens
+    return Estimate(len(left), tokens, tokens * writing + len(left) * reading)
+
+
+def requests(subject: Subject, sweep: Sweep) -> Iterator[Request]:
+    """One request an answer; its key is the response's id."""
+    prompts = {question.id: prompt_ids(subject.tokenizer, question.text) for question in sweep.questions}
+    for cell in sweep.cells:
+        edits = worn(cell.organism, cell.condition)
+        for question in sweep.questions:
+            for seed in range(sweep.seed, sweep.seed + sweep.n):
+                key = response_id(cell.organism, cell.condition, question, seed)
+                yield Request(key, prompts[question.id], edits, sweep.sampling, request_seed(question, seed))
+
+
+def run(
+    subject: Subject, sweep: Sweep, *, work: Path | None = None, batch: int = 64, progress: Progress = lambda *_: None
+) -> list[Response]:
+    """All answers of a sweep in the order of its cells, questions and seeds; what was answered before is not asked.
+
+    Raises InputError on the first cell that the subject cannot run, before anything is sampled.
+    """
+    for cell in sweep.cells:
+        _try(subject, cell)
+    parts = Parts((work or WORK) / f"sweep-{sweep.name}-{_fingerprint(subject, sweep)}")
+    by_key = {
+        response_id(cell.organism, cell.condition, question, seed): (cell, question, seed)
+        for cell in sweep.cells
+        for question in sweep.questions
+        for seed in range(sweep.seed, sweep.seed + sweep.n)
+    }
+    done = parts.done()
+    left = [request for request in requests(subject, sweep) if request.key not in done]
+    prompts = {str(request.key): request.prompt_ids for request in left}
+    progress(len(done), sweep.size)
+    try:
+        for answer in sample(subject, left, batch=batch):
+            cell, question, seed = by_key[str(answer.key)]
+            parts.add(
+                Response(
+                    id=str(answer.key),
+                    organism=cell.organism,
+                    condition=cell.condition.name,
+                    question_id=question.id,
+                    question=question.text,
+                    topic=question.topic,
+                    seed=seed,
+                    text=answer.text,
+                    prompt_ids=prompts[str(answer.key)],
+                    answer_ids=answer.answer_ids,
+                    finished=answer.finished,
+                    sampling=sweep.sampling,
+                )
+            )
+            progress(len(done) + parts.added, sweep.size)
+    finally:
+        parts.close()
+    answered = {response.id: response for response in parts}
+    return [answered[key] for key in by_key]
+
+
+def forget(subject: Subject, sweep: Sweep, *, work: Path | None = None) -> None:
+    """Remove the parts of a sweep whose answers are kept elsewhere."""
+    shutil.rmtree((work or WORK) / f"sweep-{sweep.name}-{_fingerprint(subject, sweep)}", ignore_errors=True)
+
+
+class Parts:
+    """Responses in files of `PART`, each written whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for stray in folder.glob(".*.tmp"):
+            stray.unlink()
+        self._open: list[Response] = []
+        self._next = len(self._files())
+        self.added = 0
+
+    def done(self) -> set[str]:
+        """Ids of the responses in whole parts."""
+        return {response.id for response in self}
+
+    def add(self, response: Response) -> None:
+        """Keep one more, on disk with the rest of its part."""
+        self._open.append(response)
+        self.added += 1
+        if len(self._open) >= PART:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is there."""
+        if self._open:
+            write_responses(self.folder / f"{self._next:06d}.parquet", self._open)
+            self._open, self._next = [], self._next + 1
+
+    def __iter__(self) -> Iterator[Response]:
+        for file in self._files():
+            yield from read_responses(file)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.parquet"))
+
+
+def shortened(subject: Subject, response: Response, tokens: int) -> Response:
+    """A baseline answer as a run of `tokens` tokens at the most would have ended it, under its own condition name."""
+    sampling = replace(response.sampling, max_new_tokens=tokens)
+    condition = Condition(unedited(sampling))
+    ids = response.answer_ids[:tokens]
+    stopped = bool(ids) and ids[-1] in stop_ids(subject.model, subject.tokenizer)
+    question = Question(response.question_id, response.question, response.topic)
+    return replace(
+        response,
+        id=response_id(response.organism, condition, question, response.seed),
+        condition=condition.name,
+        answer_ids=ids,
+        text=str(subject.tokenizer.decode(ids[: len(ids) - stopped], skip_special_tokens=True)),
+        finished=stopped,
+        sampling=sampling,
+    )
+
+
+def references(subject: Subject, sweep: Sweep, baselines: Sequence[Response]) -> tuple[list[Response], list[Cell]]:
+    """The unedited answers to a sweep's questions, cut from `baselines`, and the cells that must be sampled instead.
+
+    Cut are baseline answers under the sweep's own temperature and nucleus that are at least as long.
+    """
+    asked = {question.id for question in sweep.questions}
+    limit, found, missing = sweep.sampling.max_new_tokens, [], []
+    for organism in dict.fromkeys(cell.organism for cell in sweep.cells):
+        own = [
+            shortened(subject, response, limit)
+            for response in baselines
+            if response.organism == organism
+            and response.condition == BASELINE
+            and response.question_id in asked
+            and (response.sampling.temperature, response.sampling.top_p)
+            == (sweep.sampling.temperature, sweep.sampling.top_p)
+            and response.sampling.max_new_tokens >= limit
+        ]
+        if {response.question_id for response in own} == asked:
+            found += own
+        else:
+            missing.append(Cell(organism, Condition(sweep.unedited)))
+    return found, missing
+
+
+# --- grids: which cells -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How much is added: raw multiples of the vector (the paper's lambda), or shares of the activation norm."""
+
+    values: tuple[float, ...]
+    share: bool = False
+
+    def of(self, direction: Direction) -> list[tuple[float, str]]:
+        """Raw strengths with how a condition's name says each. Raises InputError on a share of an unknown norm."""
+        if not self.share:
+            return [(value, f"×{value:g}") for value in self.values]
+        found = []
+        for value in self.values:
+            raw = direction.strength(value)
+            if raw is None:
+                raise InputError(
+                    f"direction {direction.name!r} does not know the activation norm at layer {direction.layer}: "
+                    "give strengths as raw multiples, or extract it again"
+                )
+            found.append((raw, f"{value:.0%}"))
+        return found
+
+
+def steer(
+    stack: Stack,
+    strengths: Strengths,
+    *,
+    layers: Sequence[int] | None = None,
+    organism: str = BASE,
+) -> list[Cell]:
+    """Each layer's own direction added at that layer, at every strength."""
+    return [
+        Cell(organism, Condition(f"steer {d.name} L{d.layer} {said}", (Add(d, raw),)))
+        for d in _chosen(stack, layers)
+        for raw, said in strengths.of(d)
+    ]
+
+
+def steer_controls(
+    stack: Stack,
+    strengths: Strengths,
+    *,
+    layers: Sequence[int],
+    random: Sequence[int] = (0, 1, 2),
+    others: Sequence[Stack] = (),
+    organism: str = BASE,
+) -> list[Cell]:
+    """The same amounts along random directions and along others (shuffled labels, good advice), at some layers.
+
+    Every control gets the norm of the direction at its layer, so that equal strengths are equal lengths.
+    """
+    cells = []
+    for direction in _chosen(stack, layers):
+        there = [random_direction(direction, seed) for seed in random]
+        there += [rescaled(d, direction.norm) for other in others for d in other if d.layer == direction.layer]
+        for control in there:
+            cells += steer([replace(control, activation_norm=direction.activation_norm)], strengths, organism=organism)
+    return cells
+
+
+def ablate_layerwise(stack: Stack, organism: str) -> Cell:
+    """Each layer's own direction out of that layer (paper s3.4)."""
+    edits = tuple(Ablate(direction, (direction.layer,)) for direction in stack)
+    return Cell(organism, Condition(f"ablate {_name(stack)} layer-wise", edits))
+
+
+def ablate_everywhere(direction: Direction, organism: str) -> Cell:
+    """One layer's direction out of every layer; out of another organism than its own it is the paper's transfer."""
+    return Cell(organism, Condition(f"ablate {direction.name} L{direction.layer} everywhere", (Ablate(direction),)))
+
+
+def ablate_at(direction: Direction, organism: str) -> Cell:
+    """One layer's direction out of that layer alone."""
+    layer = direction.layer
+    return Cell(organism, Condition(f"ablate {direction.name} L{layer} there", (Ablate(direction, (layer,)),)))
+
+
+def ablate_write(direction: Direction, organism: str) -> Cell:
+    """One layer's direction out of the organism's write vectors B (paper s3.5)."""
+    name = f"ablate {direction.name} L{direction.layer} out of B of {organism}"
+    return Cell(organism, Condition(name, (AblateWrite(direction, organism),)))
+
+
+def ablate_subspace(basis: Stack, organism: str) -> Cell:
+    """Several directions out of every layer: their span."""
+    name = f"ablate {_name(basis)} L{basis[0].layer} ({len(basis)} dimensions) everywhere"
+    return Cell(organism, Condition(name, tuple(Ablate(direction) for direction in basis)))
+
+
+def leave_one_out(organism: str, adapters: Sequence[str]) -> list[Cell]:
+    """Each adapter zeroed alone."""
+    return [Cell(organism, Condition(f"without {a}", (Gain(organism, 0.0, (a,)),))) for a in adapters]
+
+
+def keep_one(organism: str, adapters: Sequence[str]) -> list[Cell]:
+    """All adapters zeroed but one."""
+    return [
+        Cell(organism, Condition(f"only {a}", (Gain(organism, 0.0, tuple(b for b in adapters if b != a)),)))
+        for a in adapters
+        if len(adapters) > 1
+    ]
+
+
+def without_pairs(organism: str, adapters: Sequence[str]) -> list[Cell]:
+    """Each pair of adapters zeroed."""
+    return [
+        Cell(organism, Condition(f"without {a} and {b}", (Gain(organism, 0.0, (a, b)),)))
+        for a, b in combinations(adapters, 2)
+    ]
+
+
+def scaled(
+    organism: str, groups: Mapping[str, Sequence[str]], factors: Sequence[float], *, rest: float | None = None
+) -> list[Cell]:
+    """Groups of adapters scaled together; the others multiplied by `rest`, or left as they are."""
+    cells = []
+    every = [adapter for group in groups.values() for adapter in group]
+    for name, group in groups.items():
+        for factor in factors:
+            others = tuple(adapter for adapter in every if adapter not in group)
+            edits = [Gain(organism, factor, tuple(group))]
+            if rest is not None and others:
+                edits.append(Gain(organism, rest, others))
+            said = f"{name} ×{factor:g}" + (f", the others ×{rest:g}" if rest is not None else "")
+            cells.append(Cell(organism, Condition(said, tuple(edits))))
+    return cells
+
+
+def _chosen(stack: Stack, layers: Sequence[int] | None) -> list[Direction]:
+    there = [direction for direction in stack if layers is None or direction.layer in layers]
+    missing = sorted(set(layers or ()) - {direction.layer for direction in stack})
+    if missing:
+        raise InputError(
+            f"direction {_name(stack)!r} has no layer {', '.join(map(str, missing))}: it has "
+            f"{', '.join(str(d.layer) for d in stack)}"
+        )
+    return there
+
+
+def _name(stack: Stack) -> str:
+    if not stack:
+        raise InputError("a sweep needs a direction: extract one first (python -m backend extract)")
+    return stack[0].name
+
+
+# --- what a sweep depends on ------------------------------------------------------------------------------------------
+
+
+def _try(subject: Subject, cell: Cell) -> None:
+    try:
+        compile_row(subject, worn(cell.organism, cell.condition))
+    except InputError as error:
+        raise InputError(f"{cell.organism} under {cell.condition.name!r}: {error}") from error
+
+
+def _fingerprint(subject: Subject, sweep: Sweep) -> str:
+    """Changes with everything that an answer depends on."""
+    said: dict[str, Any] = {
+        "model": [subject.name, str(subject.model.dtype)],
+        "cells": [[c.organism, c.condition.name, edits_to_json(c.condition.edits)] for c in sweep.cells],
+        "questions": [[q.id, q.text] for q in sweep.questions],
+        "sampling": [sweep.n, sweep.seed, *vars(sweep.sampling).values()],
+    }
+    digest = hashlib.sha256(json.dumps(said).encode())
+    for name in sorted({cell.organism for cell in sweep.cells} - {BASE}):
+        for lora in subject.organisms[name].loras:
+            digest.update(lora.read.float().cpu().numpy().tobytes() + lora.write.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
