@@ -21,6 +21,10 @@ BASE = "base"  # the organism name of a model that wears no adapter
 BASELINE = "baseline"  # the condition name of no edits
 
 
+# The last part of the names of modules whose output goes to the residual stream as it is.
+RESIDUAL_WRITERS = ("down_proj", "o_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "fc_out")
+
+
 class InputError(ValueError):
     """What the user gave cannot be used. The message says what, why and what to do; it is shown as it is."""
 
