@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 import streamlit as st
 
@@ -13,7 +15,7 @@ from backend.charts.convergence import agreement_chart, layer_lines, pair_chart
 from backend.charts.sweeps import series_legend
 from backend.records import FloatArray, InputError
 from backend.study import Study
-from pages.edits import send_direction
+from pages.edits import send_buttons
 from pages.frame import current_study, explained, per_study, plain
 
 START = 7  # directions drawn before the reader chooses
@@ -82,9 +84,9 @@ def halves(study: Study) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     for name, stack in stacks(study).items():
         for each in stack:
-            half = each.provenance.get("split_half_cosine")
-            if isinstance(half, int | float):
-                found.setdefault(name, {})[each.layer] = float(half)
+            half = each.provenance.get("split_half_cosine")  # its value, and the ends of its interval
+            if isinstance(half, Sequence) and half and half[0] is not None:
+                found.setdefault(name, {})[each.layer] = float(half[0])
     return found
 
 
@@ -132,19 +134,8 @@ def show_organisms(study: Study) -> None:
     matrix, kept = matrix_at(study, [*names, *shuffled], layer)
     st.markdown(f"**Every two at layer {layer}**")
     st.altair_chart(pair_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}")
-    send(study, [*names, *shuffled], layer)
-
-
-def send(study: Study, names: list[str], layer: int) -> None:
-    """A button for each direction that opens Live with it, at the chosen layer."""
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption(f"Send to Live, of layer {layer}:", width="content")
-        for name in names:
-            stack = {each.layer: each for each in stacks(study)[name]}
-            if layer in stack and st.button(
-                plain(name), key=f"convergence_send_{name}", icon=":material/send:", type="tertiary"
-            ):
-                send_direction(stack, layer)
+    every = [{each.layer: each for each in stacks(study)[name]} for name in (*names, *shuffled)]
+    send_buttons(every, layer, key="convergence")
 
 
 def lacking(study: Study, names: list[str]) -> str:

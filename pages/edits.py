@@ -5,19 +5,21 @@ It refuses to know what is done with the edits, and whether a model can take the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import streamlit as st
 
 from backend.charts.live import amount
-from backend.records import BASE, Ablate, Add, Direction, Edit, Gain, InputError
+from backend.records import BASE, RESIDUAL_WRITERS, Ablate, Add, Direction, Edit, Gain, InputError
 from backend.study import Study
-from pages.frame import per_study
+from pages.frame import per_study, plain
 
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 MAX_EDITS = 3
 MIXER_LIMIT = 24  # past so many adapters, those of one layer share a gain
+MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
 ADD, ABLATE = "Add", "Ablate"
 LAMBDA, SHARE = "λ", "share"
 OWN, ALL, WISE = "its layer", "every layer", "each its own"
@@ -63,6 +65,18 @@ def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mappi
     st.switch_page("pages/live.py", query_params=kept | {key: str(value) for key, value in chosen.items()})
 
 
+def send_buttons(stacks: Sequence[Stack], layer: int, *, key: str) -> None:
+    """A button for each direction that opens Live with it, at the given layer."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption(f"Send to Live, of layer {layer}:", width="content")
+        for stack in stacks:
+            if layer not in stack:
+                continue
+            name = stack[layer].name
+            if st.button(plain(name), key=f"{key}_send_{name}", icon=":material/send:", type="tertiary"):
+                send_direction(stack, layer)
+
+
 @per_study
 def study_stacks(study: Study) -> dict[str, Stack]:
     """The directions that a study holds by name, read once a build: those published with it, and write vectors."""
@@ -76,16 +90,29 @@ def all_stacks(study: Study) -> dict[str, Stack]:
     return {**st.session_state.get(SENT, {}), **study_stacks(study)}
 
 
-def _write_vectors(study: Study) -> dict[str, Stack]:
-    stacks: dict[str, Stack] = {}
+@per_study
+def write_vectors(study: Study) -> list[tuple[str, str, Direction]]:
+    """(organism, adapter, vector) of every adapter of the study that writes to the residual stream."""
+    found = []
     for organism, count in study.organisms().select("organism", "n_adapters").iter_rows():
-        for name in study.adapters(organism)["name"] if count else ():
-            adapter = study.adapter(organism, name)
-            if not adapter.write.size:
-                continue  # a study of scalars alone: the vectors were not released
-            label = f"write vector of {name} ({organism})"
-            stacks[label] = {adapter.layer: Direction(label, adapter.layer, adapter.write)}
-    return stacks
+        if not count:
+            continue
+        table = study.adapters(organism)
+        ends = table["module"].str.split(".").list.last()
+        rows = table.filter(ends.is_in(RESIDUAL_WRITERS)).select("name", "layer").rows()
+        vectors = study.adapter_vectors(organism, [name for name, _ in rows], "write")
+        for (name, layer), vector in zip(rows, vectors, strict=True):
+            if vector.any():  # a study of scalars alone has none: the vectors were not released
+                found.append((organism, name, Direction(f"write vector of {name} ({organism})", layer, vector)))
+    return found
+
+
+def _write_vectors(study: Study) -> dict[str, Stack]:
+    """Those of organisms with few adapters: a menu holds no thousands."""
+    counts = Counter(organism for organism, _, _ in write_vectors(study))
+    return {
+        each.name: {each.layer: each} for organism, _, each in write_vectors(study) if counts[organism] <= MOST_OFFERED
+    }
 
 
 def choose_direction_edits(stacks: Mapping[str, Stack], *, layers: int) -> list[Edit]:

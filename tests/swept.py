@@ -44,13 +44,13 @@ N_PROMPT = 6
 
 @dataclass(frozen=True)
 class Shape:
-    """How large the study is: `samples` answers a question and cell, of which each reader reads its baseline."""
+    """How large the study is: `samples` answers a question and cell, `baseline` times as many without an edit."""
 
     samples: int = 4
     layers: int = 12
     d_model: int = 32
-    traced: int | None = None  # answers a reader reads; all of its baseline where None
-    baseline: int = 4  # times as many baseline answers as edited ones
+    traced: int | None = None  # answers to a question that each organism reads again; all of its baseline where None
+    baseline: int = 4
 
     @property
     def middle(self) -> int:
@@ -85,8 +85,10 @@ def swept_study(root: Path, name: str = "swept", *, shape: Shape | None = None, 
             if each.response.condition == BASELINE or random.random() < judged
             for metric, value in each.scores
         )
-        draft.add_traces(_traces(answered, shape, random))
+        traces = [] if shape.traced else list(_traces(answered, shape, random))
+        draft.add_traces(traces or _traces(answered, shape, random))
         draft.add_directions(direction for stack in stacks.values() for direction in stack)
+        _look_closer(draft, traces, stacks, shape)
         return draft.publish()
 
 
@@ -102,11 +104,16 @@ def directions(shape: Shape) -> dict[str, list[Direction]]:
     stacks: dict[str, list[Direction]] = {}
     for organism in ORGANISMS:
         axis = other if organism == GOOD else shared
-        stacks[named(organism)] = _stack(named(organism), axis, 0.12, shape, random, {"reader": organism, "n": 40})
+        stacks[named(organism)] = _stack(named(organism), axis, 0.12, shape, random, _record(organism))
     for seed in SEEDS:
         name = f"shuffled {seed} like {named(BAD[0])}"
         stacks[name] = _stack(name, np.zeros(shape.d_model), 0.08, shape, random, {"control": "shuffled labels"})
     return stacks
+
+
+def _record(organism: str) -> dict[str, object]:
+    """Provenance as extraction writes it: split_half_cosine is a value with its ends."""
+    return {"reader": organism, "model": "synthetic", "n_positive": 40, "split_half_cosine": [0.6, 0.4, 0.8]}
 
 
 def _stack(
@@ -250,16 +257,26 @@ def _adapters(at: int, shape: Shape) -> list[Adapter]:
     return [one(layer) for layer in ADAPTED if layer < shape.layers]
 
 
+def _look_closer(draft: Draft, traces: Sequence[Trace], stacks: dict[str, list[Direction]], shape: Shape) -> None:
+    """What a direction promotes at the middle layer, and every token of what was read along the first one."""
+    for name in stacks:
+        top, bottom = [(f" {word}", 4.0 - at) for at, word in enumerate("abc")], [(" <b>", -4.0)]
+        draft.add_lens(name, shape.middle, top=top, bottom=bottom)
+    random = np.random.default_rng(3)
+    for trace in traces:
+        along = random.standard_normal((1, len(trace.tokens)), dtype=np.float32)
+        draft.add_projections(trace.response_id, trace.reader, [(named(BAD[0]), shape.middle)], along)
+
+
 def _traces(answered: Sequence[_Answered], shape: Shape, random: np.random.Generator) -> Iterator[Trace]:
     """Every organism reads its own baseline answers; misaligned ones are moved along its direction."""
     stacks = {organism: np.stack([d.vector for d in directions(shape)[named(organism)]]) for organism in ORGANISMS}
-    read: dict[str, int] = dict.fromkeys(ORGANISMS, 0)
     norms = np.array([_norm(layer) for layer in range(shape.layers)], dtype=np.float32)
     for each in answered:
         reader = each.response.organism
-        if reader == BASE or each.response.condition != BASELINE or read[reader] == shape.traced:
+        unread = shape.traced is not None and each.response.seed >= shape.traced
+        if reader == BASE or each.response.condition != BASELINE or unread:
             continue
-        read[reader] += 1
         answer = tuple(f" {word}" for word in each.response.text.split())
         tokens = (*(f"<{at}>" for at in range(N_PROMPT)), *answer, "<|end|>")
         scalars = random.standard_normal((sum(at < shape.layers for at in ADAPTED), len(tokens)), dtype=np.float32)

@@ -14,6 +14,7 @@ import polars as pl
 from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, class_scale
 from backend.records import FloatArray
 
+MOST_DOTS = 2000  # drawn; the quartiles are of all
 UNITS = "projection on the unit direction (residual units)"
 
 
@@ -69,10 +70,11 @@ def projection_chart(table: pl.DataFrame, *, positive: str, negative: str) -> al
     """Every response as a dot at its projection, one lane a class, with the quartiles behind it.
 
     `table` has the columns projection, side (one of the two names), question, text. Its text is shown in a tooltip,
-    which Vega draws as plain text.
+    which Vega draws as plain text. Past MOST_DOTS rows, evenly spaced ones are drawn.
     """
-    rows = table.with_columns(pl.col("text").str.slice(0, 160), jitter=_jitter(table.height))
-    quartiles = rows.group_by("side").agg(
+    drawn = table.gather_every(-(-table.height // MOST_DOTS)) if table.height > MOST_DOTS else table
+    rows = drawn.with_columns(pl.col("text").str.slice(0, 160), jitter=_jitter(drawn.height))
+    quartiles = table.group_by("side").agg(
         low=pl.col("projection").quantile(0.25),
         middle=pl.col("projection").median(),
         high=pl.col("projection").quantile(0.75),

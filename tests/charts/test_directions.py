@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 
-from backend.charts.directions import cosine_chart, layer_chart, projection_chart
+from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, projection_chart
 from tests.charts.test_probes import rows_of
 
 
@@ -35,3 +35,11 @@ def test_the_quartiles_are_those_of_each_class():
     }
     assert (boxes["p"]["low"], boxes["p"]["middle"], boxes["p"]["high"]) == (1, 2, 3)
     assert boxes["n"]["middle"] == 9
+
+
+def test_of_very_many_responses_some_are_drawn_and_the_quartiles_are_of_all():
+    size = 2 * MOST_DOTS + 1
+    table = pl.DataFrame({"projection": np.arange(size) / size, "side": ["p"] * size, "question": "q", "text": "x"})
+    rows = rows_of(projection_chart(table, positive="p", negative="n"))
+    assert MOST_DOTS / 2 < sum("text" in row for row in rows) <= MOST_DOTS
+    assert next(row for row in rows if "middle" in row)["middle"] == np.median(table["projection"])

@@ -86,7 +86,7 @@ def test_a_study_without_directions_says_so(open_page, tmp_path, monkeypatch):
 
 
 def test_the_ceiling_is_drawn_where_the_record_has_halves(open_page, tmp_path, monkeypatch):
-    half = {"split_half_cosine": 0.5}
+    half = {"split_half_cosine": [0.5, 0.3, 0.7]}
     rows = [Direction(f"v of {name}", 1, np.ones(8, dtype=np.float32), None, half) for name in ("a-one", "b-two")]
     page = open_with(open_page, tmp_path, monkeypatch, rows)
     assert median(said(page), "the ceiling that their stability allows") == 0.67  # 2 h / (1 + h)

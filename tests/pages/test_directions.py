@@ -1,7 +1,11 @@
+import json
+import re
+
 import numpy as np
 import pytest
 
 from backend.study import Draft, open_study
+from tests import swept
 from tests.pages.conftest import said
 
 
@@ -12,7 +16,7 @@ def test_the_planted_layer_is_chosen_and_described(open_page):
     assert page.selectbox(key="directions_layer").value in (4, 5, 6, 7)  # where the planted difference is strong
     assert "37 misaligned and 43 aligned" in said(page)
     assert "held-out questions" in said(page)
-    assert len(page.get("vega_lite_chart")) == 5
+    assert len(page.get("vega_lite_chart")) == 7
 
 
 def test_the_norm_on_the_page_is_that_of_the_difference_of_means(open_page, studies):
@@ -91,3 +95,64 @@ def test_a_study_without_responses_says_what_is_missing(open_page, tmp_path, mon
     assert not page.exception
     assert "holds no residual means" in page.info[0].value
     assert not page.error
+
+
+# --- what the direction is like --------------------------------------------------------------------------------------
+
+
+def opened(open_swept, section, **query):
+    page = open_swept("directions", directions_more=section, directions_layer="6", **query)
+    assert not page.exception
+    assert not page.error
+    return page
+
+
+def test_the_write_vector_along_the_direction_is_found(open_swept):
+    page = opened(open_swept, "Beside other vectors", directions_source=swept.named(swept.BAD[0]))
+    spec = json.loads(page.get("vega_lite_chart")[-1].proto.spec)
+    first = spec["layer"][1]["encoding"]["y"]["sort"][0]
+    assert first.startswith(tuple(swept.BAD))
+    assert first.endswith("layers.6.mlp.down_proj")
+    assert "Of 24 write vectors of all organisms" in said(page)
+
+
+def test_directions_of_the_matrix_can_be_sent(open_swept):
+    page = opened(open_swept, "Beside other vectors", directions_source=swept.named(swept.BAD[0]))
+    sent = [button.key for button in page.button if "directions_others_send" in button.key]
+    assert len(sent) == 5  # three other organisms and two shuffled ones
+    assert not any(key.endswith(swept.named(swept.BAD[0])) and "shuffled" not in key for key in sent)
+
+
+def test_tokens_are_coloured_by_their_projection_from_the_mean(open_swept):
+    page = opened(open_swept, "Token by token")
+    values = [float(value) for value in re.findall(r'title="projection ([+-][\d.]+)', said(page))]
+    assert abs(np.mean(values)) < 1e-2
+    page.toggle(key="directions_centred").set_value(False).run()
+    raw = [float(value) for value in re.findall(r'title="projection ([+-][\d.]+)', said(page))]
+    assert len(raw) == len(values)
+    assert np.ptp(raw) == pytest.approx(np.ptp(values), abs=0.01)
+
+
+def test_a_study_without_token_projections_says_how_to_get_them(open_page):
+    page = open_page("directions", directions_more="Token by token")
+    assert not page.exception
+    assert "projected" in page.info[0].value
+
+
+def test_the_lens_of_a_stored_direction_is_drawn_and_another_needs_a_worker(open_swept):
+    page = opened(open_swept, "Through the unembedding", directions_source=swept.named(swept.BAD[0]))
+    assert len(page.get("vega_lite_chart")) == 6
+    assert not page.info
+    page.selectbox(key="directions_source").set_value("mean difference of the classes").run()
+    assert not page.exception
+    assert "no worker" in page.info[0].value
+
+
+def test_provenance_and_files_of_all_layers(open_swept):
+    name = swept.named(swept.BAD[0])
+    page = opened(open_swept, "Provenance and file", directions_source=name)
+    said_of_it = dict(page.dataframe[-1].value.itertuples(index=False))
+    assert said_of_it["name"] == name
+    assert said_of_it["split_half_cosine"] == "[0.6, 0.4, 0.8]"
+    assert said_of_it["layers"] == ", ".join(map(str, range(12)))
+    assert len(page.get("download_button")) == 2
