@@ -46,6 +46,7 @@ PAPER_C = 0.01
 GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of C, where cross-validation chooses it
 INNER_FOLDS = 3
 SEPARABLE = 0.999  # AUC on the training rows from which weights are as large as C lets them be
+NEAR = 64  # features past which a fold's fit starts from that of the fold before: the same end, sooner
 CHUNK = 10  # bootstraps, or shuffles, between two reports of a probe in progress
 SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
 
@@ -390,10 +391,12 @@ def _cross_validate(
 ) -> _Judged:
     units = np.arange(len(labels)) if settings.split == "token" else rows.codes
     fold, probability, converged, chosen = deal_folds(units, labels, folds, rng), np.empty(len(labels)), True, []
+    found: Fit | None = None
     for number in range(folds):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         chosen.append(_choose_c(rows, labels, train, settings))
-        found = _fit(Design(rows.values[train]), labels[train], settings, chosen[-1])
+        near = found if settings.penalty == "elasticnet" or rows.values.shape[1] > NEAR else None
+        found = _fit(Design(rows.values[train]), labels[train], settings, chosen[-1], start=near)
         probability[test] = found.probability(rows.values[test])
         converged &= found.converged
     return _Judged(probability, converged, tuple(chosen))

@@ -85,8 +85,8 @@ def probes() -> None:
         labels = groups % 2 == 0
         scale = rng.lognormal(0, 2, features)  # as residual dimensions have
         values = ((rng.normal(size=(rows, features)) + 0.1 * labels[:, None]) * scale).astype(np.float32)
-        for penalty in ("l2", "l1"):
-            settings = ProbeSettings(penalty=penalty, shuffles=0, bootstraps=0)
+        for penalty in ("l2", "l1", "elasticnet"):
+            settings = ProbeSettings(penalty=penalty, split="response", shuffles=0, bootstraps=0)
             timed(
                 f"{penalty} probe, 5 folds, {rows:,} x {features}",
                 limit,
