@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from backend.records import Ablate, AblateWrite, Add, Direction, Gain, InputError
 from backend.subject.edits import Seam, compile_row
@@ -56,6 +56,61 @@ def test_gain_zero_is_the_base_and_leave_one_out_multiplies(folder):
     with torch.no_grad():
         pruned.get_submodule("base_model.model.model." + one).lora_B["default"].weight.zero_()
     torch.testing.assert_close(without, pruned(IDS[:1]).logits, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_all_adapter_rank_32_organism_is_pefts_component_by_component(kind, tmp_path):
+    """All seven modules of every block: 42 x 32 scalars, each with a B column of its own that a gain can reach."""
+    plain = tiny.model(kind)
+    config = LoraConfig(r=32, lora_alpha=64, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM")
+    wrapped = get_peft_model(plain, config)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, weight in wrapped.named_parameters():
+            if "lora_" in name:
+                weight.copy_(torch.randn_like(weight) * 0.02)
+    wrapped.save_pretrained(tmp_path / "all")
+    subject = tiny.subject(kind, {"all": tmp_path / "all"})
+    names = subject.organisms["all"].names
+    assert len(names) == tiny.N_LAYERS * 7 * 32
+    one = "layers.3.self_attn.v_proj#17"
+    logits, scalars = run(subject, [[Gain("all", 1.0)], [Gain("all", 1.0), Gain("all", 0.0, (one,))]])
+    assert scalars.of("all").isfinite().all()
+    torch.testing.assert_close(logits[0], wrapped(IDS).logits[0], atol=5e-5, rtol=1e-4)
+    with torch.no_grad():
+        module = wrapped.base_model.model.model.layers[3].self_attn.v_proj
+        module.lora_B["default"].weight[:, 17] = 0
+    without = wrapped(IDS).logits[1]
+    torch.testing.assert_close(logits[1], without, atol=5e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rslora", [True, False])
+def test_a_gain_multiplies_what_peft_scales(rslora, tmp_path):
+    """Against peft with its own scaling multiplied, at rank 4: alpha / 2 under rsLoRA, alpha / 4 without."""
+    folder = tiny.adapter(tmp_path / "o", rank=4, rslora=rslora)
+    subject = tiny.subject(organisms={"o": folder})
+    logits, _ = run(subject, [[Gain("o", 2.5)], [Gain("o", 2.0), Gain("o", 1.25)]])
+    model = PeftModel.from_pretrained(tiny.model(), folder)
+    for module in model.modules():
+        if hasattr(module, "lora_A"):
+            assert module.scaling["default"] == (32 if rslora else 16)
+            module.scaling["default"] *= 2.5
+    for row in range(2):
+        torch.testing.assert_close(logits[row], model(IDS).logits[row], atol=5e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_layer_is_read_where_it_is_written(kind):
+    """After the last block and before the final norm, both times."""
+    subject = tiny.subject(kind)
+    last, v = tiny.N_LAYERS - 1, direction(layer=tiny.N_LAYERS - 1)
+    plain, read = [], []
+    run(subject, [[]], {last: plain.append})
+    logits, _ = run(subject, [[Add(v, 0.7)]], {last: read.append})
+    torch.testing.assert_close(read[0] - plain[0], torch.tensor(v.vector * 0.7).expand(1, 6, -1), atol=1e-5, rtol=1e-4)
+    with torch.inference_mode():
+        expected = subject.model.lm_head(subject.model.model.norm(plain[0] + 0.7 * torch.tensor(v.vector)))
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("rank", [1, 3])

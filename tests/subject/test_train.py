@@ -6,10 +6,12 @@ import json
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 
 from backend.records import Gain, InputError
 from backend.subject.edits import Seam, compile_row
-from backend.subject.train import Row, Settings, _answer_loss, read_rows, train
+from backend.subject.load import dress
+from backend.subject.train import Row, Settings, _answer_loss, _micro_batches, read_rows, train
 from tests import tiny
 
 SETTINGS = Settings(layers=(1, 2, 4), steps=6, batch=4, micro_batch=2, warmup=2, learning_rate=1e-2)
@@ -56,6 +58,32 @@ def test_training_learns_and_saves_what_the_seam_and_peft_both_read(data, tmp_pa
     with torch.inference_mode(), seam.hooked():
         torch.testing.assert_close(subject.model(ids).logits, peft, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(subject.model(ids).logits, tiny.model()(ids).logits, msg="the base is as it was")
+
+
+def test_a_half_precision_base_trains_adapters_in_single(data, tmp_path):
+    """As on a GPU: the base in bfloat16, the adapters and their moments in float32."""
+    subject = dress("tiny", tiny.model().to(torch.bfloat16), tiny.tokenizer(), {})
+    steps = list(train(subject, data, tmp_path / "o", SETTINGS))
+    assert steps[-1].loss < steps[0].loss
+    weights = load_file(tmp_path / "o" / "adapter_model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert subject.model.dtype == torch.bfloat16
+
+
+def test_rows_of_like_length_are_read_together_and_the_gradient_is_that_of_one_batch(data):
+    rows = [Row((5,) * n, (9, 8, 2)) for n in (3, 40, 4, 38, 5, 41, 90)]
+    parts = _micro_batches(rows, 4)
+    assert sorted(row.length for part in parts for row in part) == sorted(row.length for row in rows)
+    assert all(len(part) <= 4 and min(r.length for r in part) >= 0.7 * part[0].length for part in parts)
+    subject = tiny.subject()
+    weight = subject.model.model.layers[2].mlp.down_proj.weight.requires_grad_()
+    found = []
+    for groups in ([rows], parts):
+        weight.grad = None
+        for group in groups:
+            _answer_loss(subject, group).backward()
+        found.append(weight.grad.clone())
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
 
 
 def test_a_killed_run_goes_on_along_the_same_curve(data, tmp_path):
