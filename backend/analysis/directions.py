@@ -237,14 +237,18 @@ def held_out_projections(
         )
     fold = np.full(len(labels), -1)
     fold[read] = deal_folds(group_codes(codes[read], int(read.sum())), labels[read], folds, np.random.default_rng(seed))
+    # Sums of every fold and side in one pass; a fold's direction is of all sums but its own.
+    cells = np.where(read, fold * 2 + labels, -1)
+    weights = np.where(cells == np.arange(2 * folds)[:, None], weigh, 0.0)
+    sums = (weights.astype(np.float32) @ means).astype(np.float64).reshape(folds, 2, -1)
+    totals = weights.sum(axis=1).reshape(folds, 2, 1)
+    negative, positive = np.moveaxis((sums.sum(axis=0) - sums) / (totals.sum(axis=0) - totals), 1, 0)
     projections = np.full(len(labels), np.nan)
     for number in range(folds):
-        here, rest = fold == number, read & (fold != number)
-        positive, negative = _class_means(means[rest], weigh[rest], labels[rest])
-        vector = positive - negative
-        projections[here] = (
-            (means[here] - (positive + negative) / 2) @ vector / max(float(np.linalg.norm(vector)), 1e-30)
-        )
+        here, vector = fold == number, positive[number] - negative[number]
+        middle = float((positive[number] + negative[number]) @ vector) / 2
+        along = means[here] @ vector.astype(np.float32)
+        projections[here] = (along - middle) / max(float(np.linalg.norm(vector)), 1e-30)
     return projections
 
 
@@ -306,20 +310,63 @@ def separation(
     `held_out_projections`. Intervals are NaN where a class comes from a single group. Raises InputError where a class
     is empty.
     """
-    scores, labels = np.asarray(projections, dtype=np.float64), np.asarray(labels, dtype=bool)
-    kept = np.isfinite(scores)
-    codes = group_codes(None if groups is None else np.asarray(groups)[kept], int(kept.sum()))
-    scores, labels = scores[kept], labels[kept]
-    if labels.all() or not labels.any():
-        raise InputError("separation needs responses of both classes, and all of these are of one: loosen the bands")
-    values = auc(scores, labels), float(_d_prime(*_moments(scores, labels, np.zeros_like(codes), np.ones((1, 1))))[0])
-    if min(groups_with(codes, labels)) < 2:
-        return Separation(Estimate(values[0], np.nan, np.nan), Estimate(values[1], np.nan, np.nan))
-    size = int(codes.max()) + 1
-    codes, counts = group_draws(codes, np.random.default_rng(seed))
-    aucs = expanded_percentile(auc_draws(scores, labels, codes, counts), size)
-    d_primes = expanded_percentile(_d_prime(*_moments(scores, labels, codes, counts)), size)
-    return Separation(Estimate(values[0], *aucs), Estimate(values[1], *d_primes))
+    drawn = _Drawn.of(projections, labels, groups, seed)
+    one = np.zeros_like(drawn.codes), np.ones((1, 1))
+    value = float(_d_prime(*_moments(drawn.scores, drawn.labels, *one))[0])
+    if drawn.counts is None:
+        return Separation(drawn.auc(drawn.scores), Estimate(value, np.nan, np.nan))
+    moments = _moments(drawn.scores, drawn.labels, drawn.codes, drawn.counts)
+    return Separation(drawn.auc(drawn.scores), Estimate(value, *expanded_percentile(_d_prime(*moments), drawn.size)))
+
+
+def aucs(
+    projections: Sequence[ArrayLike], labels: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0
+) -> list[Estimate]:
+    """The AUCs that `separation` gives, of the same responses along several directions."""
+    found: list[Estimate] = []
+    drawn: _Drawn | None = None
+    for scores in projections:
+        flat = np.asarray(scores, dtype=np.float64)
+        if drawn is None or not np.array_equal(np.isfinite(flat), drawn.kept):
+            drawn = _Drawn.of(flat, labels, groups, seed)
+        found.append(drawn.auc(flat[drawn.kept]))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """The responses with a finite projection, and a bootstrap over their groups."""
+
+    kept: Bools  # (n,)
+    scores: Floats  # (kept,), of the projections it was made from
+    labels: Bools  # (kept,)
+    codes: Ints  # (kept,)
+    counts: Floats | None  # (draw, group); None where a class comes from a single group
+    size: int  # groups
+
+    @classmethod
+    def of(cls, projections: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, seed: int) -> _Drawn:
+        """Raises InputError where a class is empty."""
+        scores, sides = np.asarray(projections, dtype=np.float64), np.asarray(labels, dtype=bool)
+        kept = np.isfinite(scores)
+        codes = group_codes(None if groups is None else np.asarray(groups)[kept], int(kept.sum()))
+        scores, sides = scores[kept], sides[kept]
+        if sides.all() or not sides.any():
+            raise InputError(
+                "separation needs responses of both classes, and all of these are of one: loosen the bands"
+            )
+        size = int(codes.max()) + 1
+        if min(groups_with(codes, sides)) < 2:
+            return cls(kept, scores, sides, codes, None, size)
+        codes, counts = group_draws(codes, np.random.default_rng(seed))
+        return cls(kept, scores, sides, codes, counts, size)
+
+    def auc(self, scores: Floats) -> Estimate:
+        """The AUC of scores (kept,) with its interval."""
+        value = auc(scores, self.labels)
+        if self.counts is None:
+            return Estimate(value, np.nan, np.nan)
+        return Estimate(value, *expanded_percentile(auc_draws(scores, self.labels, self.codes, self.counts), self.size))
 
 
 def _checked(means: ArrayLike, counts: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, Floats, Bools]:
@@ -330,7 +377,7 @@ def _checked(means: ArrayLike, counts: ArrayLike, labels: ArrayLike) -> tuple[Fl
             f"means (response, d_model), counts and labels (response,) do not fit: {rows.shape}, {tokens.shape}, "
             f"{sides.shape}"
         )
-    return np.where(tokens[:, None] > 0, rows, np.float32(0)), tokens, sides
+    return rows if (tokens > 0).all() else np.where(tokens[:, None] > 0, rows, np.float32(0)), tokens, sides
 
 
 def _class_means(means: FloatArray, weights: Floats, labels: Bools) -> tuple[Floats, Floats]:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from backend.analysis.directions import (
     Pooling,
+    aucs,
     cosine_matrix,
     held_out_projections,
     mean_difference,
     project,
-    separation,
 )
 from backend.records import Direction, FloatArray
 
@@ -87,7 +87,8 @@ def direction_profile(
 
 
 def _centred(means: FloatArray) -> FloatArray:
-    return np.asarray(means - np.nanmean(means, axis=0, keepdims=True))
+    middle = means.mean(axis=0)
+    return np.asarray(means - (middle if np.isfinite(middle).all() else np.nanmean(means, axis=0)))
 
 
 def _profile(
@@ -97,7 +98,7 @@ def _profile(
     groups: NDArray[Any],
 ) -> LayerProfile:
     ordered = [directions[layer] for layer in sorted(directions)]
-    apart = [separation(projections[direction.layer], labels, groups).auc for direction in ordered]
+    apart = aucs([projections[direction.layer] for direction in ordered], labels, groups)
     table = pl.DataFrame(
         {
             "layer": [direction.layer for direction in ordered],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from backend.analysis.directions import (
+    aucs,
     cosine_matrix,
     held_out_projections,
     matched_weights,
@@ -145,3 +146,29 @@ def test_cosines_and_projections():
     np.testing.assert_allclose(project(np.array([[3, 4], [4, -3]]), direction), [5, 0], atol=1e-6)
     with pytest.raises(InputError, match="different models"):
         project(np.ones((2, 3)), direction)
+
+
+def test_a_response_is_projected_by_the_mean_difference_of_the_other_folds():
+    rng = np.random.default_rng(11)
+    means = rng.normal(size=(60, 5)).astype(np.float32)
+    labels, groups = rng.random(60) < 0.4, np.repeat(np.arange(12), 5)
+    counts = rng.integers(0, 9, 60)
+    found = held_out_projections(means, counts, labels, groups, pooling="token", folds=12)  # a fold a group
+    for group in range(12):
+        here, rest = groups == group, (groups != group) & (counts > 0)
+        sides = [
+            np.average(means[rest & side], axis=0, weights=counts[rest & side]).astype(float)
+            for side in (labels, ~labels)
+        ]
+        vector = sides[0] - sides[1]
+        expected = (means[here] - np.mean(sides, axis=0)) @ vector / np.linalg.norm(vector)
+        np.testing.assert_allclose(found[here], np.where(counts[here] > 0, expected, np.nan), atol=1e-5)
+
+
+def test_several_directions_have_the_aucs_that_each_has_alone():
+    rng = np.random.default_rng(12)
+    labels, groups = rng.random(80) < 0.5, np.arange(80) % 8
+    projections = [rng.normal(size=80) + labels, rng.normal(size=80)]
+    projections[1][:3] = np.nan
+    alone = [separation(each, labels, groups).auc for each in projections]
+    assert aucs(projections, labels, groups) == alone
