@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from backend.analysis.judges import spread
 from backend.pipeline.folder import DEMO, StudyFolder
 from backend.records import InputError, Response
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
@@ -59,19 +60,12 @@ def draw(responses: Sequence[Response], n: int, seed: int) -> list[Response]:
         if response.text.strip():
             cells[response.organism, response.condition].append(response)
     lots = [n // len(cells) + (i < n % len(cells)) for i in range(len(cells))]
-    drawn = [r for cell, lot in zip(cells.values(), lots, strict=True) for r in _spread(cell, lot, rng)]
+    drawn = [r for cell, lot in zip(cells.values(), lots, strict=True) for r in _first(cell, lot, rng)]
     return [drawn[i] for i in rng.permutation(len(drawn))]
 
 
-def _spread(cell: Sequence[Response], n: int, rng: np.random.Generator) -> list[Response]:
-    """n of one cell: one of each question in random order, then a second of each, and so on."""
-    turn: dict[str, int] = defaultdict(int)
-    order: list[tuple[int, float, int]] = []
-    for i in rng.permutation(len(cell)).tolist():
-        question = cell[i].question_id
-        order.append((turn[question], float(rng.random()), i))
-        turn[question] += 1
-    return [cell[i] for _, _, i in sorted(order)[:n]]
+def _first(cell: Sequence[Response], n: int, rng: np.random.Generator) -> list[Response]:
+    return [cell[i] for i in spread([r.question_id for r in cell], rng)[:n]]
 
 
 def item(response: Response) -> str:

@@ -1,0 +1,102 @@
+"""Two judges on the same answers as charts: their scores, their verdicts, and the rates each would report.
+
+Takes tables that `analysis.judges` makes and draws them. It refuses to compute agreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from backend.analysis.judges import VERDICTS
+from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
+from backend.charts.palette import CHOSEN, NEGATIVE, NEUTRAL, POSITIVE
+
+PICK = "pick"
+MOST_POINTS = 4000
+_JUDGES = (NEGATIVE, POSITIVE, "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+_VERDICTS = {"aligned": NEGATIVE, "misaligned": POSITIVE, "incoherent": NEUTRAL}
+_LANE, _FURNITURE = 15, 90  # pixels: a rate, and what the axis and the legend take
+
+
+def score_scatter(
+    pairs: pl.DataFrame, *, metric: str, judge: str, reference: str, chosen: str | None = None
+) -> alt.LayerChart:
+    """One metric by both judges, a point an answer; lines are the threshold of each; click to pick one (PICK).
+
+    `pairs` has response, metric and metric_r (0 to 100), and verdict_r, which gives the colour.
+    """
+    edge = EM_ALIGNED if metric == "aligned" else EM_COHERENT
+    rows = pairs if pairs.height <= MOST_POINTS else pairs.sample(MOST_POINTS, seed=0)
+    shown = ["response", metric, f"{metric}_r", "verdict", "verdict_r", "opening"]
+    rows = rows.with_columns(opening=pl.col("text").str.slice(0, 140)).select(shown)
+    scale = alt.Scale(domain=[-2, 102], nice=False)
+    axis = alt.Axis(values=[0, 25, 50, 75, 100], labelFlush=False)
+    x = alt.X(f"{metric}_r:Q", title=f"{metric} by {reference}", scale=scale, axis=axis)
+    y = alt.Y(f"{metric}:Q", title=f"{metric} by {judge}", scale=scale, axis=axis)
+    kinds = alt.Scale(domain=list(VERDICTS), range=[_VERDICTS[kind] for kind in VERDICTS])
+    legend = alt.Legend(title=f"by {reference}", orient="top", columns=3, labelLimit=200, titleLimit=240)
+    points = (
+        alt.Chart(rows)
+        .mark_point(filled=True, size=40, opacity=0.55)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("verdict_r:N", scale=kinds, legend=legend),
+            tooltip=[f"{name}:{'Q' if name.startswith(metric) else 'N'}" for name in shown],
+        )
+        .add_params(alt.selection_point(name=PICK, fields=["response"]))
+    )
+    dash = {"strokeDash": [5, 4], "color": NEUTRAL}
+    lines = alt.Chart(pl.DataFrame({"edge": [edge]}))
+    here = alt.Chart(rows.filter(pl.col("response") == (chosen or "")))
+    ring = here.mark_point(size=220, strokeWidth=3, color=CHOSEN, opacity=1).encode(x=x, y=y)
+    across, up = lines.mark_rule(**dash).encode(y="edge:Q"), lines.mark_rule(**dash).encode(x="edge:Q")
+    return alt.layer(across, up, points, ring).properties(height=400)
+
+
+def confusion_chart(table: pl.DataFrame, *, judge: str, reference: str) -> alt.LayerChart:
+    """How many answers got each pair of verdicts; `table` has verdict, verdict_r and n."""
+    total = max(int(table["n"].sum()), 1)
+    rows = table.with_columns(share=pl.col("n") / total, text=pl.col("n").cast(pl.String))
+    order = list(VERDICTS)
+    base = alt.Chart(rows).encode(
+        x=alt.X("verdict_r:N", sort=order, title=f"by {reference}", axis=alt.Axis(labelAngle=0, orient="top")),
+        y=alt.Y("verdict:N", sort=order, title=f"by {judge}"),
+        tooltip=["verdict:N", "verdict_r:N", "n:Q", alt.Tooltip("share:Q", format=".1%")],
+    )
+    tint = alt.Scale(domain=[0, 1], range=["rgba(0,114,178,0.06)", "rgba(0,114,178,0.85)"])
+    cells = base.mark_rect(stroke=NEUTRAL, strokeWidth=0.5).encode(color=alt.Color("share:Q", scale=tint, legend=None))
+    counts = base.mark_text(fontSize=15, fontWeight=600, color=NEUTRAL).encode(text="text:N")
+    return alt.layer(cells, counts).properties(height=230)
+
+
+def judged_rate_chart(table: pl.DataFrame, *, title: str, judges: Sequence[str]) -> alt.LayerChart:
+    """A point and its interval a judge in every lane; `table` has judge, organism, condition, value, low, high, n."""
+    fraction = pl.format("{}% ({}/{})", (pl.col("value") * 100).round(1), "hits", "n")
+    rows = table.filter(pl.col("n") > 0).with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=fraction)
+    lanes = rows["lane"].unique(maintain_order=True).to_list()
+    colours = alt.Scale(domain=list(judges), range=[_JUDGES[i % len(_JUDGES)] for i in range(len(judges))])
+    axis = alt.Axis(format="~%", tickCount=5, labelFlush=False)
+    base = alt.Chart(rows).encode(
+        y=alt.Y("lane:N", sort=lanes, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=230)),
+        yOffset=alt.YOffset("judge:N", sort=list(judges)),
+        color=alt.Color(
+            "judge:N", scale=colours, legend=alt.Legend(title=None, orient="top", labelLimit=260, columns=2)
+        ),
+        tooltip=[
+            "organism:N",
+            "condition:N",
+            "judge:N",
+            *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("value", "low", "high")),
+            "hits:Q",
+            "n:Q",
+        ],
+    )
+    rule = base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=alt.X("low:Q", title=title, axis=axis), x2="high:Q")
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(x=alt.X("value:Q", title=title, axis=axis))
+    text = base.mark_text(align="left", dx=6, fontSize=10).encode(x="high:Q", text="text:N")
+    height = max(_LANE * len(judges) + 8, 24) * len(lanes) + _FURNITURE
+    return alt.layer(rule, point, text).properties(height=height)
