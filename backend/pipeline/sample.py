@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from backend.pipeline.folder import StudyFolder
 from backend.records import BASE, Condition, Edit, Gain, Question, Response, Sampling
 from backend.subject.chat import prompt_ids
-from backend.subject.decode import Request, sample
+from backend.subject.decode import BATCH, Request, sample
 from backend.subject.load import Subject
 
 
@@ -25,7 +25,7 @@ def sample_condition(
     n: int,
     seed: int = 0,
     sampling: Sampling | None = None,
-    batch: int = 48,
+    batch: int = BATCH,
 ) -> Iterator[Response]:
     """`n` answers to each question, in order of completion.
 
