@@ -6,6 +6,7 @@ liblinear, under L1 with few features, as in the paper's code). It refuses to kn
 
 from __future__ import annotations
 
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,7 @@ Penalty = Literal["l1", "l2", "elasticnet"]
 
 STEPS = 500  # of any solver
 _TOLERANCE = 1e-4  # largest change of a weight, per standard deviation of its feature
+_WARNINGS = threading.Lock()  # what Python does with warnings is the same for all threads
 _FEW = 64  # features up to which liblinear is the fastest under L1
 _BOUNDED, _MEASURED = 4, 3  # steps with the bound of the curvature, and steps that share a measured one
 _INNER = 300  # steps on the quadratic model
@@ -78,10 +80,10 @@ def fit(
         model = LogisticRegression(solver="lbfgs", warm_start=start is not None, **common)
         if start is not None:
             model.coef_, model.intercept_ = start.weights[None].astype(np.float32), np.array([start.bias], np.float32)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(design.values, labels, sample_weight=sample.astype(np.float32))
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    converged = bool(model.n_iter_.max() < STEPS)
     return Fit(design, model.coef_[0].astype(np.float64), float(model.intercept_[0]), converged)
 
 

@@ -130,7 +130,7 @@ class ProbeReport:
     shuffled: Mapping[str, Estimate]  # METRICS, NaN where no shuffle leaves two groups a class; empty without shuffles
     coefficients: pl.DataFrame  # feature, coefficient, low, high, selected (share of bootstrap fits that kept it)
     roc: pl.DataFrame  # false_positive, true_positive
-    calibration: pl.DataFrame  # predicted (mean probability), observed (share), n
+    calibration: pl.DataFrame  # predicted (mean probability), observed (share), low, high, n
     held_out: Floats  # (row,), P(positive) by the fold that did not see the row; NaN for rows left out
     n_rows: int
     n_groups: int
@@ -204,7 +204,7 @@ def probe_progress(
         shuffled={},
         coefficients=_coefficients(rows, whole, ()),
         roc=_roc(judged.probability, rows.labels),
-        calibration=_calibration(judged.probability, rows.labels, settings.balance),
+        calibration=_calibration(judged.probability, rows.labels, settings.balance, rows.codes),
         held_out=everywhere,
         n_rows=len(rows.labels),
         n_groups=int(rows.codes.max()) + 1,
@@ -559,19 +559,31 @@ def _roc(probability: Floats, labels: Bools) -> pl.DataFrame:
     return pl.DataFrame({"false_positive": curve[0], "true_positive": curve[1]})
 
 
-def _calibration(probability: Floats, labels: Bools, balance: bool) -> pl.DataFrame:
-    """Mean probability against share of positive rows, in bins of equally many rows; classes weighed as in training."""
+def _calibration(probability: Floats, labels: Bools, balance: bool, codes: Ints | None = None) -> pl.DataFrame:
+    """Mean probability against share of positive rows, in bins of equally many rows; classes weighed as in training.
+
+    Ends of the share are a bootstrap over groups, `codes` (row,); null without, or with one group.
+    """
     weights = balanced(labels) if balance else np.ones(len(labels))
     bins = np.minimum(np.argsort(np.argsort(probability)) * CALIBRATION_BINS // len(labels), CALIBRATION_BINS - 1)
-    total = np.bincount(bins, weights=weights)
+    total = np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS)
     used = total > 0
-    return pl.DataFrame(
-        {
-            "predicted": (np.bincount(bins, weights=weights * probability)[used] / total[used]),
-            "observed": (np.bincount(bins, weights=weights * labels)[used] / total[used]),
-            "n": np.bincount(bins)[used],
-        }
-    )
+    sums = [np.bincount(bins, weights=weights * side, minlength=CALIBRATION_BINS) for side in (probability, labels)]
+    predicted, observed = (side[used] / total[used] for side in sums)
+    ends = np.full((2, int(used.sum())), np.nan)
+    if codes is not None and codes.max() > 0:
+        codes, counts = group_draws(codes, np.random.default_rng(0))
+        cell, size = codes * CALIBRATION_BINS + bins, counts.shape[1] * CALIBRATION_BINS
+        tables = [
+            np.bincount(cell, weights=w, minlength=size).reshape(counts.shape[1], -1)
+            for w in (weights * labels, weights)
+        ]
+        drawn = counts @ tables[0] / np.maximum(counts @ tables[1], 1e-300)
+        drawn[counts @ tables[1] == 0] = np.nan
+        ends = np.array([expanded_percentile(column, counts.shape[1]) for column in drawn[:, used].T]).T
+    table = {"predicted": predicted, "observed": observed, "low": ends[0], "high": ends[1]}
+    frame = pl.DataFrame({**table, "n": np.bincount(bins, minlength=CALIBRATION_BINS)[used]})
+    return frame.with_columns(pl.col("low", "high").fill_nan(None))
 
 
 # --- the paper's protocol --------------------------------------------------------------------------------------------

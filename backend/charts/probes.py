@@ -5,13 +5,14 @@ Takes tables and draws them. It refuses to know how a probe is trained and where
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from statistics import mean
 
 import altair as alt
 import polars as pl
 
+from backend.analysis.estimates import Estimate
 from backend.analysis.probes import ProbeReport
 from backend.charts.palette import NEUTRAL, POSITIVE, class_scale
 
@@ -108,6 +109,53 @@ def roc_chart(table: pl.DataFrame) -> alt.LayerChart:
     )
 
 
+def calibration_chart(table: pl.DataFrame) -> alt.LayerChart:
+    """Share of positive rows over the mean predicted probability, in bins; on the diagonal a probe means what it says.
+
+    `table` has the columns predicted, observed, low, high (null: no interval), n.
+    """
+    unit = alt.Scale(domain=[0, 1])
+    numbers = [alt.Tooltip(f"{name}:Q", format=".2f") for name in ("predicted", "observed", "low", "high")]
+    base = alt.Chart(table).encode(
+        x=alt.X("predicted:Q", scale=unit, title="predicted probability"), tooltip=[*numbers, "n:Q"]
+    )
+    y = "share that is positive"
+    ideal = alt.Chart(pl.DataFrame({"predicted": [0.0, 1.0], "observed": [0.0, 1.0]})).mark_line(
+        color=NEUTRAL, strokeDash=[3, 3], strokeWidth=1
+    )
+    return alt.layer(
+        ideal.encode(x="predicted:Q", y="observed:Q"),
+        base.mark_rule(color=POSITIVE, strokeWidth=2, opacity=0.6).encode(y=alt.Y("low:Q", title=y), y2="high:Q"),
+        base.mark_point(color=POSITIVE, filled=True, size=60, opacity=1).encode(
+            y=alt.Y("observed:Q", scale=unit, title=y)
+        ),
+    ).properties(height=34 * 5 + FURNITURE)
+
+
+def rival_table(report: ProbeReport, rivals: Mapping[str, ProbeReport | str]) -> pl.DataFrame:
+    """The probe beside poorer ones on the same rows and folds, as text: probe, AUC, accuracy, what stands against it.
+
+    A rival is its report, or why it could not be trained.
+    """
+    rows: list[tuple[str, ...]] = [("this probe", *_two(report), "")]
+    if report.shuffled:
+        texts = [_with_interval(_ends(report.shuffled[metric])) for metric in ("auc", "accuracy")]
+        rows.append((f"the same on shuffled labels ({report.shuffles})", *texts, ""))
+    rows += [
+        (name, "", "", rival) if isinstance(rival, str) else (name, *_two(rival), "") for name, rival in rivals.items()
+    ]
+    return pl.DataFrame(rows, ["probe", "AUC", "accuracy", "note"], orient="row")
+
+
+def _two(report: ProbeReport) -> tuple[str, str]:
+    auc, accuracy = (_with_interval(_ends(report.metrics[metric])) for metric in ("auc", "accuracy"))
+    return auc, accuracy
+
+
+def _ends(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
 def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, largest: int = 60) -> alt.LayerChart:
     """Coefficients with intervals, one row a feature in the order given; past `largest` rows, the largest are kept.
 
@@ -133,7 +181,8 @@ def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, larg
             scale=class_scale(positive, negative),
             legend=alt.Legend(title="pushes towards", orient="top", symbolType="circle"),
         ),
-        tooltip=["feature:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("coefficient", "low", "high")]],
+        tooltip=["feature:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("coefficient", "low", "high")]]
+        + ([alt.Tooltip("selected:Q", format=".0%", title="kept in refits")] if "selected" in rows.columns else []),
     )
     zero = alt.Chart(pl.DataFrame({"x": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(x="x:Q")
     spread = base.mark_rule(strokeWidth=2).encode(

@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from backend.analysis.recipes import save_probe
 from backend.records import InputError
 from backend.study import Draft
 from tests.pages.conftest import said
@@ -13,9 +14,17 @@ def trained(open_page):
     def train(**query):
         page = open_page("probes", **query)
         assert not page.exception
-        return page.button(key="probes_train").click().run(timeout=60)
+        return finished(page.button(key="probes_train").click().run(timeout=60))
 
     return train
+
+
+def finished(page):
+    """The page once its probe is trained to the end."""
+    if "fitted_probe" in page.session_state:
+        page.session_state["fitted_probe"].training.wait(120, to_the_end=True)
+        page.run(timeout=60)
+    return page
 
 
 def report(page):
@@ -38,10 +47,12 @@ def test_the_planted_adapters_are_found_and_named_beside_chance(trained):
     assert {name.split(".")[1] for name in largest} == {"1", "2", "8", "9"}
     assert "above chance" in said(page)
     assert "Judge distilled" in said(page)
-    assert len(page.get("vega_lite_chart")) == 3
+    assert len(page.get("vega_lite_chart")) == 4
+    assert report(page).p_value == 0.01
+    assert report(page).bootstraps == 100
 
 
-@pytest.mark.parametrize("features", ["Mean scalars of each response", "Mean residual of each response"])
+@pytest.mark.parametrize("features", ["Scalars of each response", "Mean residual of each response"])
 def test_rows_may_be_responses(trained, features):
     page = trained(probes_features=features)
     assert not page.exception
@@ -78,22 +89,27 @@ def test_the_weights_of_a_residual_probe_can_be_sent_to_the_live_page(trained):
         trained().button(key="probes_send")
 
 
+def protocols(page):
+    tables = [pl.from_pandas(frame.value) for frame in page.dataframe]
+    return next((table for table in tables if "the paper's protocol" in table.columns), None)
+
+
 def test_the_papers_protocol_stands_beside_the_probe(trained):
     page = trained()
-    table = pl.from_pandas(page.dataframe[0].value)
+    table = protocols(page)
     assert table.columns[1:4] == ["this probe, by question", "its shuffled labels", "the paper's protocol"]
     assert table["metric"].to_list() == ["AUC", "accuracy", "precision", "recall", "F1", "n"]
     real = report(page).metrics["auc"]
     assert table.item(0, 1) == f"{real.value:.2f} ({real.low:.2f}–{real.high:.2f})"
     assert float(table.item(0, 3)[:4]) > float(table.item(0, 4)[:4])
     page.toggle(key="probes_paper").set_value(False).run()
-    assert not page.dataframe
+    assert protocols(page) is None
 
 
 def test_the_papers_protocol_needs_tokens(trained):
-    page = trained(probes_features="Mean scalars of each response")
+    page = trained(probes_features="Scalars of each response")
     assert page.toggle(key="probes_paper").disabled
-    assert not page.dataframe
+    assert protocols(page) is None
 
 
 def test_tokens_of_high_significance_alone(trained):
@@ -103,9 +119,9 @@ def test_tokens_of_high_significance_alone(trained):
 
 def test_without_significance_no_token_is_singled_out(open_page, monkeypatch):
     monkeypatch.setattr("backend.study.Study._significant", refuse)
-    page = open_page("probes", probes_tokens="high significance")
+    page = open_page("probes")
     assert not page.error
-    assert page.segmented_control(key="probes_tokens").disabled
+    assert "high significance" not in page.segmented_control(key="probes_tokens").options
     assert "holds no token significance" in said(page)
 
 
@@ -154,3 +170,70 @@ def test_a_study_without_traces_says_what_is_missing(open_page, tmp_path, monkey
     page = open_page("probes")
     assert not page.exception
     assert "holds no traces" in page.error[0].value
+
+
+def test_tokens_of_some_positions_alone(trained):
+    page = trained(probes_tokens="position", probes_from="1", probes_to="3")
+    assert report(page).n_rows == 3 * 80  # the shortest answers have five tokens
+
+
+@pytest.mark.parametrize("statistic", ["max", "min", "share above"])
+def test_a_response_may_be_summed_up_otherwise(trained, statistic):
+    page = trained(probes_features="Scalars of each response", probes_statistic=statistic)
+    assert report(page).metrics["auc"].value > 0.9
+
+
+def test_residuals_along_stored_directions(trained):
+    page = trained(probes_features="Mean residual along directions", probes_layer="6")
+    assert report(page).coefficients["feature"].to_list() == ["misalignment", "medical"]
+    assert report(page).coefficient("misalignment") > 3 * abs(report(page).coefficient("medical"))
+    assert page.button(key="probes_send")
+
+
+def test_an_elastic_net_and_a_chosen_c(trained):
+    page = trained(probes_penalty="elastic net", probes_c="chosen")
+    assert not page.exception
+    assert len(report(page).C_by_fold) == 5
+    assert "elastic net (50% L1) penalty, C chosen by cross-validation" in said(page).replace("\\", "")
+    assert "C chosen:" in said(page)
+
+
+def test_what_it_must_beat_stands_beside_it(trained):
+    page = trained()
+    [rivals] = [t for t in (pl.from_pandas(f.value) for f in page.dataframe) if "note" in t.columns]
+    assert rivals["probe"].to_list() == [
+        "this probe",
+        "the same on shuffled labels (99)",
+        "length only",
+        "topic words only",
+    ]
+    assert float(rivals["AUC"][0][:4]) > float(rivals["AUC"][2][:4])
+
+
+def test_a_saved_probe_comes_back_with_its_controls(trained, open_page):
+    page = trained(probes_layers=["1", "5"], probes_c="0.3")
+    fitted = page.session_state["fitted_probe"]
+    text = save_probe(fitted.report, fitted.settings, fitted.made_of)
+    other = open_page("probes")
+    other.file_uploader(key="probes_load").upload("probe.json", text.encode(), "application/json").run()
+    assert not other.exception
+    assert "It reads 2 features" in other.error[0].value.replace("\\", "")
+    other.button(key="probes_restore").click().run()
+    assert not other.exception
+    assert not other.error
+    assert other.multiselect(key="probes_layers").value == [1, 5]
+    [metrics] = [t for t in (pl.from_pandas(f.value) for f in other.dataframe) if "metric" in t.columns]
+    assert metrics.row(by_predicate=pl.col("metric") == "auc")[1] > 0.9
+
+
+def test_a_file_that_is_no_probe_is_explained(open_page):
+    page = open_page("probes")
+    page.file_uploader(key="probes_load").upload("probe.json", b"\x80\x04nonsense", "application/json").run()
+    assert not page.exception
+    assert "no saved probe" in page.error[0].value
+
+
+def test_clear_coefficients_are_offered_where_subsets_are_chosen(trained):
+    page = trained()
+    offered = page.session_state["suggested_adapters"]["bad-medical"]
+    assert {name.split(".")[1] for names in offered.values() for name in names} >= {"1", "2", "8", "9"}
