@@ -79,7 +79,11 @@ def sides_text(contrast: Contrast) -> str:
 def _choose_some(label: str, column: pl.Series, page: str, own: Callable[[str], bool]) -> list[str]:
     options = column.unique(maintain_order=True).to_list()
     default = [name for name in options if own(name)] or options
-    return list(st.multiselect(label, options, default=default, key=f"{page}_{column.name}", bind="query-params"))
+    key = f"{page}_{column.name}"
+    before = st.session_state.get(key)
+    if before and not set(before) & set(options):  # those of another reader: nothing of it is left
+        del st.session_state[key]
+    return list(st.multiselect(label, options, default=default, key=key, bind="query-params"))
 
 
 def _choose_contrast(scored: pl.DataFrame, page: str, start: str | None = None) -> Contrast:

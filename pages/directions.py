@@ -180,8 +180,8 @@ def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequ
 @per_study
 def stability(study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame) -> str:
     """How much of the direction two halves of the questions share, in words; `recipe` stands for the rows."""
-    means = residuals(study, reader)[1]
-    picked = np.array([places(study, reader)[response] for response in _rows["response"]], dtype=np.intp)
+    means, at = residuals(study, reader)[1], places(study, reader)
+    picked = np.array([at[response] for response in _rows["response"]], dtype=np.intp)
     try:
         found = split_half_cosine(
             means.by_layer[layer][picked],

@@ -97,6 +97,14 @@ def test_a_study_without_responses_says_what_is_missing(open_page, tmp_path, mon
     assert not page.error
 
 
+def test_another_reader_starts_with_its_own_answers(open_swept):
+    page = open_swept("directions")
+    page.selectbox(key="directions_reader").set_value("extreme-sports").run()
+    assert not page.exception
+    assert not page.error
+    assert page.multiselect(key="directions_organism").value == ["extreme-sports"]
+
+
 # --- what the direction is like --------------------------------------------------------------------------------------
 
 
