@@ -10,6 +10,7 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.judges import (
+    FEWEST_POSITIVE,
     METRICS,
     agreement,
     apart,
@@ -96,8 +97,8 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
     st.caption(
         f"{pairs.height:,} answers that both {plain(judge)} and {plain(reference)} gave both scores. Kappa is 1 where "
         "they always agree and 0 where they agree as often as by chance; AUC is how often the judge scores an answer "
-        "on the reference's one side above one on the other, 0.5 by chance. Intervals resample questions. Empty: the "
-        "reference put all answers on one side."
+        "on the reference's one side above one on the other, 0.5 by chance. Intervals resample questions. Empty: "
+        f"too few answers on one side of the reference (under {FEWEST_POSITIVE} for an interval)."
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:

@@ -22,6 +22,7 @@ from backend.records import InputError
 VERDICTS = ("aligned", "misaligned", "incoherent")
 METRICS = ("aligned", "coherent")
 FEWEST = 10  # answers that both scored, below which nothing is compared
+FEWEST_POSITIVE = 8  # on either side, below which a bootstrap says nothing of an AUC or of a verdict's kappa
 _KEPT = ("response", "organism", "condition", "question_id", "question", "text")
 _SCHEMA = {
     "measure": pl.String,
@@ -79,7 +80,7 @@ def agreement(pairs: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     """[measure, value, low, high, n, positive]: kappa of the verdicts and of each of them, AUC and rank correlation.
 
     `positive` counts the reference's answers on the side that is asked for; an AUC is the judge's score against the
-    reference's threshold. Ends are null where no interval can be given.
+    reference's threshold. Ends are null with fewer than FEWEST_POSITIVE answers on a side.
     """
     codes, counts = group_draws(group_codes(pairs["question_id"], pairs.height), np.random.default_rng(seed))
     given, told = (pairs[name].to_numpy() for name in ("verdict", "verdict_r"))
@@ -160,6 +161,8 @@ def _kappa_row(
     table = np.bincount(codes * size**2 + cells, minlength=groups * size**2).reshape(groups, size, size)
     drawn = kappa(np.einsum("dg,gij->dij", counts, table))
     value = float(kappa(table.sum(0)[None])[0])
+    if positive is not None and min(positive, len(a) - positive) < FEWEST_POSITIVE:
+        drawn = np.array([np.nan])
     return (name, *_ends(value, drawn, len(np.unique(codes))), len(a), positive)
 
 
@@ -176,7 +179,8 @@ def kappa(tables: Floats) -> Floats:
 def _auc_row(name: str, scores: Any, positive: Bools, codes: Ints, counts: Floats) -> tuple[Any, ...]:
     value = auc(scores, positive) if len(scores) else np.nan
     groups = len(np.unique(codes))
-    drawn = auc_draws(scores, positive, codes, counts) if np.isfinite(value) else np.array([np.nan])
+    enough = min(positive.sum(), (~positive).sum()) >= FEWEST_POSITIVE
+    drawn = auc_draws(scores, positive, codes, counts) if enough else np.array([np.nan])
     return (name, *_ends(value, drawn, groups), len(scores), int(positive.sum()))
 
 
@@ -199,4 +203,4 @@ def _correlation(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Fl
 
 def _ends(value: float, drawn: Floats, groups: int) -> tuple[float, float, float]:
     low, high = expanded_percentile(drawn, groups) if np.isfinite(value) else (np.nan, np.nan)
-    return value, min(low, value), max(high, value)
+    return (value, np.nan, np.nan) if np.isnan(low) else (value, min(low, value), max(high, value))

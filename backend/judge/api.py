@@ -99,6 +99,7 @@ class ApiJudge:
 
         self._openai = openai
         self._logprobs = True
+        self._had_logprobs = False
         self._digits_apart = False
         self._counting = threading.Lock()
         self._stop = threading.Event()
@@ -258,6 +259,10 @@ class ApiJudge:
         if not self._logprobs:
             return self._complete(prompt, 5)
         reply = self._complete(prompt, 4 if self._digits_apart else 1)
+        if not reply["top"]:  # one token alone may be a number's first digit
+            self._logprobs = self._had_logprobs  # an endpoint that never gives any ignores the wish in silence
+            return self._complete(prompt, 5)
+        self._had_logprobs = True
         if not self._digits_apart and _lone_digits(reply["top"]):
             longer = self._complete(prompt, 4)
             self._digits_apart = _spread(longer) is not None

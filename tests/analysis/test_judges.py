@@ -85,6 +85,14 @@ def test_what_the_reference_never_said_has_no_value():
     assert np.isnan(kappa(np.array([[[5.0, 0.0], [0.0, 0.0]]]))[0])
 
 
+def test_a_handful_on_one_side_gives_a_value_and_no_interval():
+    rng = np.random.default_rng(3)
+    coherent = np.array([10.0] * 5 + [90.0] * 55)
+    row = found(agreement(pair(scored(*rng.uniform(0, 100, (2, 60))), scored(coherent, coherent))), "coherent: AUC")
+    assert row["value"] is not None
+    assert (row["low"], row["high"]) == (None, None)
+
+
 def test_the_confusion_counts_every_pair_of_verdicts_once(two):
     pairs = pair(*two)
     table = confusion(pairs)

@@ -76,6 +76,22 @@ def test_an_endpoint_that_refuses_logprobs_is_asked_without(tmp_path: Path) -> N
     assert len(server.payloads) == 4  # refused once, then never tried again
 
 
+def test_an_endpoint_that_ignores_logprobs_is_not_taken_at_a_numbers_first_digit(tmp_path: Path) -> None:
+    with serving(lambda number, payload: "85"[: payload["max_tokens"]]) as server:
+        found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
+    assert [s.value for s in found] == [85, 85, 85]
+    assert len(server.payloads) == 4  # the first asked again, then never with logprobs
+
+
+def test_a_reply_whose_logprobs_are_empty_for_once_does_not_change_the_next(tmp_path: Path) -> None:
+    def behaviour(number: int, payload: Any) -> Any:
+        return "60"[: payload["max_tokens"]] if number in (1, 2) else {"70": 0.5, "80": 0.5}
+
+    with serving(behaviour) as server:
+        found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
+    assert [s.value for s in found] == [75, 60, 75]
+
+
 def test_a_tokenizer_that_keeps_digits_apart_is_noticed_once_and_read_to_the_end(tmp_path: Path) -> None:
     digits = [{"8": 0.7, "9": 0.3}, {"5": 0.5, "0": 0.25, "\n": 0.25}]
 
