@@ -19,12 +19,14 @@ import numpy as np
 class Task:
     """One competitor's way of doing a row's work.
 
-    `run` does `share` of the work; a number that it returns is taken as that share instead.
+    `run` does `share` of the work; a number that it returns is taken as that share instead. `warm` is run untimed
+    before the first round, `run` itself where it is not given.
     """
 
     run: Callable[[], Any]
     share: float = 1.0
     note: str = ""
+    warm: Callable[[], Any] | None = None
 
 
 @dataclass
@@ -56,27 +58,27 @@ class Clock:
         running = dict(tasks)
         started = time.perf_counter()
         for name in list(running):
-            self._once(name, running, timings, warm=False)
+            self._once(name, running, timings, timed=False)
         for done in range(self.most):
             if done >= self.least and time.perf_counter() - started > self.budget:
                 break
             for name in rng.permutation(list(running)):
-                self._once(str(name), running, timings, warm=True)
+                self._once(str(name), running, timings, timed=True)
         return timings
 
-    def _once(self, name: str, running: dict[str, Task], timings: dict[str, Timing], *, warm: bool) -> None:
+    def _once(self, name: str, running: dict[str, Task], timings: dict[str, Timing], *, timed: bool) -> None:
         task = running[name]
         gc.collect()
         began = time.perf_counter()
         try:
-            share = task.run()
+            share = task.run() if timed or task.warm is None else task.warm()
         except Exception as error:  # a competitor that fails must not take the others with it
             timings[name].error = one_line(error)
             timings[name].seconds.clear()
             del running[name]
             return
         seconds = time.perf_counter() - began
-        if warm:
+        if timed:
             timings[name].seconds.append(seconds / (share if isinstance(share, float) else task.share))
 
 

@@ -315,12 +315,14 @@ def steer_steering_vectors(setting: Setting, layer: int, vector: torch.Tensor) -
 def steer_saklas(setting: Setting, layer: int, vector: torch.Tensor) -> Steerer:
     """Its batched generation. It takes text, and may stop early: the time is scaled to the tokens asked for."""
     session, library = _saklas(setting)
-    session.steer(f"layer{layer}", library.Profile({layer: vector}))
+    name = f"d{layer}x{float(vector.norm()):.4f}".replace(".", "p")
+    session.steer(name, library.Profile({layer: vector}))
 
     def steer(batch: Batch, tokens: int) -> float:
         texts = [setting.subject.tokenizer.decode(row[mask.bool()]) for row, mask in zip(*_pair(batch), strict=True)]
         sampling = library.SamplingConfig(temperature=0.0, max_tokens=tokens)
-        runs = session.generate_batch(texts, steering=f"1.0 layer{layer}", sampling=sampling, raw=True)
+        with torch.inference_mode(False):
+            runs = session.generate_batch(texts, steering=f"1.0 {name}", sampling=sampling, raw=True)
         return sum(run.token_count for run in runs) / (len(texts) * tokens)
 
     return steer
@@ -360,9 +362,11 @@ def _bridge(setting: Setting, *, merged: bool) -> Any:
 def _saklas(setting: Setting) -> tuple[Any, Any]:
     _saklas_home()
     library = import_module("saklas")
-    session = library.SaklasSession(setting.model(), setting.subject.tokenizer, probes=[], max_tokens=64)
-    assert session.layer_means  # both are computed on first use, which must not be during a generation
-    assert session.whitener
+    load = library.SaklasSession.from_pretrained
+    with torch.inference_mode(False):  # it writes to its tensors in place later on
+        session = load(setting.checkpoint, device="cpu", dtype=torch.float32, probes=[], max_tokens=64)
+        assert session.layer_means  # both are computed on first use, which must not be during a generation
+        assert session.whitener
     return session, library
 
 
