@@ -22,6 +22,7 @@ from backend.analysis.probes import (
     train_probe,
 )
 from backend.analysis.recipes import SavedProbe, load_probe, save_probe
+from backend.charts.adapter import push_chart
 from backend.charts.probes import (
     calibration_chart,
     coefficient_chart,
@@ -33,6 +34,7 @@ from backend.charts.probes import (
 )
 from backend.records import Direction, InputError
 from backend.study import Study
+from backend.worker.client import Worker, WorkerError
 from pages.contrast import Classes, choose_classes, sides_text
 from pages.edits import send_direction
 from pages.features import Features, Rows, choose_features, choose_reader, count_rows, labelled
@@ -57,6 +59,7 @@ REPEATS = 20  # random splits of the paper's protocol
 SHUFFLES, SHUFFLE_REPEATS = 5, 2  # shuffled labels of the paper's protocol, and random splits of each
 QUICK = 300_000  # numbers (rows x features) that the paper's protocol gets through in about 2 s, with its shuffles
 BOOTSTRAPS, PERMUTATIONS = 100, 99
+SMALL = 0.05  # p-value up to which an AUC whose interval lies above the shuffled ones is called above chance
 PATIENCE = 4.0  # seconds that a page waits for the first figures before it goes on without
 EVERY = 0.7  # seconds between two drawings of a probe in progress
 
@@ -268,7 +271,8 @@ def headline(fitted: Fitted, report: ProbeReport) -> str:
     if not report.shuffles:
         return f"{text}; shuffled labels are on their way."
     chance = report.shuffled["auc"]
-    verdict = "above chance" if real.low > chance.high else "not clearly above chance"
+    above = real.low > chance.value and report.p_value is not None and report.p_value <= SMALL
+    verdict = "above chance" if above else "not clearly above chance"
     return (
         f"{text}; {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}) under shuffled labels: **{verdict}** "
         f"(permutation p = {report.p_value:.2g}, {report.shuffles} shuffles)."
@@ -398,12 +402,37 @@ def offer(fitted: Fitted, study: Study) -> None:
         direction = direction_of(fitted, study)
         if direction is not None and st.button("Send its direction to Live", key="probes_send", icon=":material/send:"):
             send_direction({direction.layer: direction}, direction.layer)
+    if direction is not None:
+        show_lens(direction)
     if "adapters" in fitted.features.made_of:
         clear = fitted.report.coefficients.drop_nulls("low").filter(pl.col("low") * pl.col("high") > 0)
         contrast = fitted.classes.contrast
         for name, side in ((contrast.positive_name, pl.col("coefficient") > 0), (contrast.negative_name, None)):
             chosen = clear.filter(side if side is not None else pl.col("coefficient") < 0)["feature"].to_list()
             suggest(fitted.reader, f"the probe's clear coefficients towards {name}", chosen)
+
+
+def show_lens(direction: Direction) -> None:
+    """Which tokens the probe's direction promotes, asked of the worker, whose model must be the study's."""
+    if not st.toggle("Which tokens does its direction promote?", key="probes_lens", bind="query-params"):
+        return
+    try:
+        [pushed] = Worker().lenses([direction])
+    except WorkerError as error:
+        st.caption(plain(error))
+        return
+    rows = [
+        (side, rank, token, value)
+        for side, pushes in (("top", pushed.top), ("bottom", pushed.bottom))
+        for rank, (token, value) in enumerate(pushes, 1)
+    ]
+    lens = pl.DataFrame(rows, ["side", "rank", "token", "value"], orient="row")
+    with st.columns([2, 3])[0]:
+        st.altair_chart(push_chart(lens), key="probes_pushed", alt="Promoted and suppressed tokens")
+    st.caption(
+        "The direction at norm 1, times the gain of the final norm, through the unembedding of the worker's model; "
+        "logits less their mean. A random vector's strongest token of 50,000 is at about 4."
+    )
 
 
 def direction_of(fitted: Fitted, study: Study) -> Direction | None:

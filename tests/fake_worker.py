@@ -27,12 +27,15 @@ from backend.worker.protocol import (
     Generation,
     Health,
     Place,
+    Pushed,
     Start,
     Status,
     Token,
     event_to_line,
     generation_from_json,
     health_to_json,
+    lenses_from_json,
+    pushed_to_json,
 )
 
 ADAPTERS = tuple(Place(f"layers.{layer}.mlp.down_proj", layer, "mlp.down_proj") for layer in range(1, 10))
@@ -88,6 +91,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(200, health_to_json(self.worker.health()))
 
     def do_POST(self) -> None:
+        if self.path == "/lens":
+            directions = lenses_from_json(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            pushed = [Pushed(((f" up {d.name}", 5.0),), ((f" down {d.name}", -5.0),)) for d in directions]
+            self._reply(200, pushed_to_json(pushed))
+            return
         request = generation_from_json(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.worker.requests.append(request)
         if self.worker.refuse is not None:

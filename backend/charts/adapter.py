@@ -40,7 +40,7 @@ def push_chart(lens: pl.DataFrame) -> alt.Chart:
 
     `lens` has the columns side ("top", "bottom"), rank, token, value.
     """
-    word = pl.col("token").str.replace_all(" ", "␣", literal=True).str.replace_all("\\n", "↵", literal=True)
+    word = pl.col("token").str.replace_all(" ", "␣", literal=True).str.replace_all("\n", "↵", literal=True)
     rows = lens.with_columns(
         word=pl.format("{} {}", word, pl.when(pl.col("side") == "top").then(pl.lit("")).otherwise(pl.lit(" ")))
     )
