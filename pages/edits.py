@@ -43,8 +43,8 @@ def send_direction(
         "live_unit_0": LAMBDA,
         "live_strength_0": 1.0 if strength is None else strength,
     }
-    kept = {key: value for key, value in st.query_params.items() if key in ("study", "judge")}
-    st.switch_page("pages/live.py", query_params=kept | {key: str(value) for key, value in chosen.items()})
+    # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
+    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
 
 
 def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mapping[str, float]) -> NoReturn:
@@ -61,8 +61,8 @@ def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mappi
                 f"{len(wanted)}: choose whole layers."
             )
         chosen[_gain_key(label)] = f"{wanted.pop():g}"
-    kept = {key: value for key, value in st.query_params.items() if key in ("study", "judge")}
-    st.switch_page("pages/live.py", query_params=kept | {key: str(value) for key, value in chosen.items()})
+    # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
+    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
 
 
 def send_buttons(stacks: Sequence[Stack], layer: int, *, key: str) -> None:
