@@ -438,11 +438,11 @@ def _check_width(written: torch.Tensor, tokens: int) -> None:
 
 def sweep(setting: Setting) -> list[Table]:
     """30 layers x 4 strengths x 8 prompts, 32 new tokens, against one hooked generate a condition."""
-    tokens, some = (4, 2) if setting.quick else (32, 6)
+    tokens, some = (4, 2) if setting.quick else (32, 4)
     layers = len(setting.subject.blocks)
     strengths = (0.25, 0.5, 0.75, 1.0)
     conditions = list(product(range(layers), strengths))
-    drawn = np.random.default_rng(setting.clock.seed).choice(len(conditions), size=2 * some, replace=False)
+    drawn = np.random.default_rng(setting.clock.seed).choice(len(conditions), size=3 * some, replace=False)
     subset = [conditions[i] for i in drawn[:some]]
     prompts = setting.prompts[:8]
     batch = padded(prompts, left=True)
@@ -462,7 +462,8 @@ def sweep(setting: Setting) -> list[Table]:
     tasks = {OURS: Task(lambda: ours(ours_too), share=len(ours_too) / len(conditions), warm=lambda: ours(subset[:1]))}
     for name in peers.STEERERS:
         task = _steer_by(setting, name, batch, tokens, subset)
-        tasks[name] = replace(task, run=_scaled(task.run, share), share=share)
+        first = _steer_by(setting, name, batch, tokens, subset[:1])
+        tasks[name] = replace(task, run=_scaled(task.run, share), share=share, warm=first.run)
     title = f"A sweep of {layers} layers x {len(strengths)} strengths x {len(prompts)} prompts, {tokens} new tokens"
     with torch.inference_mode(), never_stopping():
         table = Table(title, unit, setting.clock.interleaved(tasks))
@@ -471,7 +472,7 @@ def sweep(setting: Setting) -> list[Table]:
             whole.seconds.append(seconds_of(lambda: ours(conditions)))
             table.timings[f"{OURS}, the whole sweep"] = whole
         table.remarks.append(
-            f"others ran the same {some} conditions, drawn at random, ours these and {some} more, and times are scaled "
+            f"others ran the same {some} conditions, drawn at random, ours these and {2 * some} more, and times are scaled "
             f"to all {len(conditions)}; others run one condition at a time with its {len(prompts)} prompts as a batch"
         )
         table.goal(4)
