@@ -462,8 +462,7 @@ def sweep(setting: Setting) -> list[Table]:
     tasks = {OURS: Task(lambda: ours(ours_too), share=len(ours_too) / len(conditions), warm=lambda: ours(subset[:1]))}
     for name in peers.STEERERS:
         task = _steer_by(setting, name, batch, tokens, subset)
-        first = _steer_by(setting, name, batch, tokens, subset[:1])
-        tasks[name] = replace(task, run=_scaled(task.run, share), share=share, warm=first.run)
+        tasks[name] = replace(task, run=_scaled(task.run, share), share=share)
     title = f"A sweep of {layers} layers x {len(strengths)} strengths x {len(prompts)} prompts, {tokens} new tokens"
     with torch.inference_mode(), never_stopping():
         table = Table(title, unit, setting.clock.interleaved(tasks))
@@ -472,8 +471,8 @@ def sweep(setting: Setting) -> list[Table]:
             whole.seconds.append(seconds_of(lambda: ours(conditions)))
             table.timings[f"{OURS}, the whole sweep"] = whole
         table.remarks.append(
-            f"others ran the same {some} conditions, drawn at random, ours these and {2 * some} more, and times are scaled "
-            f"to all {len(conditions)}; others run one condition at a time with its {len(prompts)} prompts as a batch"
+            f"others ran the same {some} conditions, drawn at random, ours these and {2 * some} more, and times are "
+            f"scaled to all {len(conditions)}; others run one condition at a time with its {len(prompts)} prompts as a batch"
         )
         table.goal(4)
         return [table.explained(lambda: ours(ours_too))]
