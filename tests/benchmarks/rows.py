@@ -472,7 +472,7 @@ def sweep(setting: Setting) -> list[Table]:
             table.timings[f"{OURS}, the whole sweep"] = whole
         table.remarks.append(
             f"others ran the same {some} conditions, drawn at random, ours these and {2 * some} more, and times are "
-            f"scaled to all {len(conditions)}; others run one condition at a time with its {len(prompts)} prompts as a batch"
+            f"scaled to all {len(conditions)}; others run a condition at a time, its {len(prompts)} prompts as a batch"
         )
         table.goal(4)
         return [table.explained(lambda: ours(ours_too))]
