@@ -194,7 +194,7 @@ def show_apart(pairs: pl.DataFrame, judge: str, reference: str) -> None:
     )
     chosen = pairs.filter(pl.col("response") == (wanted or ids[0])).row(0, named=True)
     st.caption(f"Select a row or click a point. Now: {plain(chosen['response'])}")
-    text, facts = st.columns([5, 3], gap="large")
+    text, facts = st.columns([5, 4], gap="large")
     with text:
         st.html(plain_text(chosen["question"]))
         st.html(plain_text(chosen["text"] or "(empty answer)"))

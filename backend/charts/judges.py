@@ -69,7 +69,8 @@ def confusion_chart(table: pl.DataFrame, *, judge: str, reference: str) -> alt.L
     )
     tint = alt.Scale(domain=[0, 1], range=["rgba(0,114,178,0.06)", "rgba(0,114,178,0.85)"])
     cells = base.mark_rect(stroke=NEUTRAL, strokeWidth=0.5).encode(color=alt.Color("share:Q", scale=tint, legend=None))
-    counts = base.mark_text(fontSize=15, fontWeight=600, color=NEUTRAL).encode(text="text:N")
+    readable = alt.condition("datum.share > 0.4", alt.value("white"), alt.value(NEUTRAL))
+    counts = base.mark_text(fontSize=15, fontWeight=600).encode(text="text:N", color=readable)
     return alt.layer(cells, counts).properties(height=230)
 
 
