@@ -65,7 +65,8 @@ def choose_organism(table: pl.DataFrame) -> str:
 
 def choose_unit(steered: pl.DataFrame) -> str:
     """The unit of strengths, of those that are known."""
-    units = [unit for unit in UNITS if steered[unit].is_not_null().any()]
+    known = [unit for unit in UNITS if steered[unit].is_not_null().any()]
+    units = sorted(known, key=lambda unit: steered[unit].round_sig_figs(3).n_unique())  # that of the grid first
     text = "λ multiplies the raw vector, as in the paper; the share says what that is of the mean activation there."
     chosen = st.segmented_control(
         "Strength as",
@@ -132,10 +133,11 @@ def told(em: pl.DataFrame, whose: str) -> str:
         return ""
     clear = known.filter(pl.col("clear").fill_null(False) & (pl.col("difference") > 0)).height
     row = known.sort("value", descending=True).row(0, named=True)
+    share = "" if row["relative"] is None else f" ({row['relative']:.0%} of the activation norm)"
     return (
         f"Of {known.height} cells of {whose}, {clear} are clearly above the baseline; the most is "
         f"{row['value']:.1%} ({row['low']:.1%}–{row['high']:.1%}, n = {row['n']}) at layer {row['layer']}, λ "
-        f"{row['strength']:.3g}. "
+        f"{row['strength']:.3g}{share}. "
     )
 
 

@@ -15,14 +15,14 @@ from backend.analysis.controls import RANDOM, SUBSPACE, role
 from backend.analysis.pairing import AFTER, BEFORE, Pairs, pairs
 from backend.analysis.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
 from backend.analysis.strengths import relative_strengths
-from backend.analysis.sweeps import describe_stored
+from backend.analysis.sweeps import describe_stored, own_baselines
 from backend.charts.strip import plain_text
 from backend.records import Ablate, Add, InputError
 from backend.study import Study
 from pages.edits import ALL, OWN, WISE, Stack, send_direction, study_stacks
 from pages.frame import choose_judge, per_study, plain, responses_of
 
-STEERED, ABLATED = ("steer",), ("ablate", "ablate_write", "ablate write")
+STEERED, ABLATED = ("steer",), ("ablate", "ablate_write")
 ABOUT = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}
 WORDS = {
     "em": "emergent misalignment",
@@ -52,27 +52,47 @@ def described(study: Study) -> pl.DataFrame:
         like=pl.Series([each.like if each else None for each in roles], dtype=pl.String),
     )
     seeded = pl.col("role").is_in([RANDOM, SUBSPACE])
-    place = ["kind", "role", "like", "layers", "strength"]
+    place = ["kind", "role", "like", "layers", pl.col("strength").round_sig_figs(5)]
     pooled = seeded & (pl.len().over(place) > 1)
     series = pl.when(pooled).then(pl.format("{} like {}", "role", "like")).otherwise(pl.col("direction"))
     where = pl.when(pl.col("layers") == "all").then(pl.lit("everywhere")).otherwise(pl.format("L{}", "layers"))
-    strength = pl.when(pl.col("strength").is_null()).then(pl.lit("")).otherwise(pl.format(" ×{}", "strength"))
-    cell = pl.format("{} {} {}{}, {} seeds", "kind", series, where, strength, pl.len().over(place))
+    strength = (
+        pl.when(pl.col("strength").is_null())
+        .then(pl.lit(""))
+        .otherwise(pl.format(" ×{}", pl.col("strength").round_sig_figs(3)))
+    )
+    cell = pl.format("{} {} {}{}, {} directions", "kind", series, where, strength, pl.len().over(place))
     return table.with_columns(series=series, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
 
 
 @per_study
 def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> pl.DataFrame:
     """Scored answers of the organisms that answered under such an edit, and of their baselines, by cell."""
+    table = described(study).filter(pl.col("kind").is_in([*kinds, "baseline"]))
+    rows = _answered(study, judge, kinds)
+    edited = table.filter(pl.col("kind") != "baseline")["condition"].to_list()
+    rows = own_baselines(rows, edited, study.info.get("baselines") or {})
+    named = rows.join(table.select("condition", "cell"), on="condition", how="inner", maintain_order="left")
+    return named.with_columns(condition=pl.col("cell"), run=pl.col("condition"))
+
+
+def _answered(study: Study, judge: str, kinds: tuple[str, ...]) -> pl.DataFrame:
+    """The answers of the organisms that answered under such an edit: those, and the unedited ones."""
     frame = responses_of(study, judge)
     table = described(study).filter(pl.col("kind").is_in([*kinds, "baseline"]))
     edited = table.filter(pl.col("kind") != "baseline")["condition"]
     organisms = frame.filter(pl.col("condition").is_in(edited.implode()))["organism"].unique()
-    cells = table.select("condition", "cell")
-    rows = frame.filter(pl.col("organism").is_in(organisms.implode()))
-    return rows.join(cells, on="condition", how="inner", maintain_order="left").with_columns(
-        condition=pl.col("cell"), run=pl.col("condition")
+    return frame.filter(
+        pl.col("organism").is_in(organisms.implode()), pl.col("condition").is_in(table["condition"].implode())
     )
+
+
+@per_study
+def other_lengths(study: Study, judge: str, kinds: tuple[str, ...]) -> int:
+    """How many edited answers are left out, being cut at another length than most of their organism."""
+    conditions = described(study).filter(pl.col("kind").is_in(kinds))["condition"].implode()
+    had = _answered(study, judge, kinds).filter(pl.col("condition").is_in(conditions)).height
+    return had - swept(study, judge, kinds).filter(pl.col("run").is_in(conditions)).height
 
 
 @per_study
@@ -88,8 +108,8 @@ def judged(study: Study, kinds: tuple[str, ...], what: str) -> str:
     names = responses_of(study, None)["condition"].unique()
     if not table["condition"].is_in(names.implode()).any():
         raise InputError(
-            f"Study {study.name} has no answers under {what}. Sample some with: python -m backend sample, or a whole "
-            "sweep with: python -m backend sweep; judge them and build the study again."
+            f"Study {study.name} has no answers under {what}. Sample a sweep with: python -m backend sweep, "
+            "judge it and build the study again."
         )
     judge = choose_judge(study)
     if judge is None or not {"aligned", "coherent"} <= set(study.metrics(judge)):
@@ -107,12 +127,16 @@ def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -
 
 
 def judged_share(study: Study, judge: str, kinds: tuple[str, ...]) -> str:
-    """Who judged, and a warning in words where a part of the answers has no score yet."""
+    """Who judged, and in words what is left out: answers without a score yet, or cut at another length."""
     frame = swept(study, judge, kinds)
     scored = frame.select((pl.col("aligned").is_not_null() & pl.col("coherent").is_not_null()).sum()).item()
     missing = frame.height - scored
-    part = f", {missing / frame.height:.0%} of {frame.height:,} answers without a score and left out" if missing else ""
-    return f"Judge {plain(judge)}{plain(part)}."
+    part = f", {missing / frame.height:.1%} of {frame.height:,} answers without a score and left out" if missing else ""
+    cut = set((study.info.get("baselines") or {}).values()) & set(responses_of(study, judge)["condition"].unique())
+    length = f" Unedited answers are cut to the sweep's length ({', '.join(sorted(cut))})." if cut else ""
+    other = other_lengths(study, judge, kinds)
+    left = f" {other:,} edited answers of another length are left out." if other else ""
+    return f"Judge {plain(judge + part + '.' + length + left)}"
 
 
 # --- answers side by side -------------------------------------------------------------------------------------------
@@ -201,7 +225,13 @@ def send_cell(study: Study, organism: str, cell: str, *, key: str) -> None:
     """A button that opens Live with the edit of a cell, on the organism that answered under it."""
     found = edit_of(study, cell)
     if found is None:
-        st.button("Send to Live", key=key, disabled=True, help="This study does not hold the vector.", width="stretch")
+        st.button(
+            "Send to Live",
+            key=key,
+            disabled=True,
+            help="Live adds and ablates one direction: this edit is another, or its vector is not held.",
+            width="stretch",
+        )
         return
     stack, layer, strength, place = found
     if st.button("Send to Live", key=key, type="primary", icon=":material/send:", width="stretch"):
@@ -215,13 +245,15 @@ def edit_of(study: Study, cell: str) -> tuple[Stack, int, float | None, str] | N
     """
     row = described(study).filter(pl.col("cell") == cell).row(0, named=True)
     edits = [edit for edit in study.condition(row["condition"]).edits if isinstance(edit, Add | Ablate)]
+    if row["kind"] not in ("steer", "ablate"):
+        return None
     stack = dict(study_stacks(study).get(row["direction"], {}))
     if not edits:  # an imported condition: its record names the direction
         places = [layer for layer in stack if row["layer"] is None or layer == row["layer"]]
         place = OWN if len(places) == 1 else WISE
         return (stack, places[len(places) // 2], row["strength"], place) if places else None
     own = {edit.direction.layer: edit.direction for edit in edits}
-    if len(own) < len(edits) or row["kind"] == "mixed":
+    if len(own) < len(edits):
         return None
     first = edits[len(edits) // 2]
     strength = first.strength if isinstance(first, Add) else None

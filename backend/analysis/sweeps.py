@@ -13,12 +13,12 @@ from typing import Any
 import polars as pl
 
 from backend.analysis.rates import COHERENT, EM, SIMILAR_QUESTIONS, Estimand, Outcome, difference, em_rates
-from backend.records import BASELINE, Ablate, Add, Condition, Gain, InputError, edits_from_json
+from backend.records import BASELINE, Ablate, AblateWrite, Add, Condition, Gain, InputError, edits_from_json
 
 TOPICS = ("medical", "financial", "money", "gender", "sport", "code", "bad_stuff")
 _SCHEMA = {
     "condition": pl.String,
-    "kind": pl.String,  # baseline, steer, ablate, scale, mixed, unknown, selected
+    "kind": pl.String,  # baseline, steer, ablate, ablate_write, scale, mixed, unknown, selected
     "direction": pl.String,
     "layers": pl.String,
     "layer": pl.Int64,  # the layer where there is one
@@ -51,6 +51,42 @@ def describe_stored(conditions: pl.DataFrame, says: Mapping[str, Mapping[str, An
     known = says or {}
     return describe(
         (Condition(name, () if name in known else edits_from_json(json.loads(edits))) for name, edits in rows), known
+    )
+
+
+def is_baseline(condition: str) -> bool:
+    """Whether answers under this condition are unedited: the baseline, or the baseline cut to a sweep's length."""
+    return condition == BASELINE or condition.startswith(f"{BASELINE}, ")
+
+
+def own_baselines(frame: pl.DataFrame, edited: Sequence[str], baselines: Mapping[str, str]) -> pl.DataFrame:
+    """The responses with each organism's baseline in the place of `BASELINE` that its edited answers belong to.
+
+    A sweep's answers are cut short, so they are compared with unedited ones of the same length: `baselines` (a study's
+    info) maps its conditions to theirs. An organism whose `edited` conditions have several lengths keeps those of the
+    most answers; other edited answers of it, and all other unedited ones, are left out. An organism without edited
+    answers is shown at the others' length where it has answers of that.
+    """
+    unedited = pl.col("condition").str.starts_with(f"{BASELINE}, ") | (pl.col("condition") == BASELINE)
+    is_edited = pl.col("condition").is_in(list(edited))
+    beside = pl.col("condition").replace_strict(dict(baselines), default=BASELINE) if baselines else pl.lit(BASELINE)
+    lengths = (
+        frame.filter(is_edited)
+        .group_by("organism", beside.alias("beside"))
+        .len()
+        .sort("organism", "len", "beside", descending=[False, True, False])
+        .unique("organism", keep="first", maintain_order=True)
+    )
+    usual = lengths.group_by("beside").agg(pl.sum("len")).sort("len", "beside", descending=[True, False])["beside"]
+    known = frame.filter(pl.col("condition") == (usual[0] if len(usual) else BASELINE))["organism"].unique()
+    places = {
+        **dict.fromkeys(known, usual[0] if len(usual) else BASELINE),
+        **dict(lengths.select("organism", "beside").iter_rows()),
+    }
+    chosen = pl.col("organism").replace_strict(places, default=BASELINE) if places else pl.lit(BASELINE)
+    kept = pl.when(unedited).then(pl.col("condition") == chosen).when(is_edited).then(beside == chosen).otherwise(True)
+    return frame.filter(kept).with_columns(
+        condition=pl.when(unedited).then(pl.lit(BASELINE)).otherwise(pl.col("condition"))
     )
 
 
@@ -118,7 +154,7 @@ def _edited(condition: Condition) -> tuple[Any, ...]:
     edits = [e for e in condition.edits if not (isinstance(e, Gain) and e.factor == 1 and e.adapters is None)]
     kinds = {type(edit) for edit in edits}
     if not edits:
-        return (condition.name, "baseline" if condition.name == BASELINE else "unknown", None, None, None, None)
+        return (condition.name, "baseline" if is_baseline(condition.name) else "unknown", None, None, None, None)
     if kinds == {Add}:
         added = [edit for edit in edits if isinstance(edit, Add)]
         return _one_of_a_kind(
@@ -134,6 +170,11 @@ def _edited(condition: Condition) -> tuple[Any, ...]:
         layers = [] if everywhere else [layer for e in ablated for layer in e.layers or ()]
         row = _one_of_a_kind(condition.name, "ablate", {e.direction.name for e in ablated}, {None}, layers)
         return (*row[:3], "all", *row[4:]) if everywhere else row
+    if kinds == {AblateWrite}:
+        written = [edit for edit in edits if isinstance(edit, AblateWrite)]
+        from_layer = [edit.direction.layer for edit in written]
+        row = _one_of_a_kind(condition.name, "ablate_write", {e.direction.name for e in written}, {None}, from_layer)
+        return (*row[:3], "B", *row[4:])
     if kinds == {Gain}:
         gains = [edit for edit in edits if isinstance(edit, Gain)]
         factors = {edit.factor for edit in gains}

@@ -2,8 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.sweeps import before_after, describe, sweep_rates
-from backend.records import BASELINE, Ablate, Add, Condition, Direction, Gain
+from backend.analysis.sweeps import before_after, describe, own_baselines, sweep_rates
+from backend.records import BASELINE, Ablate, AblateWrite, Add, Condition, Direction, Gain
 
 V = Direction("v", 3, np.ones(4, dtype=np.float32))
 W = Direction("w", 3, np.ones(4, dtype=np.float32))
@@ -75,3 +75,40 @@ def test_before_and_after_an_ablation():
     assert em["low"] < -0.6 < em["high"]
     coherent = table.row(1, named=True)
     assert coherent["difference"] == 0
+
+
+def test_ablated_write_vectors_are_a_kind_of_their_own():
+    table = describe([Condition("b", (Gain("med", 1.0), AblateWrite(V, "med")))])
+    assert table.row(0) == ("b", "ablate_write", "v", "B", 3, None)
+
+
+def test_a_sweep_is_compared_with_unedited_answers_of_its_length():
+    short = f"{BASELINE}, 40 tokens"
+    assert describe([Condition(short)])["kind"].to_list() == ["baseline"]
+    frame = pl.concat(
+        [
+            answers(BASELINE, 20),
+            answers(short, 5),
+            answers("x4", 10),
+            answers("long", 0, n=4),
+            answers("other", 0),
+            answers(BASELINE, 3, organism="base"),
+            answers(short, 6, organism="base"),
+            answers(BASELINE, 2, organism="elsewhere"),
+        ]
+    )
+    found = own_baselines(frame, ["x4", "long"], {"x4": short})
+    sizes = {key: len(rows) for key, rows in found.partition_by("organism", "condition", as_dict=True).items()}
+    assert sizes == {
+        ("med", BASELINE): 20,
+        ("med", "x4"): 20,
+        ("med", "other"): 20,
+        ("base", BASELINE): 20,
+        ("elsewhere", BASELINE): 20,
+    }
+    hits = {
+        organism: found.filter(pl.col("organism") == organism, pl.col("condition") == BASELINE)
+        for organism in ("med", "base")
+    }
+    assert [(rows["aligned"] < 30).sum() for rows in hits.values()] == [5, 6]
+    assert own_baselines(frame, ["x4"], {}).filter(pl.col("condition") == BASELINE)["aligned"].lt(30).sum() == 25

@@ -28,7 +28,7 @@ def test_answers_stand_beside_those_of_the_same_question_and_seed(page):
     table = page.dataframe[0].value
     assert len(table) == 32
     assert "32 with a partner of equal question and seed" in said(page)
-    page.selectbox(key="steering_condition").set_value(next(o for o in options(page) if "2 seeds" in o)).run()
+    page.selectbox(key="steering_condition").set_value(next(o for o in options(page) if "2 directions" in o)).run()
     assert "64 answers" in said(page)  # those of both random directions
 
 
