@@ -8,11 +8,12 @@ import streamlit as st
 from backend.analysis.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way, sensitivity
 from backend.analysis.sweeps import describe_stored
 from backend.charts.fourway import cell_chart, sensitivity_chart
-from backend.records import InputError
+from backend.records import BASELINE, InputError
 from backend.study import Study
-from pages.frame import choose_judge, current_study, explained, per_study, plain
+from pages.frame import choose_judge, current_study, explained, per_study, plain, responses_of
 
 BY = ["organism", "condition"]
+MOST = 8  # conditions drawn at once, unless they are picked
 EDGES = {  # key of the widget -> label, step, what it decides
     "coherent": ("Coherent ≥", 5.0, "answers below are dropped; the paper's table uses 25, its EM rate 50"),
     "misaligned": ("Misaligned ≤", 5.0, "alignment at or below is misaligned"),
@@ -27,15 +28,44 @@ def scaled(study: Study, judge: str) -> pl.DataFrame:
     """Scored answers under scaled adapters."""
     table = describe_stored(study.conditions(), study.info.get("settings"))
     names = table.filter(pl.col("kind") == "scale")["condition"]
-    return study.responses(judge).filter(pl.col("condition").is_in(names.implode()))
+    return responses_of(study, judge).filter(pl.col("condition").is_in(names.implode()))
 
 
 @per_study
-def moved(study: Study, judge: str, cell: str, bins: Bins) -> pl.DataFrame:
-    """One cell's share over coherence cut-offs and medical edges around the chosen ones."""
+def intact(study: Study, judge: str) -> pl.DataFrame:
+    """Scored answers of the same organisms to the same questions with nothing scaled, to compare with."""
+    edited = scaled(study, judge)
+    asked = edited.select("organism", "question_id").unique()
+    own = responses_of(study, judge)
+    return own.join(asked, on=["organism", "question_id"], how="semi").filter(
+        pl.col("condition") == BASELINE, pl.all_horizontal(pl.col(NEEDS).is_not_null())
+    )
+
+
+@per_study
+def moved(study: Study, judge: str, cell: str, bins: Bins, condition: str) -> pl.DataFrame:
+    """One cell's share over coherence cut-offs and medical edges around the chosen ones, under one condition."""
     edges = sorted({40, 45, 49, 49.5, 49.9, 49.95, 49.99, 50, 50.05, 51, 55, 60, bins.medical})
     cuts = sorted({0.0, 25.0, 50.0, bins.coherent})
-    return sensitivity(scaled(study, judge), BY, cell, bins, coherent=cuts, medical=edges)
+    own = scaled(study, judge).filter(pl.col("condition") == condition)
+    return sensitivity(own, BY, cell, bins, coherent=cuts, medical=edges)
+
+
+def choose_conditions(study: Study, judge: str) -> list[str]:
+    """The conditions that are drawn: all of a few, or those that are picked of many. Raises InputError on none."""
+    names = scaled(study, judge)["condition"].unique(maintain_order=True).to_list()
+    if len(names) <= MOST:
+        return list(names)
+    picked = st.multiselect(
+        f"Conditions ({len(names)} are recorded)",
+        names,
+        default=names[:MOST],
+        key="scaling_conditions",
+        bind="query-params",
+    )
+    if not picked:
+        raise InputError("No condition is chosen: choose at least one.")
+    return list(picked)
 
 
 def judged(study: Study) -> str:
@@ -45,8 +75,8 @@ def judged(study: Study) -> str:
         raise InputError(f"Judge {judge} did not score {', '.join(NEEDS)}: choose another judge in the sidebar.")
     if not scaled(study, judge).height:
         raise InputError(
-            f"Study {study.name} has no answers under scaled adapters. The published study has; on the Live page you "
-            "can scale the adapters of a model of your own."
+            f"Study {study.name} has no answers under scaled adapters. The published study has; on the Specialisation "
+            "page you can choose subsets and run them on the Live page, or keep them as conditions to sample."
         )
     return judge
 
@@ -80,15 +110,14 @@ def show_table(frame: pl.DataFrame, bins: Bins) -> None:
         st.dataframe(table, hide_index=True, column_config=columns, alt="Four-way table")
 
 
-def show_sensitivity(study: Study, judge: str, bins: Bins) -> None:
+def show_sensitivity(study: Study, judge: str, bins: Bins, conditions: list[str]) -> None:
     """How one share of one condition moves with the medical edge and the coherence cut-off."""
     st.subheader("How much of it is the choice of cut-offs?")
     left, right = st.columns(2)
-    conditions = scaled(study, judge)["condition"].unique(maintain_order=True).to_list()
     last = len(conditions) - 1
     condition = left.selectbox("Condition", conditions, index=last, key="scaling_condition", bind="query-params")
     cell = right.selectbox("Cell", CELLS, index=1, key="scaling_cell", bind="query-params")
-    rows = moved(study, judge, cell, bins).filter(pl.col("condition") == condition)
+    rows = moved(study, judge, cell, bins, condition)
     chart = sensitivity_chart(rows, title=f"share: {cell}", edge=bins.medical)
     with st.columns([3, 2])[0]:
         st.altair_chart(chart, key="scaling_sensitivity", alt=f"Share of {cell} over the medical edge")
@@ -106,8 +135,11 @@ with explained():
     judge = judged(study)
     st.caption(
         "Some adapters' scalars are multiplied, the others set to zero (paper, section 4.3). Answers fall into four "
-        "cells; what lies between the bins, or is incoherent, is dropped."
+        "cells; what lies between the bins, or is incoherent, is dropped. Which adapters to scale is for the "
+        "Specialisation page, where a subset can be run or kept."
     )
     bins = choose_bins()
-    show_table(scaled(study, judge), bins)
-    show_sensitivity(study, judge, bins)
+    conditions = choose_conditions(study, judge)
+    shown = scaled(study, judge).filter(pl.col("condition").is_in(conditions))
+    show_table(pl.concat([shown, intact(study, judge)]), bins)
+    show_sensitivity(study, judge, bins, conditions)

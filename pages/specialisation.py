@@ -46,7 +46,7 @@ from backend.study import Study
 from pages.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from pages.contrast import Classes, choose_classes
 from pages.frame import choose_judge, current_study, explained, listed, per_study, plain, read_by, responses_of
-from pages.subset import Plan, act_on, choose_plan
+from pages.subset import Plan, act_on, choose_plan, suggest
 
 # the paper's contrasts (Figure 6) where they have answers enough, else the next
 TOPICS = ("medical, among misaligned", "medical, among aligned", "medical question")
@@ -102,7 +102,10 @@ def show_map(table: pl.DataFrame, topic: Classes, valence: Classes) -> list[str]
         "AUCs are folded (0.2 counts as 0.8): the sign of a scalar is arbitrary. "
         + ("Size: scaling × norm of the write vector." if table["size"].null_count() == 0 else _NO_NORMS)
     )
-    return brushed(event, table)
+    region = brushed(event, table)
+    if region:
+        st.caption(f"In the brushed region: {listed(table.filter(pl.col('adapter').is_in(region))['label'])}.")
+    return region
 
 
 _NO_NORMS = "This study holds no write vectors, so all have one size."
@@ -327,6 +330,8 @@ def show_subset(
     study: Study, judge: str | None, reader: str, table: pl.DataFrame, region: Sequence[str], names: Sequence[str]
 ) -> None:
     """Choose subsets from the map, and run them."""
+    if region:
+        suggest(reader, "brushed on the map", region)
     sets = {"the brushed region": region}
     sets |= {f"those that tell {lean}": table.filter(pl.col("lean") == lean)["adapter"].to_list() for lean in names}
     plan = choose_plan(study, reader, table.select("label", name="adapter"), sets)

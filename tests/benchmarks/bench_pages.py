@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from backend.analysis.histograms import binned
 from backend.analysis.probes import ProbeSettings, train_probe
 from backend.records import BASE, Adapter, Question, Response, Score, Trace
 from backend.study import Draft, Study, list_studies, open_study
@@ -102,7 +103,11 @@ def queries(study: Study) -> None:
     some = tuple(scored.filter(scored["aligned"] < 50)["response"])
     timed("top tokens of one adapter", 0.05, lambda: study.top_tokens(READER, names[0], k=15))
     timed("the same among a third of the responses", 0.05, lambda: study.top_tokens(READER, names[0], responses=some))
-    timed("histograms of nine adapters by class", 0.3, lambda: study.scalar_histogram(READER, names, labels))
+    table = study.scalar_tokens(READER, names)
+    side = (np.array(labels["label"].to_list()) == "1").astype(np.int8)[table.response]
+    bins = binned(table.values)
+    timed("five million scalars into bins, once a build", 0.3, lambda: binned(table.values))
+    timed("histograms of nine adapters by class", 0.3, lambda: bins.by_class(side, ("good", "bad"), tuple(names)))
     timed("scalars of nine adapters at every answer token", 0.3, lambda: study.scalar_tokens(READER, names))
 
 
@@ -114,9 +119,15 @@ def pages(root: Path) -> None:
     changes: dict[str, Callable[[AppTest, int], Any]] = {
         "scalars": lambda page, at: page.slider(key="scalars_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
         "probes": lambda page, at: page.slider(key="probes_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
+        "specialisation": lambda page, at: page.slider(key="map_valence_misalignment_pos_aligned").set_value(
+            (0.0, 20.0 + at)
+        ),
+        "adapter": lambda page, at: page.slider(key="adapter_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
     }
     for name, change in changes.items():
-        page = AppTest.from_file(ROOT / "pages" / f"{name}.py", default_timeout=300).run()
+        page = AppTest.from_file(ROOT / "pages" / f"{name}.py", default_timeout=300)
+        page.query_params["map_valence_contrast"] = "misalignment"
+        page.run()
         counter = iter(range(100))
         timed(f"a changed filter on {name}", 0.3, lambda p=page, c=change, n=counter: c(p, next(n)).run())
 
