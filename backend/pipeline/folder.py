@@ -178,6 +178,8 @@ class StudyFolder:
             raise InputError(f"{file}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is no sweep: {error!r}") from error
+        if unedited not in {condition.name for condition in conditions}:
+            conditions.append(Condition(unedited))
         return SweepRecord(conditions, unedited, {k: v for k, v in said.items() if k != "conditions"})
 
     def add_sweep(

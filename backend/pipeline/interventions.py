@@ -387,6 +387,10 @@ def _ablate_cells(
                 sweep.ablate_layerwise(stack, organism),
                 sweep.ablate_at(direction, organism),
                 sweep.ablate_write(direction, organism),
+            ]
+            if "like" in direction.provenance:
+                continue  # a control itself: shuffled labels
+            own += [
                 *(sweep.ablate_everywhere(random_direction(direction, seed), organism) for seed in options.random),
             ]
             if options.subspace:

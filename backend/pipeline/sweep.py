@@ -42,7 +42,7 @@ from backend.records import (
 from backend.study import STUDIES
 from backend.study.parquet import read_responses, write_responses
 from backend.subject.chat import prompt_ids, stop_ids
-from backend.subject.decode import Decoder, Request, sample
+from backend.subject.decode import BATCH, Decoder, Request, sample
 from backend.subject.edits import compile_row
 from backend.subject.load import Subject
 
@@ -116,7 +116,7 @@ class Estimate:
     seconds: float  # where every answer runs to its last token
 
 
-def estimate(subject: Subject, sweep: Sweep, *, batch: int = 64) -> Estimate:
+def estimate(subject: Subject, sweep: Sweep, *, batch: int = BATCH) -> Estimate:
     """Time a few steps of a full batch. An upper bound: answers that end early make room for others."""
     left = list(requests(subject, sweep))
     every = len(left) // sweep.n  # cells x questions; the answers of each share the reading of a prompt
@@ -147,7 +147,12 @@ def requests(subject: Subject, sweep: Sweep) -> Iterator[Request]:
 
 
 def run(
-    subject: Subject, sweep: Sweep, *, work: Path | None = None, batch: int = 64, progress: Progress = lambda *_: None
+    subject: Subject,
+    sweep: Sweep,
+    *,
+    work: Path | None = None,
+    batch: int = BATCH,
+    progress: Progress = lambda *_: None,
 ) -> list[Response]:
     """All answers of a sweep in the order of its cells, questions and seeds; what was answered before is not asked.
 
@@ -255,11 +260,13 @@ def shortened(subject: Subject, response: Response, tokens: int) -> Response:
 def references(subject: Subject, sweep: Sweep, baselines: Sequence[Response]) -> tuple[list[Response], list[Cell]]:
     """The unedited answers to a sweep's questions, cut from `baselines`, and the cells that must be sampled instead.
 
-    Cut are baseline answers under the sweep's own temperature and nucleus that are at least as long.
+    Cut are baseline answers under the sweep's own temperature and nucleus that are at least as long. The base's are
+    there too where it has any: an organism without its adapters is the base.
     """
     asked = {question.id for question in sweep.questions}
     limit, found, missing = sweep.sampling.max_new_tokens, [], []
-    for organism in dict.fromkeys(cell.organism for cell in sweep.cells):
+    edited = dict.fromkeys(cell.organism for cell in sweep.cells)
+    for organism in {**edited, BASE: None}:
         own = [
             shortened(subject, response, limit)
             for response in baselines
@@ -272,7 +279,7 @@ def references(subject: Subject, sweep: Sweep, baselines: Sequence[Response]) ->
         ]
         if {response.question_id for response in own} == asked:
             found += own
-        else:
+        elif organism in edited:
             missing.append(Cell(organism, Condition(sweep.unedited)))
     return found, missing
 
