@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way, sensitivity
-from backend.analysis.sweeps import describe_stored
+from backend.analysis.sweeps import describe_stored, own_baselines
 from backend.charts.fourway import cell_chart, sensitivity_chart
 from backend.records import BASELINE, InputError
 from backend.study import Study
@@ -36,7 +36,8 @@ def intact(study: Study, judge: str) -> pl.DataFrame:
     """Scored answers of the same organisms to the same questions with nothing scaled, to compare with."""
     edited = scaled(study, judge)
     asked = edited.select("organism", "question_id").unique()
-    own = responses_of(study, judge)
+    names = edited["condition"].unique().to_list()
+    own = own_baselines(responses_of(study, judge), names, study.info.get("baselines", {}))
     return own.join(asked, on=["organism", "question_id"], how="semi").filter(
         pl.col("condition") == BASELINE, pl.all_horizontal(pl.col(NEEDS).is_not_null())
     )

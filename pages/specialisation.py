@@ -30,7 +30,7 @@ from backend.analysis.contrasts import CONTRASTS, contrast_sizes
 from backend.analysis.fourway import NEEDS, four_way
 from backend.analysis.rates import COHERENT, EM, Outcome
 from backend.analysis.specialisation import BOTH, MOST, NEITHER, Axis, place, rank_agreement
-from backend.analysis.sweeps import topic_outcomes
+from backend.analysis.sweeps import own_baselines, topic_outcomes
 from backend.charts.fourway import cell_chart
 from backend.charts.specialisation import (
     BRUSH,
@@ -42,6 +42,7 @@ from backend.charts.specialisation import (
     pair_chart,
     rank_chart,
 )
+from backend.records import BASELINE
 from backend.study import Study
 from pages.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from pages.contrast import Classes, choose_classes
@@ -129,24 +130,31 @@ def recorded(study: Study) -> pl.DataFrame:
 
 
 @per_study
+def answered(study: Study, judge: str) -> pl.DataFrame:
+    """Scored answers, with the unedited ones of the length that the recorded gains were sampled at."""
+    edited = recorded(study).filter(pl.col("condition") != BASELINE)["condition"].unique().to_list()
+    return own_baselines(responses_of(study, judge), edited, study.info.get("baselines", {}))
+
+
+@per_study
 def rates(study: Study, judge: str, organism: str) -> pl.DataFrame:
     """Rates under every recorded condition of gains of an organism."""
     own = recorded(study).filter(pl.col("organism") == organism)
-    return gain_rates(responses_of(study, judge), own)
+    return gain_rates(answered(study, judge), own)
 
 
 @per_study
 def effects(study: Study, judge: str, organism: str, arrangement: str, outcome: str) -> pl.DataFrame:
     """What zeroing each module changed, or what it brings alone."""
     chosen = outcomes(study, judge)[outcome]
-    return single_effects(responses_of(study, judge), recorded(study), organism, arrangement, outcome=chosen)
+    return single_effects(answered(study, judge), recorded(study), organism, arrangement, outcome=chosen)
 
 
 @per_study
 def pairs(study: Study, judge: str, organism: str, outcome: str) -> pl.DataFrame:
     """What zeroing two modules does beyond the sum."""
     chosen = outcomes(study, judge)[outcome]
-    return pair_interactions(responses_of(study, judge), recorded(study), organism, outcome=chosen)
+    return pair_interactions(answered(study, judge), recorded(study), organism, outcome=chosen)
 
 
 def outcomes(study: Study, judge: str) -> dict[str, Outcome]:
