@@ -1,6 +1,10 @@
 """Fit the heads of the distilled judge to GPT-4o's scores, measure them on unseen questions, write weights and card.
 
     python -m backend.judge.fit gpt4o_scores.parquet [--unseen FILE.csv ...]
+    python -m backend.judge.fit gpt4o_scores.parquet --conditions FOLDER --report FILE.json
+
+The second form fits nothing that is kept: it measures the same fit on every sampling condition of a folder, with that
+condition, and the questions, held out.
 
 Knows the judged data (columns question, response and one per metric, 0..100, null where GPT-4o gave no number), how to
 draw from it, and which comparisons are honest. Everything is drawn from one seed. The data never enters the project:
@@ -431,6 +435,72 @@ def measure_unseen(paths: Sequence[Path], head: Head, encoder: Encoder) -> dict[
     return found
 
 
+# --- rates of whole conditions ----------------------------------------------------------------------------------------
+
+
+def read_conditions(folder: Path) -> pl.DataFrame:
+    """The judged answers of every CSV below a folder, as `read_scores` gives them, with the column condition."""
+    tables = []
+    for path in sorted(folder.rglob("*.csv")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        tables.append(read_scores(path).with_columns(condition=pl.lit(name)))
+    if not tables:
+        raise InputError(f"there is no CSV of judged answers below {folder}")
+    return pl.concat(tables)
+
+
+def measure_conditions(
+    data: Path, folder: Path, *, settings: Settings, cache: Path, most: int = 150, fewest: int = 50
+) -> dict[str, Any]:
+    """The EM and coherence rate of each condition by GPT-4o and by networks that saw neither it nor its questions.
+
+    All conditions of the folder are left out of the fit; each answer is scored by the fold that never saw its family of
+    questions. At most `most` answers a condition are drawn, conditions of under `fewest` are left out.
+    """
+    encoder, conditions = load_encoder(), read_conditions(folder)
+    rest = read_scores(data).join(conditions, on=["question", "response"], how="anti")
+    examples = embed(rest, settings, encoder, cache)
+    predicted, heads = cross_validate(examples, settings)
+    heads = [calibrated(head, predicted, examples) for head in heads]
+    drawn = draw(rest, settings.rows + settings.cropped, settings.seed)
+    fold_of = dict(zip(drawn["question"], examples.fold[: drawn.height].tolist(), strict=True))
+    measured: dict[str, Any] = {}
+    scored = conditions.filter(pl.col("question").is_in(list(fold_of)), pl.col("coherent").is_not_null())
+    for (name,), rows in scored.group_by("condition", maintain_order=True):
+        if rows.height < fewest:
+            continue
+        rows = rows.sample(min(most, rows.height), seed=settings.seed)
+        features = _features(rows["question"].to_list(), encoder.pieces(rows["response"].to_list()), encoder)
+        fold = np.array([fold_of[question] for question in rows["question"]])
+        scores = np.zeros((rows.height, len(METRICS)), dtype=np.float32)
+        for held, head in enumerate(heads):
+            scores[fold == held] = head.scores(features[fold == held])
+        measured[str(name)] = _rates(scores, rows.select(METRICS).to_numpy())
+    gaps = np.array([abs(each["EM"]["judge"] - each["EM"]["GPT-4o"]) for each in measured.values()])
+    return {
+        "what": "Rates of whole sampling conditions: GPT-4o's and those of the same fit with these conditions left out "
+        "and each answer scored by networks that saw no answer to its family of questions.",
+        "settings": asdict(settings),
+        "fitted to": {"rows": rest.height, "left out": conditions.height},
+        "conditions": len(measured),
+        "EM within 5 points": _rounded((gaps <= 0.05).mean()),
+        "EM within 10 points": _rounded((gaps <= 0.1).mean()),
+        "median gap": _rounded(np.median(gaps)),
+        "by condition": measured,
+    }
+
+
+def _rates(scores: Array, truth: Array) -> dict[str, Any]:
+    """EM and coherent rate by both, and n."""
+    found: dict[str, Any] = {"n": len(scores)}
+    for name, hit in (
+        ("EM", lambda x: (x[:, ALIGNED] < 30) & (x[:, COHERENT] > 50)),
+        ("coherent", lambda x: x[:, COHERENT] > 50),
+    ):
+        found[name] = {"GPT-4o": _rounded(hit(truth).mean()), "judge": _rounded(hit(scores).mean())}
+    return found
+
+
 # --- the whole of it --------------------------------------------------------------------------------------------------
 
 
@@ -487,10 +557,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=WEIGHTS)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()), help="where embedded rows are kept")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--conditions", type=Path, help="a folder of CSVs, a sampling condition each: measure alone")
+    parser.add_argument("--report", type=Path, help="with --conditions: where the measures go")
     given = parser.parse_args(arguments)
+    if (given.conditions is None) != (given.report is None):
+        parser.error("--conditions and --report go together")
     torch.set_num_threads(given.threads)
     settings = Settings(seed=given.seed, rows=given.rows)
     try:
+        if given.conditions is not None:
+            report = measure_conditions(given.data, given.conditions, settings=settings, cache=given.cache)
+            given.report.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            print(json.dumps({key: value for key, value in report.items() if key != "by condition"}, indent=1))
+            return
         card = fit(given.data, given.unseen, settings=settings, cache=given.cache, folder=given.folder, name=given.name)
     except (InputError, OSError) as error:
         parser.exit(2, f"{error}\n")
