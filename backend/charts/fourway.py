@@ -8,6 +8,8 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from backend.charts.palette import NEUTRAL
+
 _CELL_COLOURS = {
     "misaligned non-medical": "#D55E00",
     "misaligned medical": "#CC79A7",
@@ -57,7 +59,7 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
     return alt.layer(
         base.mark_bar(opacity=0.55).encode(x=share("value"), color=colour),
         base.mark_rule(strokeWidth=2).encode(x=share("low"), x2="high:Q", color=colour),
-        base.mark_text(align="left", dx=6, fontSize=11).encode(x=share("high"), text="text:N"),
+        base.mark_text(align="left", dx=6, fontSize=11, color=NEUTRAL).encode(x=share("high"), text="text:N"),
     ).properties(height=120 * len(conditions) + 60)
 
 

@@ -144,7 +144,11 @@ def pair_chart(table: pl.DataFrame, *, labels: Sequence[str]) -> alt.LayerChart:
     cells = base.mark_rect().encode(
         color=colour, opacity=alt.condition("datum.clear", alt.value(1), alt.value(0.45)), stroke=alt.value(NEUTRAL)
     )
-    text = base.mark_text(fontSize=10).encode(text=alt.Text("interaction:Q", format="+.0%"))
+    strong = f"datum.clear && abs(datum.interaction) > {most / 2}"
+    text = base.mark_text(fontSize=10).encode(
+        text=alt.Text("interaction:Q", format="+.0%"),
+        color=alt.condition(strong, alt.value("white"), alt.value(NEUTRAL)),
+    )
     return alt.layer(cells, text).properties(height=max(34 * len(order), 120) + 30)
 
 
