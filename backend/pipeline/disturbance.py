@@ -20,7 +20,7 @@ from backend.subject.divergence import divergence, mean_kl
 from backend.subject.load import Subject
 from backend.subject.trace import Text
 
-TEXTS = 8  # answers a disturbance is measured on
+TEXTS = 6  # answers a disturbance is measured on
 
 
 @dataclass(frozen=True, eq=False)

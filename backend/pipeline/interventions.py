@@ -375,7 +375,7 @@ def _ablate_cells(
     stacks = [_stored(folder, name) for name in options.direction]
     at = [_at(stack, options.layer) for stack in stacks]
     cells: list[Cell] = []
-    record["disturbance"] = {}  # organism -> condition -> nats a token
+    record["disturbance"] = {}  # organism -> condition -> nats a token, of what a subspace was matched with
     for organism in options.organism or [*folder.organisms]:
         own: list[Cell] = []
         texts = some(baselines, organism, BASELINE)
@@ -390,16 +390,20 @@ def _ablate_cells(
             ]
             if "like" in direction.provenance:
                 continue  # a control itself: shuffled labels
-            own += [
-                *(sweep.ablate_everywhere(random_direction(direction, seed), organism) for seed in options.random),
-            ]
+            random = [sweep.ablate_everywhere(random_direction(direction, seed), organism) for seed in options.random]
+            own += random
             if options.subspace:
+                print(f"matching a random subspace for {direction.name!r} out of {organism}", flush=True)
                 found = matched_subspace(subject, organism, direction, texts)
                 own.append(sweep.ablate_subspace(found.basis, organism))
-        record["disturbance"][organism] = {
-            cell.condition.name: round(disturbance(subject, organism, cell.condition, texts), 4)
-            for cell in tqdm(own, unit="cell", desc=f"disturbance of {organism}")
-        }
+                record["disturbance"][organism] = {
+                    sweep.ablate_everywhere(direction, organism).condition.name: round(found.target, 4),
+                    own[-1].condition.name: round(found.disturbance, 4),
+                    **{
+                        cell.condition.name: round(disturbance(subject, organism, cell.condition, texts), 4)
+                        for cell in random
+                    },
+                }
         cells += own
     return cells
 
