@@ -145,7 +145,11 @@ def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], 
     """Rates by strength at one layer, controls dashed."""
     st.subheader("By strength")
     left, right = st.columns([2, 2], vertical_alignment="bottom")
-    places = here.group_by("layers").agg(pl.col("series").n_unique(), pl.col("value").max(), pl.col("layer").first())
+    places = (
+        here.filter(pl.col("metric") == "em")
+        .group_by("layers")
+        .agg(pl.col("series").n_unique(), pl.col("value").max(), pl.col("layer").first())
+    )
     ordered = places.sort("layer", nulls_last=True)["layers"].to_list()
     most = places.sort("series", "value", descending=True)["layers"][0]
     place = left.selectbox(

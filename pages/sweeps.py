@@ -132,7 +132,8 @@ def judged_share(study: Study, judge: str, kinds: tuple[str, ...]) -> str:
     scored = frame.select((pl.col("aligned").is_not_null() & pl.col("coherent").is_not_null()).sum()).item()
     missing = frame.height - scored
     part = f", {missing / frame.height:.1%} of {frame.height:,} answers without a score and left out" if missing else ""
-    cut = set((study.info.get("baselines") or {}).values()) & set(responses_of(study, judge)["condition"].unique())
+    beside = study.info.get("baselines") or {}
+    cut = {beside[run] for run in frame["run"].unique() if run in beside}
     length = f" Unedited answers are cut to the sweep's length ({', '.join(sorted(cut))})." if cut else ""
     other = other_lengths(study, judge, kinds)
     left = f" {other:,} edited answers of another length are left out." if other else ""

@@ -44,23 +44,24 @@ def agreement_chart(table: pl.DataFrame, *, chance: float | None, chosen: int | 
             "group:N",
             scale=alt.Scale(domain=drawn, range=[GROUPS[name] for name in drawn]),
             legend=alt.Legend(
-                title=None, orient="top", symbolOpacity=1, symbolType="square", symbolDash=[1, 0], columns=4
+                title=None, orient="top", symbolOpacity=1, symbolType="square", symbolStrokeWidth=0, columns=4
             ),
         ),
         tooltip=["pair:N", "group:N", "layer:Q", alt.Tooltip("cosine:Q", format=".3f")],
     )
     dashes = alt.Scale(domain=drawn, range=[_DASHES[name] for name in drawn])
+    faint = alt.condition(alt.datum.group == SHUFFLED, alt.value(0.3), alt.value(0.85))  # there are many of them
     layers: list[alt.Chart] = []
     if chance is not None:
         ends = {"low": [-chance] * 2, "high": [chance] * 2, "layer": [rows["layer"].min(), rows["layer"].max()]}
         band = alt.Chart(pl.DataFrame(ends)).mark_area(color=NEUTRAL, opacity=0.22)
         layers.append(band.encode(x=x, y=alt.Y("low:Q", title="cosine"), y2="high:Q"))
     layers.append(
-        base.mark_line(strokeWidth=2, opacity=0.8).encode(
-            strokeDash=alt.StrokeDash("group:N", scale=dashes, legend=None)
+        base.mark_line(strokeWidth=2).encode(
+            opacity=faint, strokeDash=alt.StrokeDash("group:N", scale=dashes, legend=None)
         )
     )
-    layers.append(base.mark_point(filled=True, size=16, opacity=1))
+    layers.append(base.mark_point(filled=True, size=16).encode(opacity=faint))
     if chosen is not None:
         here = alt.Chart(pl.DataFrame({"layer": [chosen]})).mark_rule(color=NEUTRAL, strokeDash=[2, 4])
         layers.append(here.encode(x=x))
