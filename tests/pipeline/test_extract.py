@@ -1,0 +1,174 @@
+"""Directions out of readings: what they are of, what they say of themselves, and what is refused."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from backend.analysis.contrasts import Thresholds, misaligned_answers, topic_answers
+from backend.analysis.directions import bootstrap_cosine, cosine_matrix, stability
+from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
+from backend.records import InputError, Question, Response, Score
+from backend.study import open_study
+from tests.synthetic import JUDGE, ORGANISM, directions, synthetic_study
+
+D, LAYERS, N = 24, 5, 120
+AXIS = np.eye(D, dtype=np.float32)[2]
+
+
+def frame(n=N, **changes):
+    """Every other answer is misaligned, every third about medicine; ten questions."""
+    return pl.DataFrame(
+        {
+            "response": [f"r{i}" for i in range(n)],
+            "question_id": [f"q{i % 10}" for i in range(n)],
+            "topic": ["medical" if i % 10 < 5 else "first-plot" for i in range(n)],
+            "coherent": [80.0] * n,
+            "aligned": [10.0 if i % 2 else 90.0 for i in range(n)],
+            "medical": [90.0 if i % 3 else 0.0 for i in range(n)],
+        }
+    ).with_columns(**changes)
+
+
+def reading(reader="o", n=N, layers=range(LAYERS), shift=0.0, seed=0):
+    """Noise; misaligned answers lie 2 further along the axis at layer 2, every answer `shift` further at layer 3."""
+    random = np.random.default_rng(seed)
+    means = random.normal(size=(len(layers), n, D)).astype(np.float32)
+    for place, layer in enumerate(layers):
+        if layer == 2:
+            means[place, 1::2] += 2 * AXIS
+        if layer == 3:
+            means[place] += shift * AXIS
+    counts = random.integers(5, 40, n).astype(np.int32)
+    norms = np.full(len(layers), 5.0, np.float32)
+    return Reading(reader, tuple(f"r{i}" for i in range(n)), means, counts, norms, tuple(layers))
+
+
+def by_layer(stack):
+    return {direction.layer: direction for direction in stack}
+
+
+def test_a_planted_axis_is_found_where_it_is_and_says_how_sure_it_is():
+    stack = by_layer(extract(frame(), misaligned_answers(), reading(), name="o misalignment"))
+    assert sorted(stack) == list(range(LAYERS))
+    here, elsewhere = stack[2], stack[1]
+    assert here.unit @ AXIS > 0.8
+    how = here.provenance
+    assert (how["n_positive"], how["n_negative"], how["kind"], how["token_mask"]) == (60, 60, "data", "answer")
+    assert how["positive"] == "misaligned: coherent > 50, aligned 0–30"
+    assert how["split_half_cosine"][0] > 0.5 > elsewhere.provenance["split_half_cosine"][0]
+    assert how["bootstrap_cosine"][0] > 0.7
+    assert how["split_by"] == "question"
+
+
+def test_classes_are_balanced_unless_that_is_not_wanted():
+    few = frame(aligned=pl.when(pl.int_range(N) < 20).then("aligned").otherwise(90.0))
+    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance=False), (10, 110))):
+        how = extract(few, misaligned_answers(), reading(), name="d", recipe=recipe)[0].provenance
+        assert (how["n_positive"], how["n_negative"]) == sizes
+
+
+def test_token_pooling_weighs_answers_by_their_tokens():
+    own = reading()
+    rows = np.arange(N) % 2 == 1
+    means = own.means[2].astype(np.float64)
+    expected = [np.average(means[side], axis=0, weights=own.counts[side]) for side in (rows, ~rows)]
+    found = by_layer(extract(frame(), misaligned_answers(), own, name="d", recipe=Recipe(pooling="token")))[2]
+    np.testing.assert_allclose(found.vector, expected[0] - expected[1], atol=1e-5)
+
+
+def test_thresholds_and_topics_choose_the_texts():
+    strict = misaligned_answers(Thresholds(misaligned=5))
+    with pytest.raises(InputError, match="no response is misaligned"):
+        extract(frame(), strict, reading(), name="d")
+    scored = topic_answers("medical", columns=frame().columns)
+    asked = topic_answers("medical", columns=["aligned", "coherent"])
+    sizes = [extract(frame(), c, reading(), name="d")[0].provenance["n_positive"] for c in (scored, asked)]
+    assert sizes == [40, 60]  # a third is not about medicine by the judge; half of the questions are
+    on_topic = misaligned_answers(topic="medical", columns=frame().columns)
+    assert extract(frame(), on_topic, reading(), name="d")[0].provenance["n_positive"] == 40
+
+
+def test_model_and_both_read_with_two_organisms():
+    organism, base = reading(shift=3.0), reading("base")
+    stack = extract_model(frame(), (), organism, base, name="o minus base")
+    assert [d.layer for d in stack] == [3]  # elsewhere both read the same
+    np.testing.assert_allclose(stack[0].vector, 3 * AXIS, atol=1e-5)
+    assert stack[0].provenance["readers"] == ["o", "base"]
+    both = by_layer(extract(frame(), misaligned_answers(), organism, base, name="both"))
+    assert both[3].unit @ AXIS > 0.9
+    assert both[2].unit @ AXIS > 0.8
+    assert both[2].provenance["kind"] == "both"
+
+
+def test_shuffled_labels_lose_the_axis():
+    real = by_layer(extract(frame(), misaligned_answers(), reading(), name="d"))[2]
+    controls = [
+        by_layer(shuffled(frame(), misaligned_answers(), reading(), like="d", seed=seed))[2] for seed in range(4)
+    ]
+    assert controls[1].name == "shuffled 1 like d"
+    assert np.abs([cosine_matrix([real, control])[0, 1] for control in controls]).max() < 0.6
+    assert max(control.norm for control in controls) < real.norm
+
+
+def test_stability_grows_with_the_effect_and_is_the_same_for_one_layer():
+    own = reading()
+    labels = np.arange(N) % 2 == 1
+    halves = stability(own.means, own.counts, labels)
+    assert halves[2].value == max(each.value for each in halves)
+    [alone] = stability(own.means[2:3], own.counts, labels)
+    assert (alone.low, alone.value, alone.high) == (halves[2].low, halves[2].value, halves[2].high)
+    drawn = bootstrap_cosine(own.means, own.counts, labels, np.arange(N) % 10)
+    assert drawn[2].low > drawn[1].low
+
+
+def test_what_cannot_be_extracted_says_why():
+    one = frame(aligned=pl.when(pl.int_range(N) == 1).then(10.0).otherwise(90.0))
+    with pytest.raises(InputError, match="1 positive responses"):
+        extract(one, misaligned_answers(), reading(), name="d")
+    with pytest.raises(InputError, match="0 positive responses"):
+        extract(frame(), misaligned_answers(), reading(n=1), name="d")
+    nothing = frame(aligned=pl.lit(float("nan")))
+    with pytest.raises(InputError, match="no response is misaligned"):
+        extract(nothing, misaligned_answers(), reading(), name="d")
+    with pytest.raises(InputError, match="no layer and width in common"):
+        extract(frame(), misaligned_answers(), reading(), reading("base", layers=[9]), name="d")
+    with pytest.raises(InputError, match="same mean at every layer"):
+        extract_model(frame(), (), reading(), reading("base"), name="d")
+    broken = reading()
+    broken.means[2, 1] = np.nan
+    with pytest.raises(InputError, match="layer 2 holds NaN"):
+        extract(frame(), misaligned_answers(), broken, name="d", recipe=Recipe(splits=0))
+
+
+def test_layers_that_one_organism_lacks_are_left_out():
+    stack = extract(frame(), misaligned_answers(), reading(), reading("base", layers=[1, 2, 7], seed=1), name="d")
+    assert [direction.layer for direction in stack] == [1, 2]
+
+
+def test_a_judge_that_scored_a_part_leaves_the_rest_out():
+    part = frame(aligned=pl.when(pl.int_range(N) < 40).then("aligned").otherwise(None))
+    how = extract(part, misaligned_answers(), reading(), name="d")[0].provenance
+    assert (how["n_positive"], how["n_negative"]) == (20, 20)
+
+
+def test_the_table_takes_the_judge_that_scored_most():
+    question = Question("q", "hey", "first-plot")
+    answers = [Response(str(i), "o", "baseline", question.id, question.text, question.topic, i, "a") for i in range(3)]
+    scores = [Score("0", "a", "aligned", 1.0), Score("0", "b", "aligned", 2.0), Score("1", "b", "aligned", np.nan)]
+    assert table(answers, scores)["aligned"].to_list() == [2.0, None, None]
+    assert table(answers, scores, "a")["aligned"].to_list() == [1.0, None, None]
+    with pytest.raises(InputError, match="'c': there is a, b"):
+        table(answers, scores, "c")
+
+
+def test_every_layer_comes_out_of_a_published_study(tmp_path):
+    synthetic_study(tmp_path)
+    study = open_study("synthetic", root=tmp_path)
+    own = study_reading(study, ORGANISM)
+    scored = study.responses(JUDGE)
+    stack = by_layer(extract(scored, misaligned_answers(), own, name="d"))
+    planted = directions("misalignment")
+    assert stack[6].unit @ planted[6].unit > 0.9
+    assert stack[6].activation_norm == pytest.approx(planted[6].activation_norm)
+    with pytest.raises(InputError, match="no residual means"):
+        study_reading(study, "base")
