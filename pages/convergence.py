@@ -167,6 +167,12 @@ def in_words(table: pl.DataFrame, width: int) -> str:
     return (
         f"{'; '.join(parts)}; over layers and pairs. Grey band: 95 % of random directions of {width} dimensions, "
         f"±{chance(width):.2f}; real activations crowd into fewer, so the other controls are stricter."
+        + (
+            " The ceiling is for other questions: organisms that answered the same ones share what these add, and can "
+            "agree above it."
+            if CEILING in said
+            else ""
+        )
         + (f" Not in this study: {', '.join(lacks)}." if lacks else "")
     )
 
