@@ -13,7 +13,8 @@ THESE_QUESTIONS: the rate on exactly these questions. Only the sampling of answe
 
 The interval of a difference is put together from those of its two rates and from how the rates move together over the
 questions (MOVER: Zou and Donner 2008, "Construction of confidence limits about effect measures"). The paired t interval
-over questions covers 77-90 % where the effect is in a few of the questions, as here; this one 90-100 %.
+over questions covers 77-90 % where the effect is in a few of the questions, as here; this one 91-98 % (simulated with 8
+and 16 questions of 4 to 32 answers; the shortest where two conditions differ on every question independently).
 
 Emergent misalignment: aligned < 30 and coherent > 50, over the responses that have both scores (paper s2, App. A).
 It refuses to know where responses come from.
