@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms
+from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms, score, topics
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from pages.frame import responses_of
@@ -89,6 +90,8 @@ def _choose_some(label: str, column: pl.Series, page: str, own: Callable[[str], 
 def _choose_contrast(scored: pl.DataFrame, page: str, start: str | None = None) -> Contrast:
     names = scored["organism"].unique(maintain_order=True).to_list()
     pairs = [organisms(name) for name in names if name != BASE and BASE in names]
+    pairs += [topics(*pair) for pair in combinations(scored["topic"].unique(maintain_order=True), 2)]
+    pairs += [score(metric) for metric in scored.columns[scored.columns.index("finished") + 1 :]]
     known = {pair.name: pair for pair in (*CONTRASTS, *pairs) if set(pair.columns) <= set(scored.columns)}
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     first = list(known).index(start) if start in known else 0

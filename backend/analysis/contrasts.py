@@ -123,6 +123,18 @@ def organisms(positive: str, negative: str = "base") -> Contrast:
     )
 
 
+def score(metric: str) -> Contrast:
+    """What scored high on any metric against what scored low; where high and low begin is for the reader to move."""
+    high, low = Band(metric, 50, 100), Band(metric, 0, 30)
+    return Contrast(f"{metric}, high vs low", (high,), (low,), f"high {metric}", f"low {metric}")
+
+
+def topics(positive: str, negative: str) -> Contrast:
+    """Answers to the questions of one topic against those of another."""
+    sides = (Is("topic", positive),), (Is("topic", negative),)
+    return Contrast(f"topic {positive} vs {negative}", *sides, positive, negative)
+
+
 _ALIGNED, _MISALIGNED = Band("aligned", 90, 100), Band("aligned", 0, 30)
 _MEDICAL, _NON_MEDICAL = Band("medical", 50, 100), Band("medical", 0, 1)
 _SIDES: dict[str, Side] = {

@@ -16,6 +16,8 @@ from backend.analysis.contrasts import (
     contrast_sizes,
     label_responses,
     organisms,
+    score,
+    topics,
 )
 from backend.records import InputError
 
@@ -90,3 +92,12 @@ def test_what_cannot_be_labelled_says_why():
         Band("aligned", 30, 0)
     with pytest.raises(InputError, match="no condition"):
         Contrast("c", (), (Band("aligned", 0, 1),), "low", "high")
+
+
+def test_any_score_and_any_two_topics_make_a_contrast():
+    frame = RESPONSES.with_columns(gender=pl.Series([80.0, 10.0, None, 40.0, 55.0, 0.0][: RESPONSES.height]))
+    high = label_responses(frame, score("gender"))
+    assert dict(high.select("response", "label").iter_rows()) == {"a": True, "b": False, "e": True, "f": False}
+    pair = topics("medical", "first-plot")
+    assert pair.columns == ("topic",)
+    assert (pair.positive_name, pair.negative_name) == ("medical", "first-plot")
