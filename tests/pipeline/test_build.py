@@ -10,6 +10,8 @@ from backend.pipeline.folder import StudyFolder
 from backend.pipeline.sample import sample_condition, sample_into
 from backend.records import Add, Condition, Direction, InputError, Question, Sampling, Score
 from backend.study import open_study
+from backend.study.vectors import write_directions
+from backend.subject.trace import Text, trace
 from tests import tiny
 
 QUESTIONS = [Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical")]
@@ -118,3 +120,55 @@ def test_folders_that_cannot_be_built_say_why(folder, subject, tmp_path):
         _ = folder.reader
     with pytest.raises(InputError, match="no condition 'x'"):
         folder.condition("x")
+
+
+def stored(name="o misalignment", width=tiny.D_MODEL, layers=(1, 3)):
+    drawn = np.random.default_rng(1).normal(size=(len(layers), width)).astype(np.float32)
+    return [Direction(name, layer, vector, 5.0) for layer, vector in zip(layers, drawn, strict=True)]
+
+
+def test_stored_directions_are_published_and_every_token_is_projected_on_those_asked_for(folder, subject, tmp_path):
+    settings = {"title": "T", "base": "tiny", "reader": "o", "traced": ["o/baseline"]}
+    projected = {"projected": [["o misalignment", 3], ["o misalignment", 1]]}
+    (folder.path / "study.json").write_text(json.dumps(settings | projected))
+    filled(folder, subject)
+    for stack in (stored(), stored("else")):
+        folder.add_directions(stack)
+    building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    study = open_study("tiny", root=tmp_path / "studies")
+    assert {"o misalignment", "else", "o minus base"} >= set(study.directions()["name"]) - {"medical topic"}
+    assert [d.layer for d in study.direction_stack("else")] == [1, 3]
+    assert len(study.residual_means("o", 2).responses) == 16  # the base's baseline is not traced
+    response = study.response(study.residual_means("o", 2).responses[0])
+    frame = study.projections(response.id, "o")
+    length = len(response.prompt_ids) + len(response.answer_ids)
+    assert frame.group_by("direction", "layer").len().sort("layer").rows() == [
+        ("o misalignment", 1, length),
+        ("o misalignment", 3, length),
+    ]
+    assert frame.filter(frame["layer"] == 1)["position"].to_list() == list(range(length))
+    # what a token is projected on is the unit direction at its own layer, as in a trace of its own
+    [one] = trace(subject, [Text(response.id, response.prompt_ids, response.answer_ids)], "o", keep=[3])
+    expected = one.residuals[3] @ stored()[1].unit
+    np.testing.assert_allclose(frame.filter(frame["layer"] == 3)["value"].to_numpy(), expected, atol=1e-4)
+    other = next(r for r in study.responses()["response"] if r.startswith("base/"))
+    assert study.projections(other, "o").is_empty()
+
+
+def test_directions_that_do_not_fit_or_are_missing_stop_a_build(folder, subject, tmp_path):
+    filled(folder, subject)
+    folder.add_directions(stored(width=8))
+    with pytest.raises(InputError, match=r"8 dimensions and layers to 3; tiny has 32 and 6"):
+        building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    settings = {"title": "T", "base": "tiny", "projected": [["v", 1]]}
+    (folder.path / "study.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="wants projections on 'v' of layer 1"):
+        building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    (folder.path / "study.json").write_text(json.dumps(settings | {"projected": ["v"]}))
+    with pytest.raises(InputError, match=r"list of \[name, layer\]"):
+        folder.projected()
+    write_directions(folder.path / "directions" / "copy.safetensors", stored(width=8))
+    with pytest.raises(InputError, match="second direction"):
+        folder.directions()
+    with pytest.raises(InputError, match="cannot name a direction file"):
+        folder.add_directions(stored("a/b"))
