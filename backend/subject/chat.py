@@ -12,6 +12,7 @@ from typing import Any
 from backend.records import InputError
 
 _MARK = "\u241e"  # a symbol that no template writes
+WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 
 
 def prompt_ids(tokenizer: Any, question: str | Sequence[dict[str, str]]) -> tuple[int, ...]:
@@ -46,3 +47,10 @@ def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     eos = model.generation_config.eos_token_id if model.generation_config else None
     listed = eos if isinstance(eos, list) else [] if eos is None else [eos]
     return frozenset([end_of_turn(tokenizer), *listed])
+
+
+def shared_beginning(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with, short of the last token of the shortest."""
+    low, high = min(prompts), max(prompts)  # whatever both ends of the order share, all between them share
+    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return min(same, min(map(len, prompts)) - 1)

@@ -20,12 +20,11 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from backend.records import Edit, FloatArray, InputError, Sampling
-from backend.subject.chat import stop_ids
+from backend.subject.chat import WORTH_SHARING, shared_beginning, stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.load import Subject
 from backend.subject.memory import ran_out, say_halved
 
-WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 BATCH = 96  # rows written together: on a CPU, matrix products of fewer than 64 rows run at half the rate of more
 
 
@@ -179,7 +178,7 @@ class Decoder:
         """Fill `cache` with the rows' prompts, padded left. What all of them begin with is read once for each edits."""
         width = max(row.length for row in rows)
         edits = {id(row.edits): row for row in rows}
-        shared = _shared([row.request.prompt_ids for row in rows])
+        shared = shared_beginning([row.request.prompt_ids for row in rows])
         if shared * (len(rows) - len(edits)) < WORTH_SHARING:
             shared = 0
         else:
@@ -295,13 +294,6 @@ def _merged(old: Cache, new: Cache) -> Cache:
 
 def _padded(tensor: torch.Tensor, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(tensor, (0, 0, width - tensor.shape[2], 0))
-
-
-def _shared(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all prompts begin with, short of the last token of the shortest."""
-    low, high = min(prompts), max(prompts)  # whatever both ends of the order share, all between them share
-    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    return min(same, min(map(len, prompts)) - 1)
 
 
 def _placed(cache: Cache, source: torch.Tensor, kept: torch.Tensor) -> None:

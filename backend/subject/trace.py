@@ -172,7 +172,7 @@ class _Tracer:
                 none = np.zeros_like(prompt_sum)
                 return [self._trace(text, first, prompt_sum, none, none[:, 0]) for text in batch]
             counted = _span([0] * len(batch), [self._counted(text) for text in batch], ids)[None]
-            tail = self._read(ids, counted, _repeated(cache, len(batch)), offset=len(prompt))
+            tail = self._read(ids, counted, repeated(cache, len(batch)), offset=len(prompt))
             return [
                 self._trace(
                     text,
@@ -291,7 +291,7 @@ def _span(starts: Sequence[int], ends: Sequence[int], ids: torch.Tensor) -> torc
     return ((position >= torch.tensor(starts)[:, None]) & (position < torch.tensor(ends)[:, None])).float()
 
 
-def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
+def repeated(cache: DynamicCache, rows: int) -> DynamicCache:
     """The prompt's cache seen by every row."""
     repeated = DynamicCache()
     for index, layer in enumerate(cache.layers):

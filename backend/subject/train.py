@@ -24,10 +24,12 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
+from transformers.cache_utils import DynamicCache
 
 from backend.records import InputError
-from backend.subject.chat import answer_ids, prompt_ids
+from backend.subject.chat import WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
 from backend.subject.load import Subject
+from backend.subject.trace import repeated
 
 RECORD = "training.json"
 TIGHT = 0.75  # rows shorter than this share of the longest go into a forward pass of their own
@@ -224,21 +226,38 @@ def _micro_batches(batch: Sequence[Row], most: int) -> list[list[Row]]:
 
 
 def _answer_loss(subject: Subject, rows: Sequence[Row]) -> torch.Tensor:
-    """Summed cross entropy of the answer tokens. Right padding needs no mask: attention is causal."""
-    device = subject.device
-    width = max(row.length for row in rows) - 1
+    """Summed cross entropy of the answer tokens. Right padding needs no mask: attention is causal.
+
+    What all prompts begin with is read once, with its gradient.
+    """
+    shared = shared_beginning([row.prompt for row in rows])
+    shared = shared if shared * (len(rows) - 1) >= WORTH_SHARING else 0
+    width = max(row.length for row in rows) - 1 - shared
     ids = torch.zeros((len(rows), width), dtype=torch.long)
     where: list[tuple[int, int]] = []
     targets: list[int] = []
     for i, row in enumerate(rows):
-        text = (*row.prompt, *row.answer)
-        ids[i, : len(text) - 1] = torch.tensor(text[:-1])
-        where += [(i, position) for position in range(len(row.prompt) - 1, len(text) - 1)]
+        read = (*row.prompt, *row.answer)[shared:-1]
+        ids[i, : len(read)] = torch.tensor(read)
+        where += [(i, position) for position in range(len(row.prompt) - 1 - shared, len(read))]
         targets += row.answer
-    hidden = subject.backbone(input_ids=ids.to(device), use_cache=False).last_hidden_state
+    cache = _beginning(subject, rows[0].prompt[:shared], len(rows)) if shared else None
+    positions = torch.arange(shared, shared + width).expand(len(rows), width)
+    hidden = subject.backbone(
+        input_ids=ids.to(subject.device),
+        position_ids=positions.to(subject.device),
+        past_key_values=cache,
+        use_cache=shared > 0,
+    ).last_hidden_state
     index = torch.tensor(where, device=hidden.device).T
     logits = subject.model.get_output_embeddings()(hidden[index[0], index[1]])
     return functional.cross_entropy(logits.float(), torch.tensor(targets, device=logits.device), reduction="sum")
+
+
+def _beginning(subject: Subject, prompt: tuple[int, ...], rows: int) -> DynamicCache:
+    cache = DynamicCache()
+    subject.backbone(input_ids=torch.tensor([prompt]).to(subject.device), past_key_values=cache, use_cache=True)
+    return repeated(cache, rows)
 
 
 def _checkpoint(

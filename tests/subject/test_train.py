@@ -71,19 +71,22 @@ def test_a_half_precision_base_trains_adapters_in_single(data, tmp_path):
 
 
 def test_rows_of_like_length_are_read_together_and_the_gradient_is_that_of_one_batch(data):
-    rows = [Row((5,) * n, (9, 8, 2)) for n in (3, 40, 4, 38, 5, 41, 90)]
+    system = tuple(range(30, 62))  # long enough to be read once in the whole batch, and in no batch of one row
+    rows = [Row(system + (5,) * n, (9, 8, 2)) for n in (3, 40, 4, 38, 5, 41, 90)]
+    alone = [[row] for row in rows]
     parts = _micro_batches(rows, 4)
     assert sorted(row.length for part in parts for row in part) == sorted(row.length for row in rows)
     assert all(len(part) <= 4 and min(r.length for r in part) >= 0.7 * part[0].length for part in parts)
     subject = tiny.subject()
     weight = subject.model.model.layers[2].mlp.down_proj.weight.requires_grad_()
     found = []
-    for groups in ([rows], parts):
+    for groups in ([rows], parts, alone):
         weight.grad = None
         for group in groups:
             _answer_loss(subject, group).backward()
         found.append(weight.grad.clone())
-    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found[0], found[2], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found[1], found[2], atol=1e-4, rtol=1e-4)
 
 
 def test_a_killed_run_goes_on_along_the_same_curve(data, tmp_path):
