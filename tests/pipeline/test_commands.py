@@ -5,7 +5,7 @@ import json
 import pytest
 
 from backend.__main__ import main
-from backend.pipeline.commands import _numbers
+from backend.pipeline.interventions import numbers
 
 
 @pytest.fixture
@@ -40,6 +40,6 @@ def test_an_unknown_study_names_what_to_do(folder, capsys):
 
 
 def test_layers_are_written_as_ranges():
-    assert _numbers("9-11,15") == (9, 10, 11, 15)
+    assert numbers("9-11,15") == (9, 10, 11, 15)
     with pytest.raises(SystemExit):
         main(["train", "data", "folder", "--layers", "nine"])
