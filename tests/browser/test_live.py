@@ -112,4 +112,4 @@ def test_a_probe_is_trained_beside_chance(live: Callable[[str], Page]):
     button(page, "Train").click()
     expect(page.get_by_text("under shuffled labels:")).to_be_visible(timeout=60_000)
     settle(page)
-    assert page.locator('[data-testid="stVegaLiteChart"]').count() == 3
+    expect(page.locator('[data-testid="stVegaLiteChart"]').nth(2)).to_be_visible()  # metrics, ROC, calibration at least
