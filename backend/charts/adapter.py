@@ -78,7 +78,7 @@ def cosine_chart(table: pl.DataFrame, *, chance: float) -> alt.LayerChart:
             "name:N",
             sort=table["name"].to_list(),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=230, labelOverlap=False),
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=110, labelOverlap=False),
         ),
         x=x,
         tooltip=["name:N", "what:N", alt.Tooltip("cosine:Q", format=".3f")],
