@@ -124,7 +124,11 @@ def _config(where: Path) -> dict[str, Any]:
             raise ValueError("it does not describe a LoRA adapter")
         config["lora_alpha"] = float(config["lora_alpha"])
         config["alpha_pattern"] = {str(k): float(v) for k, v in (config.get("alpha_pattern") or {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(map(math.isfinite, (config["lora_alpha"], *config["alpha_pattern"].values()))):
+            raise ValueError("an alpha is no finite number")
+        for pattern in config["alpha_pattern"]:
+            re.compile(pattern)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise InputError(f"{where} holds no readable adapter_config.json: {str(error).splitlines()[0]}") from error
     unsupported = [name for name in _MORE_THAN_LORA if config.get(name)]
     unsupported += [f"bias={config['bias']}"] if config.get("bias", "none") != "none" else []

@@ -120,3 +120,14 @@ def test_scaling_of_single_modules_is_pefts(tmp_path):
     model = PeftModel.from_pretrained(tiny.model(), folder).base_model.model
     assert ours == pytest.approx({path: model.get_submodule(path).scaling["default"] for path in ours})
     assert len(set(ours.values())) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"lora_alpha": float("nan")}, {"alpha_pattern": {"(": 3}}, {"alpha_pattern": {"down_proj": 1e999}}]
+)
+def test_a_scaling_that_is_no_number_is_refused(change, tmp_path):
+    folder = tiny.adapter(tmp_path / "o")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError, match="no readable adapter_config"):
+        tiny.subject(organisms={"o": folder})
