@@ -387,8 +387,13 @@ def sample(subject: Subject, requests: Sequence[Request], *, batch: int = BATCH)
 def _sample(subject: Subject, unfinished: dict[Hashable, Request], batch: int) -> Iterator[Sampled]:
     """As `sample`; what has been given is no longer among the `unfinished`."""
     decoder = Decoder(subject, capacity=batch)
-    order = sorted(unfinished.values(), key=lambda request: (request.sampling.max_new_tokens, len(request.prompt_ids)))
-    waiting = order[::-1]
+    kinds: dict[int, int] = {}  # rows of the same edits enter together: they read what their prompts share once
+
+    def place(request: Request) -> tuple[int, int, int]:
+        kind = kinds.setdefault(id(request.edits), len(kinds))
+        return request.sampling.max_new_tokens, kind, len(request.prompt_ids)
+
+    waiting = sorted(unfinished.values(), key=place)[::-1]
     answers: dict[Hashable, tuple[list[int], list[str]]] = {request.key: ([], []) for request in waiting}
     while waiting or decoder.active:
         if waiting and decoder.active <= batch - max(1, batch // 4):
