@@ -119,7 +119,8 @@ class StudyFolder:
         """
         kept = [r for file in sorted(self.path.glob("responses/*.parquet")) for r in read_responses(file)]
         known = {r.id: r for r in kept}
-        for file in sorted(self.path.glob("sweeps/*.parquet")):
+        for record in sorted(self.path.glob("sweeps/*.json")):  # written last: without it a sweep was killed half-way
+            file = record.with_suffix(".parquet")
             for response in read_responses(file):
                 other = known.setdefault(response.id, response)
                 if other is response:

@@ -301,15 +301,16 @@ def _add_sweep(commands: Any, load: Load) -> None:
         each.add_argument("--temperature", type=float, default=1.0)
         each.add_argument("--top-p", type=float, default=0.9)
         each.add_argument("--seed", type=int, default=0)
-        each.add_argument("--batch", type=int, default=64, help="rows a forward pass")
+        each.add_argument("--batch", type=int, help="rows a forward pass (default: what is fast on a CPU)")
         each.add_argument("--estimate", action="store_true", help="only say what it would cost")
     parser.set_defaults(run=lambda options: _sweep(options, load))
 
 
 def _sweep(options: argparse.Namespace, load: Load) -> None:
     from backend.pipeline.sweep import Sweep, estimate, forget, references, run
+    from backend.subject.decode import BATCH
 
-    folder = StudyFolder(options.folder)
+    folder, batch = StudyFolder(options.folder), options.batch or BATCH
     subject = load(folder)
     sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens)
     baselines = folder.responses()
@@ -318,12 +319,12 @@ def _sweep(options: argparse.Namespace, load: Load) -> None:
     sweep = Sweep(options.name, tuple(cells), _asked(options.questions), options.n, sampling, options.seed)
     cut, missing = references(subject, sweep, baselines)
     sweep = Sweep(options.name, (*missing, *cells), sweep.questions, options.n, sampling, options.seed)
-    print(_cost(sweep, estimate(subject, sweep, batch=options.batch)), flush=True)
+    print(_cost(sweep, estimate(subject, sweep, batch=batch)), flush=True)
     if options.estimate:
         return
     start = time.monotonic()
     with tqdm(total=sweep.size, unit="answer", desc=options.name, mininterval=1.0) as bar:
-        answers = run(subject, sweep, batch=options.batch, progress=_moving(bar))
+        answers = run(subject, sweep, batch=batch, progress=_moving(bar))
     record |= {
         "questions": [question.id for question in sweep.questions],
         "n": sweep.n,

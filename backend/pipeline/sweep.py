@@ -73,6 +73,8 @@ class Sweep:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise InputError(f"{self.name!r} cannot name a sweep: choose a name without / and leading dot")
         if not self.cells or not self.questions or self.n < 1:
             raise InputError(f"the sweep {self.name!r} asks nothing: it needs cells, questions and answers")
         edits: dict[str, str] = {}

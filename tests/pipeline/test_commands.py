@@ -1,10 +1,15 @@
 """The command line: input that cannot be used ends in one sentence and exit code 2, never in a traceback."""
 
+import argparse
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
 from backend.__main__ import main
+from backend.pipeline.commands import add_commands
 from backend.pipeline.interventions import numbers
 
 
@@ -43,3 +48,18 @@ def test_layers_are_written_as_ranges():
     assert numbers("9-11,15") == (9, 10, 11, 15)
     with pytest.raises(SystemExit):
         main(["train", "data", "folder", "--layers", "nine"])
+
+
+def documented():
+    """Every command line of the README and of what the README points to, with its continuation lines."""
+    for file in ("README.md", "docs/judge.md"):
+        text = (Path(__file__).parents[2] / file).read_text().replace("\\\n", " ")
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+            yield from re.findall(r"python -m backend (.+)", block)
+
+
+@pytest.mark.parametrize("line", list(documented()))
+def test_what_the_readme_says_can_be_typed(line):
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    assert callable(parser.parse_args(shlex.split(line, comments=True)).run)

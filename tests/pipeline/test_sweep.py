@@ -161,6 +161,9 @@ def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, tmp_path):
         run(subject, made(far), work=tmp_path)
     with pytest.raises(InputError, match="nobody"):
         run(subject, made(Cell("nobody", Condition("c"))), work=tmp_path)
+    for name in ("../elsewhere", ".hidden", ""):
+        with pytest.raises(InputError, match="cannot name a sweep"):
+            sweep(name)
     with pytest.raises(InputError, match="asks nothing"):
         Sweep("s", (), QUESTIONS, 1, SHORT)
     with pytest.raises(InputError, match="twice"):
@@ -202,3 +205,15 @@ def test_a_folder_keeps_a_sweep_with_directions_by_reference(tmp_path):
     file.write_text("{}")
     with pytest.raises(InputError, match="is no sweep"):
         folder.conditions()
+
+
+def test_a_sweep_whose_writing_was_killed_is_not_there(subject, tmp_path):
+    """Its answers are written before the file that says what they are."""
+    (tmp_path / "study.json").write_text('{"title": "T", "base": "tiny"}')
+    folder = StudyFolder(tmp_path)
+    answers = run(subject, sweep(), work=tmp_path / "work")
+    file = folder.add_sweep("s", sweep().conditions, answers, unedited=sweep().unedited, record={})
+    assert {answer.id for answer in folder.responses()} == {answer.id for answer in answers}
+    file.unlink()
+    assert folder.responses() == []
+    assert [condition.name for condition in folder.conditions()] == ["baseline"]
