@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from tests.fake_worker import FakeWorker
 from tests.synthetic import synthetic_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,3 +158,24 @@ def settle(page: Page, timeout: float = PATIENCE) -> None:
 def parameters(page: Page) -> str:
     """The query of the page's address."""
     return re.sub(r"^[^?]*\??", "", page.url)
+
+
+@pytest.fixture(scope="module")
+def live_app(start_app: StartApp, worker: FakeWorker, browser: Browser) -> Iterator[str]:
+    """The address of an app beside the `worker` of the test file, whose first and slowest view is over."""
+    with start_app(worker.url) as url:
+        page = browser.new_page()
+        page.goto(url)
+        settle(page, timeout=120_000)
+        page.close()
+        yield url
+
+
+@pytest.fixture
+def live(visit: Visit, live_app: str) -> Callable[[str], Page]:
+    """Open a path of that app."""
+    return lambda path: visit(f"{live_app}/{path}")
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.locator('[data-testid="stMain"]').get_by_role("button", name=name)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from backend.records import Add
-from tests.browser.conftest import StartApp, Visit, parameters, settle
+from tests.browser.conftest import button, parameters, settle
 from tests.fake_worker import FakeWorker, fake_worker
 
 pytestmark = pytest.mark.browser
@@ -22,27 +22,6 @@ expect.set_options(timeout=30_000)  # machines that run tests are busy
 def worker() -> Iterator[FakeWorker]:
     with fake_worker(pause=0.05) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def live_app(start_app: StartApp, worker: FakeWorker, browser: Browser) -> Iterator[str]:
-    """The address of an app beside the fake worker, whose first and slowest view is over."""
-    with start_app(worker.url) as url:
-        page = browser.new_page()
-        page.goto(url)
-        settle(page, timeout=120_000)
-        page.close()
-        yield url
-
-
-@pytest.fixture
-def live(visit: Visit, live_app: str) -> Callable[[str], Page]:
-    """Open a path of that app."""
-    return lambda path: visit(f"{live_app}/{path}")
-
-
-def button(page: Page, name: str):
-    return page.locator('[data-testid="stMain"]').get_by_role("button", name=name)
 
 
 def within(seconds: float, happened: Callable[[], bool]) -> None:

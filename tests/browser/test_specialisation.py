@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from backend.records import Gain
-from tests.browser.conftest import StartApp, Visit, parameters, settle
+from tests.browser.conftest import Visit, button, parameters, settle
 from tests.fake_worker import FakeWorker, fake_worker
 from tests.synthetic import ORGANISM
 
@@ -22,27 +22,6 @@ BOTH = ("layers.3.mlp.down_proj", "layers.4.mlp.down_proj")  # they tell the med
 def worker() -> Iterator[FakeWorker]:
     with fake_worker() as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def live_app(start_app: StartApp, worker: FakeWorker, browser: Browser) -> Iterator[str]:
-    """The address of an app beside the fake worker, whose first and slowest view is over."""
-    with start_app(worker.url) as url:
-        page = browser.new_page()
-        page.goto(url)
-        settle(page, timeout=120_000)
-        page.close()
-        yield url
-
-
-@pytest.fixture
-def live(visit: Visit, live_app: str) -> Callable[[str], Page]:
-    """Open a path of that app."""
-    return lambda path: visit(f"{live_app}/{path}")
-
-
-def button(page: Page, name: str):
-    return page.locator('[data-testid="stMain"]').get_by_role("button", name=name)
 
 
 def choose(page: Page, label: str, text: str) -> None:
@@ -100,6 +79,7 @@ def test_train_filter_brush_and_send_to_live(live: Callable[[str], Page], worker
 def test_the_arrow_keys_go_from_adapter_to_adapter_and_the_address_follows(visit: Visit):
     page = visit("adapter?adapter_name=layers.5.mlp.down_proj")
     expect(page.get_by_text("mlp.down_proj, layer 5")).to_be_visible()
+    settle(page)
     page.keyboard.press("ArrowRight")
     expect(page.get_by_text("mlp.down_proj, layer 6")).to_be_visible()
     page.wait_for_url(re.compile("adapter_name=layers.6"))
