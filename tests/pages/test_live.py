@@ -1,3 +1,4 @@
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -200,6 +201,9 @@ def test_a_broken_answer_keeps_what_was_written(live, settings, words):
     assert words in page.error[0].value
     assert "plain1" in run.answers[0].text
     assert {answer.reason for answer in run.answers} == {"cancelled"}
+    end = time.monotonic() + 10  # the worker's thread lets go a moment after its last word arrived
+    while worker.active and time.monotonic() < end:
+        time.sleep(0.01)
     assert worker.active == 0
 
 
