@@ -30,7 +30,7 @@ from pages.frame import choose_judge, current_study, explained, per_study, plain
 MEAN_DIFFERENCE = "mean difference of the classes"
 POOLINGS = {"response": "every response counts alike", "token": "every answer token counts alike, as in the paper"}
 OTHERS, TOKENS, LENS, FILE = "Beside other vectors", "Token by token", "Through the unembedding", "Provenance and file"
-MOST_OTHERS = 12  # directions in the matrix, those of largest cosine
+MOST_OTHERS = 7  # directions in the matrix, those of largest cosine
 MOST_WRITES = 14  # write vectors drawn, those of largest cosine
 MOST_OPTIONS = 500  # responses offered in a menu
 PANELS = {"auc": "Separation: AUC", "share": "Norm / activation norm", "norm": "Norm"}
