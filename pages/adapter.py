@@ -235,7 +235,7 @@ def show(study: Study) -> None:
     judge = choose_judge(study, reader)
     name, label = choose_adapter(study, reader)
     with st.expander("Classes", icon=":material/tune:"):
-        classes = choose_classes(study, judge, page="adapter", among=read_by(study, reader))
+        classes = choose_classes(study, judge, reader, page="adapter")
         st.caption(plain(classes.recipe))
     show_facts(study, reader, name, classes)
     st.subheader("When is its scalar large?")

@@ -5,7 +5,7 @@ It refuses to know what the classes are compared on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -15,7 +15,7 @@ import streamlit as st
 from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms, score, topics
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
-from pages.frame import responses_of
+from pages.frame import responses_read
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +38,12 @@ def class_counts(rows: pl.DataFrame, contrast: Contrast) -> str:
     return f"{positive} {contrast.positive_name} and {rows.height - positive} {contrast.negative_name} responses"
 
 
-def choose_classes(
-    study: Study,
-    judge: str | None,
-    *,
-    page: str,
-    among: Collection[str] | None = None,
-    start: str | None = None,
-) -> Classes:
-    """Widgets for responses (of `among`, or all) and contrast. Raises InputError where a class is empty.
+def choose_classes(study: Study, judge: str | None, reader: str, *, page: str, start: str | None = None) -> Classes:
+    """Widgets for responses, of those that `reader` read, and contrast. Raises InputError where a class is empty.
 
     `start` names the contrast that is chosen at first, where the study has it.
     """
-    scored = responses_of(study, judge)
-    scored = scored if among is None else scored.filter(pl.col("response").is_in(list(among)))
+    scored = responses_read(study, reader, judge)
     if not scored.height:
         raise InputError(f"Study {study.name} holds no responses: there is nothing to put into classes.")
     left, middle, right = st.columns([2, 2, 3], vertical_alignment="bottom")

@@ -33,41 +33,50 @@ OTHERS, TOKENS, LENS, FILE = "Beside other vectors", "Token by token", "Through 
 MOST_OTHERS = 7  # directions in the matrix, those of largest cosine
 MOST_WRITES = 14  # write vectors drawn, those of largest cosine
 MOST_OPTIONS = 500  # responses offered in a menu
+MOST_READ = 5000  # responses whose residuals are held, about 350 MB at 30 layers of 576 dimensions
 PANELS = {"auc": "Separation: AUC", "share": "Norm / activation norm", "norm": "Norm"}
 
 
 @per_study
-def residuals(study: Study, reader: str) -> tuple[tuple[str, ...], Means]:
-    """The responses that were read, and their answer means at every layer."""
-    read = {layer: study.residual_means(reader, layer) for layer in study.residual_layers(reader)}
+def residuals(study: Study, reader: str) -> tuple[pl.DataFrame, Means]:
+    """Answer means at every layer of the responses that were read, and in which row each is (response, at).
+
+    Of more than MOST_READ responses, so many are drawn at random: every layer of all would not fit into memory.
+    """
+    every, some = read_by(study, reader), None
+    if len(every) > MOST_READ:
+        drawn = np.sort(np.random.default_rng(0).permutation(len(every))[:MOST_READ])
+        some = [every[at] for at in drawn]
+    read = {layer: study.residual_means(reader, layer, responses=some) for layer in study.residual_layers(reader)}
     first = next(iter(read.values()))
     norms = dict(enumerate(study.activation_norm(reader).tolist()))
-    return first.responses, Means({layer: at.means for layer, at in read.items()}, first.counts, norms)
+    rows = pl.DataFrame({"response": first.responses}).with_row_index("at")
+    return rows, Means({layer: of.means for layer, of in read.items()}, first.counts, norms)
 
 
 def read_rows(study: Study, reader: str, classes: Classes) -> pl.DataFrame:
-    """The responses of either class that the reader has read. Raises InputError where a class has none."""
-    responses, _ = residuals(study, reader)
-    rows = classes.rows.filter(pl.col("response").is_in(list(responses)))
+    """The responses of either class whose residuals are held, with their row `at` and their question as an integer.
+
+    Raises InputError where a class has none.
+    """
+    rows = classes.rows.join(residuals(study, reader)[0], on="response", how="inner", maintain_order="left")
     if rows["label"].n_unique() < 2:
         raise InputError(
             f"{reader} has read {class_counts(rows, classes.contrast)}, and both classes are needed: choose another "
             "reader, or more responses."
         )
-    return rows
-
-
-@per_study
-def places(study: Study, reader: str) -> dict[str, int]:
-    """The row of every response that the reader has read."""
-    return {response: index for index, response in enumerate(residuals(study, reader)[0])}
+    return rows.with_columns(group=pl.col("question_id").rank("dense"))
 
 
 def read_means(study: Study, reader: str, rows: pl.DataFrame) -> Means:
     """Residual means of the responses in `rows`, in their order."""
-    at = places(study, reader)
-    picked = np.array([at[response] for response in rows["response"]], dtype=np.intp)
-    return residuals(study, reader)[1].rows(picked)
+    return residuals(study, reader)[1].rows(rows["at"].to_numpy().astype(np.intp))
+
+
+def drawn_share(study: Study, reader: str) -> str:
+    """How many of the responses that were read are looked at, in words; empty where it is all."""
+    every, held = len(read_by(study, reader)), residuals(study, reader)[0].height
+    return f"Of {every:,} read responses {held:,} are used, drawn at random. " if every > MOST_READ else ""
 
 
 @per_study
@@ -75,7 +84,7 @@ def profiled(study: Study, reader: str, source: str, pooling: str, recipe: str, 
     """The chosen direction at every layer against the chosen classes; `recipe` stands for the classes in the cache."""
     rows = read_rows(study, reader, _classes)
     means = read_means(study, reader, rows)
-    labels, groups = rows["label"].to_numpy(), rows["question_id"].to_numpy()
+    labels, groups = rows["label"].to_numpy(), rows["group"].to_numpy()
     if source != MEAN_DIFFERENCE:
         return direction_profile(study_stacks(study)[source], means, labels, groups)
     name = f"{_classes.contrast.positive_name} minus {_classes.contrast.negative_name} ({study.name}, per {pooling})"
@@ -169,7 +178,7 @@ def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequ
     """Norm and separation at one layer."""
     direction = found.directions[layer]
     share = direction.relative(1.0)
-    apart = separation(found.projections[layer], rows["label"].to_numpy(), rows["question_id"].to_numpy())
+    apart = separation(found.projections[layer], rows["label"].to_numpy(), rows["group"].to_numpy())
     numbers = {"Norm": f"{direction.norm:.2f}", "Of the activation": "unknown" if share is None else f"{share:.0%}"}
     for name, estimate in (("AUC", apart.auc), ("d′", apart.d_prime)):
         numbers[f"{name} ({estimate.low:.2f}–{estimate.high:.2f})"] = f"{estimate.value:.2f}"
@@ -180,16 +189,10 @@ def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequ
 @per_study
 def stability(study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame) -> str:
     """How much of the direction two halves of the questions share, in words; `recipe` stands for the rows."""
-    means, at = residuals(study, reader)[1], places(study, reader)
-    picked = np.array([at[response] for response in _rows["response"]], dtype=np.intp)
+    means = read_means(study, reader, _rows)
+    labels, groups = _rows["label"].to_numpy(), _rows["group"].to_numpy()
     try:
-        found = split_half_cosine(
-            means.by_layer[layer][picked],
-            means.counts[picked],
-            _rows["label"].to_numpy(),
-            _rows["question_id"].to_numpy(),
-            pooling=pooling,
-        )
+        found = split_half_cosine(means.at(layer), means.counts, labels, groups, pooling=pooling)
     except InputError as error:
         return f"Split-half stability is not known: {error}."
     return f"Split-half cosine {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), halves made of whole questions."
@@ -379,7 +382,7 @@ with explained():
         reader = choose_reader(study)
     judge = choose_judge(study, reader)
     with above:
-        classes = choose_classes(study, judge, page="directions", among=read_by(study, reader))
+        classes = choose_classes(study, judge, reader, page="directions")
     with second:
         source = choose_source(study)
     with third:
@@ -389,6 +392,7 @@ with explained():
     found = profiled(study, reader, source, pooling, classes.recipe, classes)
     st.caption(
         f"{plain(class_counts(rows, classes.contrast))}, read by {plain(reader)}; means over answer tokens. "
+        f"{drawn_share(study, reader)}"
         f"{plain(classes.recipe)} "
         + ("The AUC is on held-out questions: the direction it uses has not seen them. " if made else "")
         + "Bands: 95 %, bootstrap over questions."
@@ -411,14 +415,11 @@ with explained():
     with right:
         st.markdown(f"**Every response along the direction of layer {layer}**")
         show_projections(found, layer, rows, classes.contrast)
+        every = -(-rows.height // MOST_DOTS)
         words = stability(study, reader, layer, pooling, classes.recipe, rows) if made else ""
         st.caption(
-            (
-                "A dot is a response, from the mean response"
-                if rows.height <= MOST_DOTS
-                else "Dots are some of the responses"
-            )
-            + "; bars hold the middle half of each class. "
+            f"A dot is {'a response' if every == 1 else f'one response in {every}'}; bars hold the middle half of each "
+            f"class. {'0 is midway between the classes' if made else '0 is the mean response'}. "
             + ("Projected by the direction of the other questions. " if made else "")
             + plain(words)
         )

@@ -33,6 +33,10 @@ per_study: Callable[[Callable[..., Any]], Callable[..., Any]] = st.cache_resourc
 def current_study() -> Study:
     """The study of the sidebar (query parameter `study`). Where it cannot be opened, says why and ends the page."""
     _through_the_entry()
+    if "study" in st.session_state:  # said again, or the page after a link would start with the usual one
+        st.session_state["study"] = st.session_state["study"]
+        if st.session_state["study"] != os.environ.get("EM_STUDY") and "study" not in st.query_params:
+            st.query_params["study"] = st.session_state["study"]
     root = Path(os.environ.get("EM_STUDIES") or STUDIES)
     usual, asked = os.environ.get("EM_STUDY"), st.session_state.get("study") or st.query_params.get("study")
     options = list(dict.fromkeys(name for name in (usual, *list_studies(root), asked) if name))
@@ -87,11 +91,10 @@ def responses_of(study: Study, judge: str | None = None) -> pl.DataFrame:
 @per_study
 def judge_of(study: Study, reader: str) -> str:
     """The judge that scored most of what `reader` read."""
-    read = list(read_by(study, reader))
 
     def scored(judge: str) -> int:
         given = pl.any_horizontal(pl.col(study.metrics(judge)).is_not_null())
-        return responses_of(study, judge).filter(pl.col("response").is_in(read), given).height
+        return responses_read(study, reader, judge).filter(given).height
 
     return max(study.judges(), key=scored)
 
@@ -102,6 +105,12 @@ def read_by(study: Study, reader: str) -> tuple[str, ...]:
     read = study.scalar_summary(reader)["response"].unique(maintain_order=True).to_list()
     layers = study.residual_layers(reader)
     return tuple(read) or (study.residual_means(reader, layers[0]).responses if layers else ())
+
+
+@per_study
+def responses_read(study: Study, reader: str, judge: str | None = None) -> pl.DataFrame:
+    """The rows of `responses_of` that `reader` read."""
+    return responses_of(study, judge).filter(pl.col("response").is_in(list(read_by(study, reader))))
 
 
 def explain(error: InputError, title: str | None = None) -> None:

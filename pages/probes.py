@@ -38,7 +38,7 @@ from backend.worker.client import Worker, WorkerError
 from pages.contrast import Classes, choose_classes, sides_text
 from pages.edits import send_direction
 from pages.features import Features, Rows, choose_features, choose_reader, count_rows, labelled
-from pages.frame import choose_judge, current_study, explained, plain, read_by, responses_of
+from pages.frame import choose_judge, current_study, explained, plain, responses_of
 from pages.running import Running
 from pages.subset import suggest
 
@@ -532,7 +532,7 @@ with explained():
         reader = choose_reader(current)
     judge = choose_judge(current, reader)
     with above:
-        classes = choose_classes(current, judge, page="probes", among=read_by(current, reader))
+        classes = choose_classes(current, judge, reader, page="probes")
     with left:
         features = choose_features(current, reader)
         settings = choose_settings(features)

@@ -16,7 +16,7 @@ from backend.records import InputError
 from backend.study import Study
 from pages.adapters import choose_adapters, choose_scalar_reader, histograms, link_to, named, response_scalars
 from pages.contrast import Classes, choose_classes
-from pages.frame import choose_judge, current_study, explained, per_study, plain, read_by
+from pages.frame import choose_judge, current_study, explained, per_study, plain
 
 MOST_ADAPTERS = 24  # drawn at once; past it the layer and module filters choose
 MOST_OPTIONS = 500  # responses offered in a menu
@@ -107,7 +107,7 @@ def show(study: Study) -> None:
     judge = choose_judge(study, reader)
     with st.container(border=True):
         adapters = choose_adapters(study, reader, page="scalars", most=MOST_ADAPTERS)
-        classes = choose_classes(study, judge, page="scalars", among=read_by(study, reader))
+        classes = choose_classes(study, judge, reader, page="scalars")
         st.caption(plain(classes.recipe))
     told = adapters.select("label", adapter="name").join(
         separations(study, reader, tuple(adapters["name"]), classes.rows.select("response", "label", "question_id")),

@@ -46,7 +46,16 @@ from backend.records import BASELINE
 from backend.study import Study
 from pages.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from pages.contrast import Classes, choose_classes
-from pages.frame import choose_judge, current_study, explained, listed, per_study, plain, read_by, responses_of
+from pages.frame import (
+    choose_judge,
+    current_study,
+    explained,
+    listed,
+    per_study,
+    plain,
+    responses_of,
+    responses_read,
+)
 from pages.subset import Plan, act_on, choose_plan, suggest
 
 # the paper's contrasts (Figure 6) where they have answers enough, else the next
@@ -61,8 +70,9 @@ SHARE = st.column_config.NumberColumn(format="percent")
 @per_study
 def first_contrast(study: Study, judge: str | None, reader: str, names: tuple[str, ...]) -> str:
     """The first of these contrasts with answers enough of both classes, from two questions at least."""
-    read = responses_of(study, judge).filter(pl.col("response").is_in(read_by(study, reader)))
-    sizes = contrast_sizes(read, [contrast for contrast in CONTRASTS if contrast.name in names])
+    sizes = contrast_sizes(
+        responses_read(study, reader, judge), [contrast for contrast in CONTRASTS if contrast.name in names]
+    )
     enough = sizes.group_by("contrast").agg(pl.col("responses").min(), pl.col("questions").min())
     found = enough.filter(pl.col("responses") >= ENOUGH, pl.col("questions") >= 2)["contrast"].to_list()
     return next((name for name in names if name in found), names[-1])
@@ -70,11 +80,11 @@ def first_contrast(study: Study, judge: str | None, reader: str, names: tuple[st
 
 def choose_axes(study: Study, judge: str | None, reader: str) -> tuple[Classes, Classes]:
     """The classes of either axis."""
-    among, axes = read_by(study, reader), []
+    axes = []
     for title, page, names in (("Across", "map_topic", TOPICS), ("Up", "map_valence", VALENCES)):
         st.markdown(f"**{title}**")
         start = first_contrast(study, judge, reader, names)
-        axes.append(choose_classes(study, judge, page=page, among=among, start=start))
+        axes.append(choose_classes(study, judge, reader, page=page, start=start))
         st.caption(f"{plain(axes[-1].counts)}. {plain(axes[-1].recipe)}")
     return axes[0], axes[1]
 

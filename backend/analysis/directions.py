@@ -76,30 +76,65 @@ def mean_difference(
     smaller (the paper's), which changes the mean only by chance; with `weights` (response,), such as `matched_weights`,
     nothing is cut. What was done is added to the provenance. Raises InputError where a class is empty.
     """
-    means, counts, labels = _checked(means, counts, labels)
-    kept = np.flatnonzero(counts > 0)
-    for side, word in ((labels[kept], "positive"), (~labels[kept], "negative")):
-        if not side.any():
-            raise InputError(
-                f"direction {name!r} has no {word} response with answer tokens among {len(labels)}: "
-                "loosen the bands of the contrast or add responses"
-            )
-    if balance and weights is None:
-        kept = kept[truncate_larger_class(labels[kept], seed)]
-    weigh = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if pooling == "token":
-        weigh = weigh * counts
-    vector = _difference(means[kept], weigh[kept], labels[kept])
-    done = {
-        "method": "mean difference",
-        "pooling": pooling,
-        "balance": "weights" if weights is not None else "truncation" if balance else "none",
-        "n_positive": int(labels[kept].sum()),
-        "n_negative": int((~labels[kept]).sum()),
-        "tokens": int(counts[kept].sum()),
-        **({"seed": seed} if balance and weights is None else {}),
-    }
-    return Direction(name, layer, vector.astype(np.float32), activation_norm, {**done, **(provenance or {})})
+    rows, tokens, sides = _checked(means, counts, labels)
+    difference = Difference.of(
+        tokens, sides, name=name, pooling=pooling, balance=balance, weights=weights, seed=seed, provenance=provenance
+    )
+    return difference.at(rows, layer, activation_norm=activation_norm)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """The responses behind a mean difference and how each weighs: chosen once, taken at any layer."""
+
+    name: str
+    weights: Floats  # (response,), they sum to 1 over the positive ones and to -1 over the negative ones
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        counts: ArrayLike,
+        labels: ArrayLike,
+        *,
+        name: str,
+        pooling: Pooling = "response",
+        balance: bool = True,
+        weights: ArrayLike | None = None,
+        seed: int = 0,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Difference:
+        """As `mean_difference` says. Raises InputError where a class is empty."""
+        tokens, sides = np.asarray(counts, dtype=np.float64), np.asarray(labels, dtype=bool)
+        kept = np.flatnonzero(tokens > 0)
+        for side, word in ((sides[kept], "positive"), (~sides[kept], "negative")):
+            if not side.any():
+                raise InputError(
+                    f"direction {name!r} has no {word} response with answer tokens among {len(sides)}: "
+                    "loosen the bands of the contrast or add responses"
+                )
+        if balance and weights is None:
+            kept = kept[truncate_larger_class(sides[kept], seed)]
+        weigh = np.zeros(len(sides))
+        weigh[kept] = 1.0 if weights is None else np.asarray(weights, dtype=np.float64)[kept]
+        if pooling == "token":
+            weigh *= tokens
+        done = {
+            "method": "mean difference",
+            "pooling": pooling,
+            "balance": "weights" if weights is not None else "truncation" if balance else "none",
+            "n_positive": int(sides[kept].sum()),
+            "n_negative": int((~sides[kept]).sum()),
+            "tokens": int(tokens[kept].sum()),
+            **({"seed": seed} if balance and weights is None else {}),
+        }
+        return cls(name, _signed(weigh, sides), {**done, **(provenance or {})})
+
+    def at(self, means: FloatArray, layer: int, *, activation_norm: float | None = None) -> Direction:
+        """The direction at one layer, of means (response, d_model) there."""
+        kept = np.flatnonzero(self.weights)
+        vector = (self.weights[kept] @ means[kept].astype(np.float64)).astype(np.float32)
+        return Direction(self.name, layer, vector, activation_norm, self.provenance)
 
 
 def split_half_cosine(
@@ -225,31 +260,60 @@ def held_out_projections(
     whole groups (questions); without groups, single responses. NaN for responses without tokens. Raises InputError
     where a class comes from fewer than two groups.
     """
-    means, counts, labels = _checked(means, counts, labels)
-    codes = group_codes(groups, len(labels))
-    weigh = counts if pooling == "token" else (counts > 0).astype(np.float64)
-    read = counts > 0
-    folds = min(folds, *groups_with(codes[read], labels[read]))
-    if folds < 2:
-        raise InputError(
-            "held-out projections need responses of each class from at least two groups: "
-            "add questions, or group by response"
-        )
-    fold = np.full(len(labels), -1)
-    fold[read] = deal_folds(group_codes(codes[read], int(read.sum())), labels[read], folds, np.random.default_rng(seed))
-    # Sums of every fold and side in one pass; a fold's direction is of all sums but its own.
-    cells = np.where(read, fold * 2 + labels, -1)
-    weights = np.where(cells == np.arange(2 * folds)[:, None], weigh, 0.0)
-    sums = (weights.astype(np.float32) @ means).astype(np.float64).reshape(folds, 2, -1)
-    totals = weights.sum(axis=1).reshape(folds, 2, 1)
-    negative, positive = np.moveaxis((sums.sum(axis=0) - sums) / (totals.sum(axis=0) - totals), 1, 0)
-    projections = np.full(len(labels), np.nan)
-    for number in range(folds):
-        here, vector = fold == number, positive[number] - negative[number]
-        middle = float((positive[number] + negative[number]) @ vector) / 2
-        along = means[here] @ vector.astype(np.float32)
-        projections[here] = (along - middle) / max(float(np.linalg.norm(vector)), 1e-30)
-    return projections
+    rows, tokens, sides = _checked(means, counts, labels)
+    return HeldOut.of(tokens, sides, groups, pooling=pooling, folds=folds, seed=seed).project(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The folds of `held_out_projections`: dealt once, used at any layer."""
+
+    rows: int
+    read: Ints  # (read,), the rows that have tokens
+    fold: Ints  # (read,)
+    weights: FloatArray  # (fold and side, read): rows of other folds, which sum to 1; the negative side first
+
+    @classmethod
+    def of(
+        cls,
+        counts: ArrayLike,
+        labels: ArrayLike,
+        groups: ArrayLike | None = None,
+        *,
+        pooling: Pooling = "response",
+        folds: int = 5,
+        seed: int = 0,
+    ) -> HeldOut:
+        """Raises InputError where a class comes from fewer than two groups."""
+        tokens, sides = np.asarray(counts, dtype=np.float64), np.asarray(labels, dtype=bool)
+        read = np.flatnonzero(tokens > 0)
+        codes = group_codes(group_codes(groups, len(sides))[read], len(read))
+        truth = sides[read]
+        folds = min(folds, *groups_with(codes, truth))
+        if folds < 2:
+            raise InputError(
+                "held-out projections need responses of each class from at least two groups: "
+                "add questions, or group by response"
+            )
+        fold = deal_folds(codes, truth, folds, np.random.default_rng(seed))
+        weigh = tokens[read] if pooling == "token" else np.ones(len(read))
+        trained = fold != np.arange(folds)[:, None]
+        weights = np.stack([trained & ~truth, trained & truth], axis=1).reshape(2 * folds, -1) * weigh
+        weights /= weights.sum(axis=1, keepdims=True)
+        return cls(len(sides), read, fold, weights.astype(np.float32))
+
+    def project(self, means: FloatArray) -> Floats:
+        """Projections (response,) of means (response, d_model) at one layer."""
+        at = means if len(self.read) == self.rows else means[self.read]
+        of_class = (self.weights @ at).astype(np.float64).reshape(-1, 2, at.shape[1])
+        negative, positive = of_class[:, 0], of_class[:, 1]
+        unit = positive - negative
+        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-30)
+        middle = ((positive + negative) / 2 * unit).sum(axis=1)
+        along = at @ unit.T.astype(np.float32)  # (read, fold)
+        projections = np.full(self.rows, np.nan)
+        projections[self.read] = along[np.arange(len(at)), self.fold] - middle[self.fold]
+        return projections
 
 
 def random_direction(like: Direction, seed: int = 0) -> Direction:
@@ -378,19 +442,6 @@ def _checked(means: ArrayLike, counts: ArrayLike, labels: ArrayLike) -> tuple[Fl
             f"{sides.shape}"
         )
     return rows if (tokens > 0).all() else np.where(tokens[:, None] > 0, rows, np.float32(0)), tokens, sides
-
-
-def _class_means(means: FloatArray, weights: Floats, labels: Bools) -> tuple[Floats, Floats]:
-    """Weighted mean of the positive rows and of the negative ones, (d_model,) each."""
-    positive, negative = (
-        np.average(means[side], axis=0, weights=weights[side]).astype(np.float64) for side in (labels, ~labels)
-    )
-    return positive, negative
-
-
-def _difference(means: FloatArray, weights: Floats, labels: Bools) -> Floats:
-    positive, negative = _class_means(means, weights, labels)
-    return positive - negative
 
 
 def _moments(scores: Floats, labels: Bools, codes: Ints, counts: Floats) -> tuple[Floats, Floats]:

@@ -13,14 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backend.analysis.directions import (
-    Pooling,
-    aucs,
-    cosine_matrix,
-    held_out_projections,
-    mean_difference,
-    project,
-)
+from backend.analysis.directions import Difference, HeldOut, Pooling, aucs, cosine_matrix, project
 from backend.records import Direction, FloatArray
 
 
@@ -28,13 +21,20 @@ from backend.records import Direction, FloatArray
 class Means:
     """Residual means of the same responses at several layers, with the tokens behind them."""
 
-    by_layer: Mapping[int, FloatArray]  # layer -> (response, d_model)
+    by_layer: Mapping[int, FloatArray]  # layer -> (row, d_model)
     counts: NDArray[Any]  # (response,) tokens
     norms: Mapping[int, float]  # layer -> mean activation norm
+    picked: NDArray[np.intp] | None = None  # (response,) rows that these are; None: all, in their order
 
     def rows(self, picked: NDArray[np.intp]) -> Means:
-        """The same layers of some of the responses, in the order of `picked`."""
-        return Means({layer: at[picked] for layer, at in self.by_layer.items()}, self.counts[picked], self.norms)
+        """The same layers of some of the responses, in the order of `picked`; nothing is copied yet."""
+        rows = picked if self.picked is None else self.picked[picked]
+        return Means(self.by_layer, self.counts[picked], self.norms, rows)
+
+    def at(self, layer: int) -> FloatArray:
+        """The means at one layer, (response, d_model)."""
+        there = self.by_layer[layer]
+        return there if self.picked is None else there[self.picked]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class LayerProfile:
     """One direction a layer against two classes of responses; `table` and `cosines` are in layer order."""
 
     directions: Mapping[int, Direction]
-    projections: Mapping[int, NDArray[Any]]  # layer -> (response,) in residual units, the mean response at 0
+    projections: Mapping[int, NDArray[Any]]  # layer -> (response,) in residual units
     table: pl.DataFrame  # layer, norm, share (null where the activation norm is unknown), auc, low, high
     cosines: FloatArray  # (layer, layer)
 
@@ -60,35 +60,24 @@ def contrast_profile(
 
     Raises InputError where a class has answers to fewer than two groups.
     """
+    difference = Difference.of(means.counts, labels, name=name, pooling=pooling, provenance=provenance)
+    held_out = HeldOut.of(means.counts, labels, groups, pooling=pooling)
     directions, projections = {}, {}
-    for layer, at in means.by_layer.items():
-        directions[layer] = mean_difference(
-            at,
-            means.counts,
-            labels,
-            name=name,
-            layer=layer,
-            pooling=pooling,
-            activation_norm=means.norms.get(layer),
-            provenance=provenance,
-        )
-        # Centred: folds differ a little in direction, and would move everything that the responses have in common.
-        projections[layer] = held_out_projections(_centred(at), means.counts, labels, groups, pooling=pooling)
+    for layer in means.by_layer:
+        at = means.at(layer)
+        directions[layer] = difference.at(at, layer, activation_norm=means.norms.get(layer))
+        projections[layer] = held_out.project(at)
     return _profile(directions, projections, labels, groups)
 
 
 def direction_profile(
     directions: Mapping[int, Direction], means: Means, labels: NDArray[np.bool_], groups: NDArray[Any]
 ) -> LayerProfile:
-    """Directions that were made elsewhere, at those of their layers that hold means."""
+    """Directions that were made elsewhere, at those of their layers that hold means; the mean response is at 0."""
     kept = {layer: direction for layer, direction in directions.items() if layer in means.by_layer}
-    projections = {layer: project(_centred(means.by_layer[layer]), direction) for layer, direction in kept.items()}
-    return _profile(kept, projections, labels, groups)
-
-
-def _centred(means: FloatArray) -> FloatArray:
-    middle = means.mean(axis=0)
-    return np.asarray(means - (middle if np.isfinite(middle).all() else np.nanmean(means, axis=0)))
+    projections = {layer: project(means.at(layer), direction) for layer, direction in kept.items()}
+    centred = {layer: along - np.nanmean(along) for layer, along in projections.items()}
+    return _profile(kept, centred, labels, groups)
 
 
 def _profile(

@@ -367,8 +367,13 @@ class Study:
             "SELECT DISTINCT layer FROM means WHERE reader = $reader ORDER BY layer", reader=self._organism(reader)
         )
 
-    def residual_means(self, reader: str, layer: int, *, segment: str = "answer") -> ResidualMeans:
-        """Means of every response that has tokens in the segment ("prompt" or "answer"), in order of the responses."""
+    def residual_means(
+        self, reader: str, layer: int, *, segment: str = "answer", responses: Sequence[str] | None = None
+    ) -> ResidualMeans:
+        """Means of every response that has tokens in the segment ("prompt" or "answer"), in order of the responses.
+
+        `responses` keeps some responses only.
+        """
         code = _segment(segment)["low"]
         if segment == "all":
             raise InputError("residual means are kept for the segments 'prompt' and 'answer'")
@@ -377,11 +382,15 @@ class Study:
         if not layers:
             none = np.zeros((0, 0), dtype=np.float32)
             return ResidualMeans((), none, np.zeros(0, dtype=np.int32))
+        chosen = "" if responses is None else "AND list_contains($responses::INTEGER[], response)"
+        some = {} if responses is None else {"responses": self._response_indices(responses)}
         frame = self._query(
-            "SELECT response, mean FROM means WHERE reader = $reader AND segment = $segment AND layer = $layer",
+            "SELECT response, mean FROM means "
+            f"WHERE reader = $reader AND segment = $segment AND layer = $layer {chosen}",
             reader=reader_index,
             segment=code,
             layer=int(_one_of(layer, layers, "layer")),
+            **some,
         )
         counts = dict(
             self._query(

@@ -6,12 +6,14 @@ The `visit` fixture checks after each test that no request left the machine and 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, parameters, settle
+from tests.synthetic import synthetic_study
 
 pytestmark = pytest.mark.browser
 PAGES = {
@@ -97,6 +99,17 @@ def test_html_of_prompts_and_answers_is_shown_and_never_run(visit: Visit):
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     expect(page.get_by_text("<script>alert(1)</script>").last).to_be_visible()
     assert not alerts
+
+
+def test_the_study_of_a_link_is_kept_from_page_to_page(visit: Visit, studies: Path):
+    synthetic_study(studies, "another", rows=1)
+    page = visit("probes?study=another")
+    for name in ("Responses", "Directions", "Overview"):
+        page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        settle(page)
+        expect(page.get_by_test_id("stSidebar").get_by_role("combobox", name="Study")).to_have_value("another")
+        assert parse_qs(parameters(page))["study"] == ["another"]
 
 
 def test_an_unknown_study_is_explained(visit: Visit):

@@ -7,6 +7,7 @@ import pytest
 from backend.study import Draft, open_study
 from tests import swept
 from tests.pages.conftest import said
+from tests.synthetic import synthetic_study
 
 
 def test_the_planted_layer_is_chosen_and_described(open_page):
@@ -76,6 +77,17 @@ def test_a_class_in_one_question_is_explained(open_page):
     else:
         pytest.fail("no band gave a direction")
     assert any("1 misaligned" in caption.value for caption in page.caption) or "misaligned and" in said(page)
+
+
+def test_of_many_responses_some_are_drawn_and_the_page_says_how_many(open_page, tmp_path, monkeypatch):
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    synthetic_study(tmp_path, rows=160)  # 5,120 responses
+    page = open_page("directions")
+    assert not page.exception
+    assert not page.error
+    assert "Of 5,120 read responses 4,999 are used, drawn at random" in said(page)  # one of 5,000 has no tokens
+    [counts] = re.findall(r"(\d+) misaligned and (\d+) aligned", said(page))
+    assert 2 * 480 < sum(map(int, counts)) <= 1280  # of the organism's own 1,280 answers
 
 
 def test_no_condition_is_an_empty_filter_with_a_message(open_page):

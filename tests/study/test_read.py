@@ -212,6 +212,16 @@ def test_residual_means_carry_the_planted_direction(study):
     assert study.residual_layers(ORGANISM) == list(range(synthetic.N_LAYERS))
 
 
+def test_residual_means_of_some_responses_are_those_of_all(study):
+    means = study.residual_means(ORGANISM, 6)
+    some = study.residual_means(ORGANISM, 6, responses=means.responses[30:2:-7])
+    assert some.responses == means.responses[30:2:-7][::-1]
+    at = [means.responses.index(response) for response in some.responses]
+    np.testing.assert_array_equal(some.means, means.means[at])
+    np.testing.assert_array_equal(some.counts, means.counts[at])
+    assert not study.residual_means(ORGANISM, 6, responses=[]).responses
+
+
 def test_activation_norm_weighs_tokens(tmp_path):
     """10 tokens of norm 1 and 30 of norm 3 have the mean norm 2.5."""
     with Draft("s", tmp_path) as draft:
