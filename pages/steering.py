@@ -28,7 +28,7 @@ from pages.sweeps import (
     swept,
 )
 
-UNITS = {"strength": "λ", "relative": "share of the activation norm"}
+UNITS = {"λ": "strength", "relative": "relative"}  # what a link says, and the column
 MOST_INTERVALS = 60  # dots of a trade-off past which intervals would hide them
 SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
 PICKED = "steering_condition"
@@ -65,20 +65,22 @@ def choose_organism(table: pl.DataFrame) -> str:
 
 def choose_unit(steered: pl.DataFrame) -> str:
     """The unit of strengths, of those that are known."""
-    known = [unit for unit in UNITS if steered[unit].is_not_null().any()]
-    units = sorted(known, key=lambda unit: steered[unit].round_sig_figs(3).n_unique())  # that of the grid first
-    text = "λ multiplies the raw vector, as in the paper; the share says what that is of the mean activation there."
+    known = [unit for unit, column in UNITS.items() if steered[column].is_not_null().any()]
+    units = sorted(known, key=lambda unit: steered[UNITS[unit]].round_sig_figs(3).n_unique())  # that of the grid first
+    text = (
+        "λ multiplies the raw vector, as in the paper; relative: the norm of what is added, as a share of the mean "
+        "activation norm there."
+    )
     chosen = st.segmented_control(
-        "Strength as",
+        "Strength",
         units,
         default=units[0],
         required=True,
-        format_func=UNITS.get,
         key="steering_unit",
         bind="query-params",
         help=text,
     )
-    return str(chosen)
+    return UNITS[str(chosen)]
 
 
 def choose_condition(here: pl.DataFrame) -> str:

@@ -23,7 +23,7 @@ LIMIT = 0.5  # seconds
 
 Change = tuple[str, str, Sequence[Any]]  # page, key of a widget, values to set in turn
 CHANGES: Sequence[Change] = (
-    ("steering", "steering_unit", ("relative", "strength")),
+    ("steering", "steering_unit", ("relative", "λ")),
     ("steering", "steering_layer", ("3", "5", "8")),
     ("steering", "steering_condition", [f"steer {named(BAD[0])} L{layer} ×4" for layer in range(3, 9)]),
     ("steering", "steering_topics", (["medical"], ["first-plot"], ["first-plot", "medical"])),

@@ -52,6 +52,12 @@ def test_every_control_changes_a_chart(page, key, value):
     assert [chart.proto.spec for chart in charts(page)] != before
 
 
+@pytest.mark.parametrize("unit", ["relative", "λ"])
+def test_the_unit_is_in_the_link(open_swept, unit):
+    page = open_swept("steering", steering_unit=unit)
+    assert page.segmented_control(key="steering_unit").value == unit
+
+
 def test_the_point_is_in_the_link(open_swept):
     name = f"steer {swept.named(swept.GOOD)} L6 ×4"
     page = open_swept("steering", steering_condition=name)
