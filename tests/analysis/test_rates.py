@@ -1,4 +1,4 @@
-"""Intervals against statsmodels, and by simulation against what they promise."""
+"""Rates and differences of tables of responses; what their intervals cover is in test_intervals.py."""
 
 import numpy as np
 import polars as pl
@@ -7,9 +7,6 @@ from statsmodels.stats.proportion import proportion_confint
 
 from backend.analysis.rates import (
     EM,
-    SIMILAR_QUESTIONS,
-    THESE_QUESTIONS,
-    Outcome,
     difference,
     em_rate,
     em_rates,
@@ -28,11 +25,6 @@ def frame(shares, samples, *, seed=0, **columns):
     hit = rng.random(len(question)) < np.repeat(shares, samples)
     table = {"question_id": [f"q{i}" for i in question], "aligned": np.where(hit, 10.0, 95.0)}
     return pl.DataFrame({**table, "coherent": 80.0}).with_columns(**{k: pl.lit(v) for k, v in columns.items()})
-
-
-def covered(intervals, truth):
-    low, high = np.array(intervals).T
-    return float(((low <= truth) & (truth <= high)).mean())
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (50, 400), (399, 400), (7, 7)])
@@ -59,62 +51,13 @@ def test_nothing_judged_has_no_rate():
 def test_no_judgement_is_left_out_and_no_hit_reaches_zero():
     assert rate([1.0, np.nan, 0.0], ["a", "a", "b"]).n == 2
     none = rate([False] * 400, np.arange(400) % 8)
-    assert none.low == 0 < none.high < 0.1
+    assert none.low == 0 < none.high < 0.13
     every = rate([True] * 400, np.arange(400) % 8)
     assert every.low == pytest.approx(1 - none.high, abs=1e-6)
     assert every.high == 1
 
 
-def test_unequal_questions_widen_the_interval_and_equal_ones_do_not_much():
-    def width(shares, about=SIMILAR_QUESTIONS):
-        hits = np.concatenate([np.arange(50) < round(share * 50) for share in shares])
-        found = rate(hits, np.repeat(np.arange(8), 50), about=about)
-        return found.high - found.low
-
-    binomial = np.subtract(*wilson(62, 400)[::-1])
-    assert width(PAPER) > 2.5 * binomial
-    assert width(np.full(8, 0.16)) < 1.6 * binomial
-    assert width(PAPER, THESE_QUESTIONS) < binomial
-
-
-@pytest.mark.parametrize(("questions", "samples"), [(8, 50), (8, 10), (16, 10)])
-def test_coverage_on_questions_like_these(questions, samples):
-    """Question rates are drawn anew each time: from the paper's eight, and from a Beta with a low mean."""
-    rng, runs = np.random.default_rng(3), 250
-    n = np.full(questions, float(samples))
-    for draw, truth in (
-        (lambda: rng.choice(PAPER, questions), PAPER.mean()),
-        (lambda: rng.beta(0.2, 3.8, questions), 0.05),
-    ):
-        hits = [rng.binomial(samples, draw()).astype(float) for _ in range(runs)]
-        share = covered([SIMILAR_QUESTIONS.interval(found, n) for found in hits], truth)
-        assert 0.925 <= share <= 0.99, (truth, share)
-
-
-@pytest.mark.parametrize("samples", [10, 50])
-@pytest.mark.parametrize("shares", [PAPER, np.full(8, 0.5), 1 - PAPER / 10], ids=["paper", "half", "coherent"])
-def test_coverage_on_these_questions(shares, samples):
-    hits = np.random.default_rng(4).binomial(samples, shares, (2000, 8)).astype(float)
-    intervals = [THESE_QUESTIONS.interval(found, np.full(8, float(samples))) for found in hits]
-    assert 0.93 <= covered(intervals, shares.mean()) <= 0.975
-
-
-@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
-def test_coverage_of_a_difference(kept):
-    """The second condition keeps a share of every question's rate: all of it, half, nothing (an ablation)."""
-    rng, intervals = np.random.default_rng(5), []
-    ids = [f"q{index}" for index in range(8)]
-    outcome = Outcome("hit", pl.col("hit") > 0, ("hit",))
-    for _ in range(100):
-        shares = rng.beta(0.6, 3.4, 8)
-        sides = [rng.random((8, 20)) < scale * shares[:, None] for scale in (1, kept)]
-        a, b = (pl.DataFrame({"question_id": np.repeat(ids, 20), "hit": side.ravel() * 1.0}) for side in sides)
-        found = difference(a, b, outcome=outcome)
-        intervals.append((found.low, found.high))
-    assert covered(intervals, 0.15 * (1 - kept)) >= 0.91
-
-
-def test_the_p_value_is_where_the_interval_touches_zero():
+def test_a_difference_is_clear_where_the_interval_leaves_out_zero():
     strong = difference(frame(PAPER, 50), frame(PAPER * 0, 50))
     assert strong.value == pytest.approx(strong.a.value)
     assert strong.low > 0
@@ -123,6 +66,7 @@ def test_the_p_value_is_where_the_interval_touches_zero():
     weak = difference(frame(PAPER, 50), frame(PAPER, 50, seed=1))
     assert weak.low < 0 < weak.high
     assert weak.p_value > 0.05
+    assert not weak.clear
     other = difference(frame(PAPER * 0, 50), frame(PAPER, 50))
     assert (other.value, other.p_value) == pytest.approx((-strong.value, strong.p_value), abs=1e-6)
     assert (other.low, other.high) == pytest.approx((-strong.high, -strong.low), abs=1e-9)
@@ -132,9 +76,9 @@ def test_a_difference_of_nothing_is_zero_with_an_interval():
     same = difference(frame([0.0] * 4, 4), frame([0.0] * 4, 4))
     assert same.value == 0
     assert same.low < 0 < same.high
-    assert same.p_value == 1
+    assert same.p_value == pytest.approx(1)
     assert same.too_small
-    assert not difference(frame(PAPER * 0, 400), frame(PAPER * 0, 400)).too_small
+    assert not difference(frame(np.zeros(16), 40), frame(np.zeros(16), 40)).too_small
 
 
 def test_a_difference_pairs_questions_and_ignores_unequal_numbers_of_answers():
