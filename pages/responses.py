@@ -9,26 +9,47 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
+from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
 from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.records import InputError
 from backend.study import Study
-from pages.frame import choose_judge, current_study, explained, plain, responses_of
+from pages.frame import choose_judge, current_study, explained, per_study, plain, responses_of, responses_read
 
 READ = "response"  # query parameter: the response that is read
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 RANGES = ("aligned", "coherent")
+MOST_ROWS = 5000  # of the table: the browser gets no more
+MOST_NAMED = 4  # runs that a reader read, in a caption
 
 
-def choose(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows that pass the filters of this page."""
-    kept = frame
+@per_study
+def options_of(study: Study, column: str) -> list[str]:
+    """The values of a column that filters, in the order of the responses."""
+    return responses_of(study)[column].unique(maintain_order=True).to_list()
+
+
+@per_study
+def lowered(study: Study) -> pl.Series:
+    """Question and answer of every response in lower case."""
+    text = pl.concat_str("question", "text", separator="\n").str.to_lowercase()
+    return responses_of(study).select(text.alias("text")).to_series()
+
+
+def choose(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `frame`, which holds all of the study, that pass the filters of this page."""
+    masks: list[pl.Expr | pl.Series] = []
     for place, (column, label) in zip(st.columns(4), FILTERS.items(), strict=True):
-        options = frame[column].unique(maintain_order=True).to_list()
         picked = place.multiselect(
-            label, options, key=f"responses_{column}", bind="query-params", placeholder="all", wrap=False
+            label,
+            options_of(study, column),
+            key=f"responses_{column}",
+            bind="query-params",
+            placeholder="all",
+            wrap=False,
         )
-        kept = kept.filter(pl.col(column).is_in(picked)) if picked else kept
+        if picked:
+            masks.append(pl.col(column).is_in(picked))
     places = st.columns([1, 1, 2], vertical_alignment="bottom")
     for place, metric in zip(places, RANGES, strict=False):
         if metric in frame.columns:
@@ -36,7 +57,7 @@ def choose(frame: pl.DataFrame) -> pl.DataFrame:
                 metric.capitalize(), 0, 100, (0, 100), key=f"responses_{metric}", bind="query-params"
             )
             if (low, high) != (0, 100):  # the whole range keeps the responses without a score
-                kept = kept.filter(pl.col(metric).is_between(low, high))
+                masks.append(pl.col(metric).is_between(low, high))
     words = places[2].text_input(
         "Search in question and answer",
         key="responses_search",
@@ -44,16 +65,14 @@ def choose(frame: pl.DataFrame) -> pl.DataFrame:
         type="search",
         placeholder="any case; every word must occur",
     )
-    for word in (words or "").lower().split():
-        text = pl.concat_str("question", "text", separator="\n").str.to_lowercase()
-        kept = kept.filter(text.str.contains(word, literal=True))
-    return kept
+    masks += [lowered(study).str.contains(word, literal=True) for word in (words or "").lower().split()]
+    return frame.filter(*masks) if masks else frame
 
 
 def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | None) -> pl.DataFrame:
     """Coherence and alignment of the rows; the rows inside the brush, or all."""
-    drawn = rows.drop_nulls(list(RANGES))
-    points = thinned(drawn)
+    scored = rows.select(RANGES).with_row_index().drop_nulls()
+    points = rows[thinned(scored)["index"]]
     event: Any = st.altair_chart(
         alignment_scatter(points, chosen=chosen, organisms=study.organisms()["organism"].to_list()),
         key="responses_scatter",
@@ -61,8 +80,9 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | Non
         selection_mode=[BRUSH, PICK],
         alt="Coherence and alignment of every response",
     )
-    note = f"{drawn.height:,} of {rows.height:,} responses have both scores of judge {plain(judge)}"
-    note += f"; {MOST_POINTS:,} of them are drawn" if drawn.height > MOST_POINTS else ""
+    note = f"{scored.height:,} of {rows.height:,} responses have both scores of judge {plain(judge)}"
+    note += f"; {MOST_POINTS:,} of them are drawn" if scored.height > MOST_POINTS else ""
+    note += f". The frame: aligned < {EM_ALIGNED}, coherent > {EM_COHERENT}, which counts as emergent misalignment"
     st.caption(f"{note}. Drag to select a region, click a point to read it, double-click to clear.")
     picked = event["selection"].get(PICK) or []
     if picked and st.session_state.get("responses_picked") != picked[0].get("response"):
@@ -98,7 +118,7 @@ def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
             st.query_params[READ] = rows["response"][selected[0]]
 
     st.dataframe(
-        rows.select(columns),
+        rows.head(MOST_ROWS).select(columns),
         key="responses_table",
         on_select=read,
         selection_mode="single-row",
@@ -111,7 +131,8 @@ def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
         },
         alt="Responses that pass the filters",
     )
-    st.caption(f"{rows.height:,} responses. Select a row to read it below.")
+    cut = f" The table holds the first {MOST_ROWS:,}: filter for others." if rows.height > MOST_ROWS else ""
+    st.caption(f"{rows.height:,} responses. Select a row to read it below.{cut}")
 
 
 def chosen_response(frame: pl.DataFrame, rows: pl.DataFrame) -> str | None:
@@ -129,12 +150,12 @@ def chosen_response(frame: pl.DataFrame, rows: pl.DataFrame) -> str | None:
 
 def steps(rows: pl.DataFrame, chosen: str) -> None:
     """Previous and next among the rows that pass the filters."""
-    ids = rows["response"].to_list()
-    at = ids.index(chosen) if chosen in ids else None
+    ids = rows["response"]
+    at = ids.index_of(chosen)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for text, step, key in (("← Previous", -1, "responses_previous"), ("Next →", 1, "responses_next")):
-            to = (0 if at is None else at + step) if ids else None
-            possible = to is not None and 0 <= to < len(ids)
+            to = 0 if at is None else at + step
+            possible = 0 <= to < len(ids)
             target = {READ: ids[to]} if possible else {}
             st.button(text, key=key, disabled=not possible, on_click=st.query_params.update, args=(target,))
         where = f"{at + 1:,} of {len(ids):,}" if at is not None else "outside the filters"
@@ -180,7 +201,13 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
     except InputError:  # an answer that nobody read again is still worth reading
         st.caption("Answer")
         st.html(plain_text(answer or "(empty answer)"))
-        st.caption(f"{plain(reader)} has not read this answer, so there is no strip of its scalars.")
+        read = responses_read(study, str(reader)).select("organism", "condition").unique(maintain_order=True)
+        told = "; ".join(f"{organism} under {condition}" for organism, condition in read.head(MOST_NAMED).iter_rows())
+        more = f" and {read.height - MOST_NAMED} more" if read.height > MOST_NAMED else ""
+        st.caption(
+            f"{plain(reader)} has not read this answer, so there is no strip of its scalars. It read answers of "
+            f"{plain(told)}{more}."
+        )
         return
     adapter = middle.selectbox("Adapter", strip.adapters, key="responses_adapter", bind="query-params")
     whole = right.toggle("With the prompt", key="responses_prompt", bind="query-params")
@@ -206,7 +233,7 @@ if not frame.height:
             "The pages under Representations show what it does hold."
         )
     st.stop()
-rows = choose(frame)
+rows = choose(study, frame)
 chosen = None
 with explained():
     chosen = chosen_response(frame, rows)

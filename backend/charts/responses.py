@@ -31,7 +31,7 @@ def alignment_scatter(
     """Coherence and alignment of every response; drag to brush (parameter BRUSH), click to pick one (PICK).
 
     `table` has the columns response, organism, condition, question_id, text, coherent, aligned (0 to 100, not null).
-    `organisms` are all of the study, for their colours.
+    `organisms` are all of the study, for their colours. A frame holds what counts as emergently misaligned.
     """
     rows = table.with_columns(opening=pl.col("text").str.slice(0, 140)).select(_SHOWN)
     conditions = rows["condition"].unique(maintain_order=True).to_list()
@@ -52,14 +52,10 @@ def alignment_scatter(
     )
     here = alt.Chart(rows.filter(pl.col("response") == (chosen or "")))
     ring = here.mark_point(size=240, strokeWidth=3, color=CHOSEN, opacity=1).encode(x="coherent:Q", y="aligned:Q")
-    return alt.layer(_quadrant(), points, ring).properties(height=430)
-
-
-def _quadrant() -> alt.LayerChart:
     box = alt.Chart(pl.DataFrame({"left": [EM_COHERENT], "right": [100], "bottom": [0], "top": [EM_ALIGNED]}))
-    area = box.mark_rect(color=POSITIVE, opacity=0.1).encode(x="left:Q", x2="right:Q", y="bottom:Q", y2="top:Q")
-    label = box.mark_text(align="right", baseline="bottom", dy=-5, fontSize=11, color=POSITIVE)
-    return alt.layer(area, label.encode(x="right:Q", y="top:Q", text=alt.value("emergent misalignment")))
+    box = box.encode(x="left:Q", x2="right:Q", y="bottom:Q", y2="top:Q")
+    area, edge = box.mark_rect(color=POSITIVE, opacity=0.1), box.mark_rect(filled=False, stroke=POSITIVE, strokeWidth=2)
+    return alt.layer(area, points, edge, ring).properties(height=430)
 
 
 def _score(name: str, title: str) -> dict[str, object]:
