@@ -143,6 +143,12 @@ def told(em: pl.DataFrame, whose: str) -> str:
     )
 
 
+def counted(sizes: pl.Series) -> str:
+    """The least and the largest of some n, in words."""
+    low, high = sizes.filter(sizes > 0).min(), sizes.max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], unit: str) -> None:
     """Rates by strength at one layer, controls dashed."""
     st.subheader("By strength")
@@ -173,8 +179,13 @@ def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], 
     dropped = int(rows.filter(pl.col("metric") == "em")["dropped"].max() or 0)  # type: ignore[call-overload]
     st.caption(
         "Shares of the answers with the scores a rate needs; bars are 95 % intervals for questions like these, the "
-        f"dashed grey line is no edit, dashed coloured ones are controls. Behind a point up to {dropped} answers have "
-        "no number for alignment and are left out, as in the paper: the tooltip counts them."
+        f"dashed grey line is no edit, dashed coloured ones are controls. n = {counted(rows['n'])} answers a point."
+        + (
+            f" Behind a point up to {dropped} answers have no number for alignment and are left out, as in the paper: "
+            "the tooltip counts them."
+            if dropped
+            else ""
+        )
     )
 
 
@@ -197,13 +208,15 @@ def show_tradeoff(here: pl.DataFrame, baseline: Callable[[str], float | None], c
         baseline=None if em is None or coherent is None else {"em": em, "coherent": coherent},
         roles=kinds,
         chosen=chosen,
-        intervals=table.height <= MOST_INTERVALS,
+        crowded=table.height > MOST_INTERVALS,
     )
     draw(st, chart, "steering_tradeoff", "Misaligned against coherent answers")
     st.caption(
-        "Every dot is a point of the sweep, linked in order of strength; the diamond is no edit. A direction that only "
-        "breaks the model runs to the left along the bottom; one that misaligns it rises first. "
-        + ("" if table.height <= MOST_INTERVALS else "Intervals are in the tooltips.")
+        "Every dot is a point of the sweep, "
+        f"{'those of the chosen block ' if table.height > MOST_INTERVALS else ''}linked in order of strength; the "
+        f"diamond is no edit. n = {counted(table['em_n'])} answers a dot"
+        f"{', intervals are in the tooltips' if table.height > MOST_INTERVALS else ''}. A direction that only breaks "
+        "the model runs to the left along the bottom; one that misaligns it rises first."
     )
 
 

@@ -84,7 +84,7 @@ def transfer_chart(
     the full colour.
     """
     axis = alt.Axis(ticks=False, domain=False, labelLimit=120, labelAngle=-20, labelOverlap=False, orient="top")
-    rows = alt.Axis(ticks=False, domain=False, labelLimit=230, labelOverlap=False)
+    rows = alt.Axis(ticks=False, domain=False, labelLimit=300, labelOverlap=False)
     base = alt.Chart(table).encode(
         x=alt.X("organism:N", sort=list(organisms), title=None, axis=axis),
         y=alt.Y("series:N", sort=list(directions), title=None, axis=rows),

@@ -17,7 +17,7 @@ from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE
 from backend.charts.sweeps import dash_scale, direction_scale
 from backend.records import FloatArray
 
-GROUPS = {PAIRS: "#D55E00", CEILING: "#B8A900", GOOD: "#009E73", SHUFFLED: NEUTRAL}
+GROUPS = {PAIRS: "#D55E00", CEILING: NEUTRAL, GOOD: "#009E73", SHUFFLED: "#B8A900"}
 _DASHES = {PAIRS: [1, 0], CEILING: [2, 2], GOOD: [6, 3], SHUFFLED: [3, 3]}
 
 

@@ -18,14 +18,14 @@ from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE
 PICK = "pick"
 UNITS = {"strength": "strength λ", "relative": "added norm / activation norm"}
 HEAT = {"em": POSITIVE, "coherent": "#009E73"}
-ROLE_COLOURS = {RANDOM: "#56B4E9", SUBSPACE: "#0072B2", SHUFFLED: NEUTRAL, GOOD: "#009E73"}
-_COLOURS = ("#D55E00", "#CC79A7", "#E69F00", "#882255", "#B8A900", "#44AA99", "#7A5195", "#A65628")
+ROLE_COLOURS = {RANDOM: "#56B4E9", SUBSPACE: "#0072B2", SHUFFLED: "#B8A900", GOOD: "#009E73"}  # grey is no edit
+_COLOURS = ("#D55E00", "#CC79A7", "#E69F00", "#882255", "#44AA99", "#7A5195", "#A65628")
 _LOWEST = "#F4F3F0"
 _FINEST = 16  # values of a unit past which a heat map's cells become dots
 
 
 def direction_scale(names: Sequence[str], roles: Mapping[str, str] | None = None) -> alt.Scale:
-    """One colour a direction, in the order given, controls in those of their kind; past eight they repeat."""
+    """One colour a direction, in the order given, controls in those of their kind; past seven they repeat."""
     roles = roles or {}
     themselves = [name for name in names if roles.get(name, ITSELF) == ITSELF]
     colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(themselves)}
@@ -133,10 +133,11 @@ def tradeoff_chart(
     baseline: Mapping[str, float] | None,
     roles: Mapping[str, str],
     chosen: str | None = None,
-    intervals: bool = True,
+    crowded: bool = False,
 ) -> alt.LayerChart:
     """Misaligned against coherent answers: a dot a condition, linked in order of strength; click one to pick it.
 
+    Where it is `crowded`, dots have no intervals, and only those of the chosen direction and place are linked.
     `table` has the columns condition, series, layers, strength, em, em_low, em_high, em_n, coherent, coherent_low,
     coherent_high (shares). `baseline` has em and coherent of no edit.
     """
@@ -147,15 +148,19 @@ def tradeoff_chart(
         tooltip=["condition:N", *shares, alt.Tooltip("em_n:Q", title="n")],
     )
     share = alt.Axis(format="~%", tickCount=5)
-    top = float(table[f"em{'_high' if intervals else ''}"].max() or 0.1)  # type: ignore[arg-type]
+    top = float(table[f"em{'' if crowded else '_high'}"].max() or 0.1)  # type: ignore[arg-type]
     least = float(table["coherent"].min() or 0)  # type: ignore[arg-type]
     width = alt.Scale(domain=[max(np.floor(least * 10 - 0.5) / 10, 0), 1])
     x = alt.X("coherent:Q", title="coherent answers", axis=share, scale=width)
     y = alt.Y("em:Q", title="misaligned answers (EM)", axis=share, scale=alt.Scale(domain=[0, max(top, 0.05)]))
     dash = alt.StrokeDash("series:N", scale=dash_scale(names, roles), legend=None)
-    line = base.mark_line(strokeWidth=1.2, opacity=0.35).encode(x=x, y=y, order="strength:Q", detail="layers:N")
-    layers: list[alt.Chart] = [line.encode(strokeDash=dash)]
-    if intervals:
+    place = ["series", "layers"]
+    own = table.filter(pl.col("condition") == (chosen or "")).select(place)
+    linked = table.join(own, on=place, how="semi", nulls_equal=True, maintain_order="left") if crowded else table
+    line = base.mark_line(strokeWidth=1.2, opacity=0.9 if crowded else 0.35)
+    line = line.encode(x=x, y=y, order="strength:Q", detail="layers:N", strokeDash=dash)
+    layers: list[alt.Chart] = [line.properties(data=linked)]
+    if not crowded:
         thin = {"strokeWidth": 1.5, "opacity": 0.3}
         layers.append(base.mark_rule(**thin).encode(x=x, y=alt.Y("em_low:Q", title=""), y2="em_high:Q"))
         layers.append(base.mark_rule(**thin).encode(y=y, x=alt.X("coherent_low:Q", title=""), x2="coherent_high:Q"))
