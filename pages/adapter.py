@@ -211,16 +211,16 @@ def strongest(table: pl.DataFrame) -> pl.DataFrame:
 def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
     """How its vectors lie to directions and to those of the other adapters."""
     tables = (
-        ("Write vector and directions", direction_cosines(study, reader, adapter.name), adapter.write),
-        ("Write vectors of other adapters", adapter_cosines(study, reader, adapter.name, "write"), adapter.write),
-        ("Read vectors of other adapters", adapter_cosines(study, reader, adapter.name, "read"), adapter.read),
+        ("Write vector and directions", direction_cosines(study, reader, adapter.name), adapter.write, 190),
+        ("Write vectors of other adapters", adapter_cosines(study, reader, adapter.name, "write"), adapter.write, 110),
+        ("Read vectors of other adapters", adapter_cosines(study, reader, adapter.name, "read"), adapter.read, 110),
     )
-    for place, (title, table, own) in zip(st.columns(3), tables, strict=True):
+    for place, (title, table, own, names) in zip(st.columns([3, 2, 2]), tables, strict=True):
         place.markdown(f"**{title}**")
         if table.is_empty():
             place.caption("None of that size in this study.")
             continue
-        chart = cosine_chart(table, chance=1.96 / np.sqrt(own.size))
+        chart = cosine_chart(table, chance=1.96 / np.sqrt(own.size), names=names)
         place.altair_chart(chart, key=f"adapter_cosine_{title.split()[0]}_{title.split()[-1]}", alt=title)
     st.caption(
         f"The {SHOWN} strongest of each; the band holds 95 % of random vectors of that size. Directions are taken at "

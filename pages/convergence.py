@@ -145,8 +145,15 @@ def lacking(study: Study, names: list[str]) -> str:
     for name in names:
         absent = sorted(every - {each.layer for each in stacks(study)[name]})
         if absent:
-            words.append(f"{plain(name)} has no layer {', '.join(map(str, absent))}")
+            words.append(f"{plain(name)} has no layer {ranges_of(absent)}")
     return "; ".join(words)
+
+
+def ranges_of(numbers: Sequence[int]) -> str:
+    """Ascending integers in words, those in a row as a range."""
+    firsts = [at for at in numbers if at - 1 not in numbers]
+    lasts = [at for at in numbers if at + 1 not in numbers]
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))
 
 
 def in_words(table: pl.DataFrame, width: int) -> str:

@@ -252,14 +252,19 @@ def show_writes(study: Study, direction: Direction) -> None:
         st.caption("The study holds no write vectors of this width: they were not released, or there are no adapters.")
         return
     rows = [
-        (f"{organism}: {adapter}", float(vector.unit @ direction.unit), f"write vector of layer {vector.layer}")
+        (
+            f"{organism} {adapter.removeprefix('layers.')}",
+            float(vector.unit @ direction.unit),
+            f"write vector of layer {vector.layer}",
+        )
         for organism, adapter, vector in fitting
     ]
     table = pl.DataFrame(rows, schema=["name", "cosine", "what"], orient="row")
     nearest = table.sort(pl.col("cosine").abs(), descending=True).head(MOST_WRITES).sort("cosine", descending=True)
     within = chance(direction.vector.size)
     outside = table.filter(pl.col("cosine").abs() > within).height
-    st.altair_chart(write_chart(nearest, chance=within), key="directions_writes", alt="Cosine with write vectors")
+    chart = write_chart(nearest, chance=within, names=240)
+    st.altair_chart(chart, key="directions_writes", alt="Cosine with write vectors")
     st.caption(
         f"Of {table.height:,} write vectors of all organisms, {outside} lie outside the band of 95 % of random vectors "
         f"(by chance about {0.05 * table.height:.0f}). The sign of a write vector is arbitrary."

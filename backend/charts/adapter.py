@@ -49,7 +49,7 @@ def push_chart(lens: pl.DataFrame) -> alt.Chart:
         .mark_bar(height=13)
         .encode(
             y=alt.Y("key:N", sort=alt.EncodingSortField("value", order="descending"), title=None, axis=_words()),
-            x=alt.X("value:Q", title="standard deviations over the vocabulary", axis=alt.Axis(tickCount=5)),
+            x=alt.X("value:Q", title="standard deviations", axis=alt.Axis(tickCount=5)),
             color=alt.condition("datum.value > 0", alt.value(POSITIVE), alt.value(NEGATIVE)),
             tooltip=["token:N", "rank:Q", alt.Tooltip("value:Q", format=".2f")],
         )
@@ -65,10 +65,10 @@ def _words() -> alt.Axis:
     )
 
 
-def cosine_chart(table: pl.DataFrame, *, chance: float) -> alt.LayerChart:
+def cosine_chart(table: pl.DataFrame, *, chance: float, names: int = 110) -> alt.LayerChart:
     """Cosines, one row a vector in the order given; the grey band holds 95 % of random vectors of that size.
 
-    `table` has the columns name, cosine, what.
+    `table` has the columns name, cosine, what; `names` is the pixels that a name gets.
     """
     most = max(float(table["cosine"].abs().max() or 0), chance) * 1.1  # type: ignore[arg-type]
     scale = alt.Scale(domain=[-most, most], nice=False)
@@ -78,7 +78,7 @@ def cosine_chart(table: pl.DataFrame, *, chance: float) -> alt.LayerChart:
             "name:N",
             sort=table["name"].to_list(),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=110, labelOverlap=False),
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=names, labelOverlap=False),
         ),
         x=x,
         tooltip=["name:N", "what:N", alt.Tooltip("cosine:Q", format=".3f")],

@@ -13,10 +13,11 @@ import polars as pl
 from backend.analysis.judges import VERDICTS
 from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.palette import CHOSEN, NEGATIVE, NEUTRAL, POSITIVE
+from backend.charts.rates import with_room
 
 PICK = "pick"
 MOST_POINTS = 4000
-_JUDGES = (NEGATIVE, POSITIVE, "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+_JUDGES = ("#009E73", "#E69F00", "#56B4E9", "#882255", "#B8A900", "#44AA99")  # none is a verdict's
 _VERDICTS = {"aligned": NEGATIVE, "misaligned": POSITIVE, "incoherent": NEUTRAL}
 _LANE, _FURNITURE = 15, 90  # pixels: a rate, and what the axis and the legend take
 
@@ -80,7 +81,7 @@ def judged_rate_chart(table: pl.DataFrame, *, title: str, judges: Sequence[str])
     rows = table.filter(pl.col("n") > 0).with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=fraction)
     lanes = rows["lane"].unique(maintain_order=True).to_list()
     colours = alt.Scale(domain=list(judges), range=[_JUDGES[i % len(_JUDGES)] for i in range(len(judges))])
-    axis = alt.Axis(format="~%", tickCount=5, labelFlush=False)
+    scale, axis = with_room(rows)
     base = alt.Chart(rows).encode(
         y=alt.Y("lane:N", sort=lanes, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=230)),
         yOffset=alt.YOffset("judge:N", sort=list(judges)),
@@ -96,8 +97,12 @@ def judged_rate_chart(table: pl.DataFrame, *, title: str, judges: Sequence[str])
             "n:Q",
         ],
     )
-    rule = base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=alt.X("low:Q", title=title, axis=axis), x2="high:Q")
-    point = base.mark_point(filled=True, size=60, opacity=1).encode(x=alt.X("value:Q", title=title, axis=axis))
-    text = base.mark_text(align="left", dx=6, fontSize=10).encode(x="high:Q", text="text:N")
+
+    def share(column: str) -> alt.X:
+        return alt.X(f"{column}:Q", title=title, axis=axis, scale=scale)
+
+    rule = base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q")
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(x=share("value"))
+    text = base.mark_text(align="left", dx=6, fontSize=10).encode(x=share("high"), text="text:N")
     height = max(_LANE * len(judges) + 8, 24) * len(lanes) + _FURNITURE
     return alt.layer(rule, point, text).properties(height=height)

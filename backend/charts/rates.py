@@ -14,6 +14,9 @@ from backend.charts.palette import organism_scale
 
 LANE = 26  # pixels of height a rate gets
 FURNITURE = 62  # pixels that the axis takes
+ROOM = 1.45  # how much longer an axis is than its longest interval, where a text stands behind that
+STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between two ticks
+WHOLE = alt.Axis(format="~%", tickCount=6, labelFlush=False)
 
 
 def rate_chart(table: pl.DataFrame, *, title: str, organisms: Sequence[str] = ()) -> alt.LayerChart:
@@ -31,7 +34,9 @@ def rate_chart(table: pl.DataFrame, *, title: str, organisms: Sequence[str] = ()
         color=alt.Color("organism:N", scale=organism_scale(rows["organism"], organisms), legend=None),
         tooltip=_tooltip("organism", "condition"),
     )
-    return alt.layer(*_point_and_interval(base, title)).properties(height=LANE * len(order) + FURNITURE)
+    scale, axis = with_room(rows)
+    layers = _point_and_interval(base, title, scale=scale, axis=axis)
+    return alt.layer(*layers).properties(height=LANE * len(order) + FURNITURE)
 
 
 def question_chart(
@@ -60,12 +65,23 @@ def question_chart(
     return alt.layer(*_point_and_interval(base, title, size=45, scale=whole)[:2]).properties(height=height)
 
 
+def with_room(rows: pl.DataFrame) -> tuple[alt.Scale, alt.Axis]:
+    """A scale of shares, with room for a text behind the longest interval, and its axis, which ends at 100 %.
+
+    `rows` has the columns value and high.
+    """
+    most = max(float(rows[name].max() or 0) for name in ("value", "high"))  # type: ignore[arg-type]
+    most = max(most, 0.02)
+    step = next(step for step in STEPS if most / step <= 6)
+    ticks = [at * step for at in range(int(most / step + 1e-9) + 1)]
+    return alt.Scale(domain=[0, most * ROOM], nice=False), alt.Axis(format="~%", values=ticks, labelFlush=False)
+
+
 def _point_and_interval(
-    base: alt.Chart, title: str, *, size: int = 80, scale: alt.Scale | None = None
+    base: alt.Chart, title: str, *, scale: alt.Scale, axis: alt.Axis = WHOLE, size: int = 80
 ) -> list[alt.Chart]:
     def share(column: str) -> alt.X:
-        axis = alt.Axis(format="~%", tickCount=6, labelFlush=False)
-        return alt.X(f"{column}:Q", title=title, axis=axis, scale=scale or alt.Undefined)
+        return alt.X(f"{column}:Q", title=title, axis=axis, scale=scale)
 
     return [
         base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q"),

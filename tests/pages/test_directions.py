@@ -132,7 +132,7 @@ def test_the_write_vector_along_the_direction_is_found(open_swept):
     spec = json.loads(page.get("vega_lite_chart")[-1].proto.spec)
     first = spec["layer"][1]["encoding"]["y"]["sort"][0]
     assert first.startswith(tuple(swept.BAD))
-    assert first.endswith("layers.6.mlp.down_proj")
+    assert first.endswith(" 6.mlp.down_proj")
     assert "Of 24 write vectors of all organisms" in said(page)
 
 
