@@ -21,6 +21,7 @@ from pages.frame import current_study, explained, plain
 REDRAW = 0.1  # seconds between two drawings of a growing answer
 PLAY = ":material/play_arrow:"
 RUN = "live_run"  # session state: the last generation of this session
+VIEW = "live_scalar"
 
 View = tuple[str, int]  # organism and adapter whose scalars colour the tokens
 Places = Sequence[tuple[str, int]]  # (adapter, layer) in the order of streamed scalars
@@ -71,7 +72,15 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
     names = [BASE, *organisms]
     left, right = st.columns(2)
     worn_left = left.selectbox("Left, unedited", names, key="live_plain", bind="query-params")
-    edited = right.selectbox("Right, edited", names, index=len(names) - 1, key="live_edited", bind="query-params")
+    edited = right.selectbox(
+        "Right, edited",
+        names,
+        index=len(names) - 1,
+        key="live_edited",
+        bind="query-params",
+        on_change=st.session_state.pop,
+        args=(VIEW, None),  # tokens show an adapter of the one that is chosen now
+    )
     edits = choose_direction_edits(all_stacks(study), layers=layers)
     worn: list[Edit] = []
     if edited != BASE:
@@ -179,11 +188,13 @@ def stream(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> 
         run.close()
 
 
-def choose_view(organisms: Mapping[str, Places]) -> View:
-    """The adapter whose scalars colour the tokens."""
+def choose_view(organisms: Mapping[str, Places], worn: str | None) -> View:
+    """The adapter whose scalars colour the tokens: at first one of the organism that is worn."""
     adapters = [(name, at, place[0]) for name, places in organisms.items() for at, place in enumerate(places)]
     views = {f"{name}: {adapter}": (name, at) for name, at, adapter in adapters}
-    label = st.selectbox("Tokens show the scalar of", list(views), key="live_scalar", bind="query-params", width=270)
+    start = next((at for at, (name, _) in enumerate(views.values()) if name == worn), 0)
+    text = "Tokens show the scalar of"
+    label = st.selectbox(text, list(views), index=start, key=VIEW, bind="query-params", width=270)
     return views.get(label or "", ("", 0))
 
 
@@ -228,7 +239,7 @@ with explained():
             asked = st.button("Generate", type="primary", key="live_go", disabled=not ready, icon=PLAY)
             st.button("Stop", key="live_stop", icon=":material/stop:", help="What was written so far stays.")
             sampling, seed = choose_sampling()
-            view = choose_view(organisms)
+            view = choose_view(organisms, st.session_state.get("live_edited"))
         slots = [column.empty() for column in st.columns(2)]
         with explained():
             if asked and health:
