@@ -29,6 +29,7 @@ SECTIONS = {
 
 # A favicon of our own: a page's Material icon would be fetched as one from outside.
 st.set_page_config(page_icon=str(ROOT / "pages/assets/icon.png"), layout="wide")
+st.html(ROOT / "pages/assets/narrow.css")
 
 
 def registered(file: str, title: str, purpose: str) -> "list[st.Page]":  # type: ignore[valid-type]
