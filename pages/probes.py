@@ -17,10 +17,10 @@ from backend.analysis.probes import (
     ProbeReport,
     ProbeSettings,
     evaluate_probe,
-    paper_protocol,
     probe_progress,
     train_probe,
 )
+from backend.analysis.protocol import paper_protocol
 from backend.analysis.recipes import SavedProbe, load_probe, save_probe
 from backend.charts.adapter import push_chart
 from backend.charts.probes import (

@@ -3,8 +3,8 @@
 A probe is judged on rows of groups (questions or responses) that it was not trained on, beside the same probe on
 shuffled labels. `probe_progress` is the same story told as it goes: metrics first, then bootstraps, then shuffles.
 Tokens of one response resemble each other, so a split by token leaks: it finds random labels of responses too. It is
-there because the paper split that way (`paper_protocol`), and says so in its notes.
-It refuses to know what the features are. Owner of scikit-learn. Source: paper s4.1, Table 1, App. F-H.
+there because the paper split that way (analysis.protocol), and says so in its notes.
+It refuses to know what the features are. Source: paper s4.1, Table 1, App. F-H.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 from scipy.special import expit, stdtrit
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 
 from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile
 from backend.analysis.groups import (
@@ -34,13 +32,11 @@ from backend.analysis.groups import (
     shuffled,
 )
 from backend.analysis.logistic import Design, Fit, Penalty, balanced, fit
+from backend.analysis.metrics import METRICS, calibration_curve, confusion, rates_of, roc_curve
 from backend.records import Direction, InputError
 
 Split = Literal["question", "response", "token"]
 
-METRICS = ("accuracy", "precision", "recall", "f1", "auc")  # the columns of Table 1
-ROC_POINTS = 201
-CALIBRATION_BINS = 10
 FEW_GROUPS = 10  # below which intervals over groups are rough
 PAPER_C = 0.01
 GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of C, where cross-validation chooses it
@@ -187,7 +183,7 @@ def probe_progress(
     first step.
     """
     settings = settings or ProbeSettings()
-    rows = _rows(values, labels, groups, names, units)
+    rows = checked_rows(values, labels, groups, names, units)
     rng = np.random.default_rng(settings.seed)
     folds, notes = _fold_count(rows, settings)
     judged = _cross_validate(rows, rows.labels, folds, settings, rng)
@@ -203,8 +199,8 @@ def probe_progress(
         metrics=metrics,
         shuffled={},
         coefficients=_coefficients(rows, whole, ()),
-        roc=_roc(judged.probability, rows.labels),
-        calibration=_calibration(judged.probability, rows.labels, settings.balance, rows.codes),
+        roc=roc_curve(judged.probability, rows.labels),
+        calibration=calibration_curve(judged.probability, rows.labels, settings.balance, rows.codes),
         held_out=everywhere,
         n_rows=len(rows.labels),
         n_groups=int(rows.codes.max()) + 1,
@@ -238,7 +234,7 @@ def evaluate_probe(
 
     Standardised as in training. Raises InputError as `train_probe` does.
     """
-    rows = _rows(values, labels, groups, probe.names, None, constant_ok=True)
+    rows = checked_rows(values, labels, groups, probe.names, None, constant_ok=True)
     settings = ProbeSettings(balance=balance)
     return _metrics(probe.probability(rows.values), rows, settings, np.random.default_rng(seed))
 
@@ -247,7 +243,7 @@ def evaluate_probe(
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class Rows:
     """What a probe is trained on: finite values, both classes present in two groups or more."""
 
     values: Floats  # (n, feature)
@@ -260,7 +256,7 @@ class _Rows:
     notes: list[str]
 
 
-def _rows(
+def checked_rows(
     values: ArrayLike,
     labels: ArrayLike,
     groups: ArrayLike | None,
@@ -268,7 +264,8 @@ def _rows(
     units: ArrayLike | None,
     *,
     constant_ok: bool = False,
-) -> _Rows:
+) -> Rows:
+    """The rows that can be trained on. Raises InputError as `train_probe` does; `constant_ok` for rows to judge on."""
     table, truth = np.asarray(values, dtype=np.float64), np.asarray(labels)
     if table.ndim != 2 or truth.shape != (len(table),):
         raise InputError(f"values (n, feature) and labels (n,) do not fit: {table.shape} and {truth.shape}")
@@ -289,7 +286,7 @@ def _rows(
     _refuse_single_groups(codes, truth)
     if not constant_ok:
         notes += _constant_features(table, named)
-    return _Rows(table, truth, codes, owners, named, len(finite), kept, notes)
+    return Rows(table, truth, codes, owners, named, len(finite), kept, notes)
 
 
 def _refuse_empty_features(finite: Bools, names: tuple[str, ...]) -> None:
@@ -352,7 +349,7 @@ def _fit(
     return fit(design, labels, weights, penalty=settings.penalty, C=C, l1_ratio=settings.l1_ratio, start=start)
 
 
-def _choose_c(rows: _Rows, labels: Bools, at: Ints, settings: ProbeSettings) -> float:
+def _choose_c(rows: Rows, labels: Bools, at: Ints, settings: ProbeSettings) -> float:
     """The C of the settings, or the one of GRID with the smallest held-out loss over inner folds of the rows `at`.
 
     Folds hold whole groups; where a class is in too few groups for that the middle of the grid is taken.
@@ -377,7 +374,7 @@ def _choose_c(rows: _Rows, labels: Bools, at: Ints, settings: ProbeSettings) -> 
     return GRID[int(loss.argmin())]
 
 
-def _fold_count(rows: _Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
+def _fold_count(rows: Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
     units = np.arange(len(rows.labels)) if settings.split == "token" else rows.codes
     most = min(groups_with(units, rows.labels))
     if most >= settings.folds:
@@ -387,7 +384,7 @@ def _fold_count(rows: _Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
 
 
 def _cross_validate(
-    rows: _Rows, labels: Bools, folds: int, settings: ProbeSettings, rng: np.random.Generator
+    rows: Rows, labels: Bools, folds: int, settings: ProbeSettings, rng: np.random.Generator
 ) -> _Judged:
     units = np.arange(len(labels)) if settings.split == "token" else rows.codes
     fold, probability, converged, chosen = deal_folds(units, labels, folds, rng), np.empty(len(labels)), True, []
@@ -403,13 +400,13 @@ def _cross_validate(
 
 
 def _shuffled_metrics(
-    rows: _Rows, folds: int, settings: ProbeSettings, rng: np.random.Generator
+    rows: Rows, folds: int, settings: ProbeSettings, rng: np.random.Generator
 ) -> Iterator[list[float]]:
     """METRICS of the probe on shuffled labels, one list a shuffle."""
     for labels in _shuffles(rows, settings, rng):
         most = min(folds, *groups_with(rows.codes, labels)) if settings.split != "token" else folds
         probability = _cross_validate(rows, labels, most, settings, rng).probability
-        yield [*_from_counts(_confusion(probability, labels), settings.balance), auc(probability, labels)]
+        yield [*rates_of(confusion(probability, labels), settings.balance), auc(probability, labels)]
 
 
 def _beside_chance(report: ProbeReport, found: Sequence[Sequence[float]]) -> ProbeReport:
@@ -429,7 +426,7 @@ def _beside_chance(report: ProbeReport, found: Sequence[Sequence[float]]) -> Pro
     return replace(report, shuffled=shuffled_metrics, p_value=p_value, shuffles=len(found))
 
 
-def _shuffles(rows: _Rows, settings: ProbeSettings, rng: np.random.Generator) -> Iterator[Bools]:
+def _shuffles(rows: Rows, settings: ProbeSettings, rng: np.random.Generator) -> Iterator[Bools]:
     """Shuffled labels (n,) that leave both classes in two groups at least."""
     found = 0
     for _ in range(settings.shuffles * 20):
@@ -440,7 +437,7 @@ def _shuffles(rows: _Rows, settings: ProbeSettings, rng: np.random.Generator) ->
 
 
 def _bootstraps(
-    rows: _Rows, whole: Fit, settings: ProbeSettings, C: float, rng: np.random.Generator
+    rows: Rows, whole: Fit, settings: ProbeSettings, C: float, rng: np.random.Generator
 ) -> Iterator[Floats]:
     """Weights (feature,) of refits on groups drawn anew; draws that lack a class are left out."""
     size = int(rows.codes.max()) + 1
@@ -450,7 +447,7 @@ def _bootstraps(
             yield _fit(whole.design, rows.labels, settings, C, sample, start=whole).weights
 
 
-def _coefficients(rows: _Rows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFrame:
+def _coefficients(rows: Rows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFrame:
     """Coefficients on all rows; ends are a t interval with the bootstrap's standard error over groups."""
     size = int(rows.codes.max()) + 1
     reach = selected = np.full(len(rows.names), np.nan)
@@ -463,7 +460,7 @@ def _coefficients(rows: _Rows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFr
 
 
 def _caveats(
-    rows: _Rows, metrics: Mapping[str, Estimate], whole: Fit, converged: bool, settings: ProbeSettings
+    rows: Rows, metrics: Mapping[str, Estimate], whole: Fit, converged: bool, settings: ProbeSettings
 ) -> list[str]:
     notes = []
     size = int(rows.codes.max()) + 1
@@ -490,7 +487,7 @@ def _caveats(
     return notes
 
 
-def _collinear(rows: _Rows, most: int = 200) -> str:
+def _collinear(rows: Rows, most: int = 200) -> str:
     """The two features that move together the most, in words, where their correlation passes one half."""
     values = rows.values[:, :most]
     if values.shape[1] < 2:
@@ -504,181 +501,19 @@ def _collinear(rows: _Rows, most: int = 200) -> str:
     return f"{rows.names[a]} and {rows.names[b]} at r = {together[a, b]:.2f}"
 
 
-# --- metrics ---------------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _metrics(
-    probability: Floats, rows: _Rows, settings: ProbeSettings, rng: np.random.Generator
-) -> dict[str, Estimate]:
+def _metrics(probability: Floats, rows: Rows, settings: ProbeSettings, rng: np.random.Generator) -> dict[str, Estimate]:
     """METRICS of probabilities (n,), with intervals from a bootstrap over groups."""
     size = int(rows.codes.max()) + 1
     codes, counts = group_draws(rows.codes, rng)
     drawn = [
-        *_from_counts(counts @ _confusion(probability, rows.labels, codes), settings.balance),
+        *rates_of(counts @ confusion(probability, rows.labels, codes), settings.balance),
         auc_draws(probability, rows.labels, codes, counts),
     ]
-    values = [*_from_counts(_confusion(probability, rows.labels), settings.balance), auc(probability, rows.labels)]
+    values = [*rates_of(confusion(probability, rows.labels), settings.balance), auc(probability, rows.labels)]
     return {
         name: Estimate(float(value), *expanded_percentile(draws, size))
         for name, value, draws in zip(METRICS, values, drawn, strict=True)
     }
-
-
-def _confusion(probability: Floats, labels: Bools, codes: Ints | None = None) -> Floats:
-    """True positives, false negatives, false positives, true negatives of each group, (group, 4)."""
-    codes = np.zeros(len(labels), dtype=np.intp) if codes is None else codes
-    cell = codes * 4 + 2 * ~labels + (probability <= 0.5)
-    return np.bincount(cell, minlength=4 * (int(codes.max()) + 1)).reshape(-1, 4).astype(np.float64)
-
-
-def _from_counts(counts: Floats, balance: bool) -> list[Any]:
-    """Accuracy, precision, recall and F1 (draw,) of counts (draw, 4), as if classes were equal where balanced.
-
-    NaN where undefined: precision where nothing is called positive.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if balance:
-            halves = counts.reshape(-1, 2, 2)
-            counts = (halves / halves.sum(axis=2, keepdims=True)).reshape(-1, 4)
-        hit, miss, alarm, clear = counts.T
-        accuracy = (hit + clear) / counts.sum(axis=1)
-        metrics = [accuracy, hit / (hit + alarm), hit / (hit + miss), 2 * hit / (2 * hit + alarm + miss)]
-    return [metric if len(metric) > 1 else metric[0] for metric in metrics]
-
-
-def _roc(probability: Floats, labels: Bools) -> pl.DataFrame:
-    """At most ROC_POINTS points of the curve, from (0, 0) to (1, 1)."""
-    order = np.argsort(-probability, kind="stable")
-    last = np.append(np.diff(probability[order]) != 0, True)  # ties are one step
-    called = np.cumsum(np.stack([~labels[order], labels[order]]), axis=1)[:, last]
-    curve = np.concatenate([np.zeros((2, 1)), called / called[:, -1:]], axis=1)
-    if curve.shape[1] > ROC_POINTS:
-        # evenly along the curve's length, which steps right and up
-        at = np.searchsorted(curve.sum(axis=0), np.linspace(0, 2, ROC_POINTS) - 1e-12)
-        curve = curve[:, np.unique(np.append(np.minimum(at, curve.shape[1] - 1), curve.shape[1] - 1))]
-    return pl.DataFrame({"false_positive": curve[0], "true_positive": curve[1]})
-
-
-def _calibration(probability: Floats, labels: Bools, balance: bool, codes: Ints | None = None) -> pl.DataFrame:
-    """Mean probability against share of positive rows, in bins of equally many rows; classes weighed as in training.
-
-    Ends of the share are a bootstrap over groups, `codes` (row,); null without, or with one group.
-    """
-    weights = balanced(labels) if balance else np.ones(len(labels))
-    bins = np.minimum(np.argsort(np.argsort(probability)) * CALIBRATION_BINS // len(labels), CALIBRATION_BINS - 1)
-    total = np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS)
-    used = total > 0
-    sums = [np.bincount(bins, weights=weights * side, minlength=CALIBRATION_BINS) for side in (probability, labels)]
-    predicted, observed = (side[used] / total[used] for side in sums)
-    ends = np.full((2, int(used.sum())), np.nan)
-    if codes is not None and codes.max() > 0:
-        codes, counts = group_draws(codes, np.random.default_rng(0))
-        cell, size = codes * CALIBRATION_BINS + bins, counts.shape[1] * CALIBRATION_BINS
-        tables = [
-            np.bincount(cell, weights=w, minlength=size).reshape(counts.shape[1], -1)
-            for w in (weights * labels, weights)
-        ]
-        drawn = counts @ tables[0] / np.maximum(counts @ tables[1], 1e-300)
-        drawn[counts @ tables[1] == 0] = np.nan
-        ends = np.array([expanded_percentile(column, counts.shape[1]) for column in drawn[:, used].T]).T
-    table = {"predicted": predicted, "observed": observed, "low": ends[0], "high": ends[1]}
-    frame = pl.DataFrame({**table, "n": np.bincount(bins, minlength=CALIBRATION_BINS)[used]})
-    return frame.with_columns(pl.col("low", "high").fill_nan(None))
-
-
-# --- the paper's protocol --------------------------------------------------------------------------------------------
-
-
-def paper_protocol(
-    values: ArrayLike, labels: ArrayLike, *, repeats: int = 100, names: Sequence[str] | None = None, seed: int = 0
-) -> ProbeReport:
-    """The paper's probe, to reproduce its Table 1 and Figure 6; not an estimate for new responses.
-
-    Each repeat cuts the larger class at random to the size of the smaller, z-scores over all those rows, splits them
-    80/20 by token, stratified, and fits L1 (liblinear, C = 0.01). Values are means over repeats, their ends hold 95 %
-    of the repeats. Source: paper s4.1, lora_interp/lora_probing.py.
-    """
-    if repeats < 1:
-        raise InputError(f"{repeats} repeats: ask for at least one")
-    rows = _rows(values, labels, None, names, None)
-    if min(rows.labels.sum(), (~rows.labels).sum()) < 5:
-        raise InputError("an 80/20 split needs at least 5 tokens of each class: add responses")
-    rng = np.random.default_rng(seed)
-    repeated = [_paper_repeat(rows, rng) for _ in range(repeats)]
-    table = np.array([once.metrics for once in repeated])
-    weights = np.array([once.weights for once in repeated])
-    tested = np.concatenate([once.probability for once in repeated])
-    truth = np.concatenate([once.labels for once in repeated])
-    low, high = np.quantile(weights, [0.025, 0.975], axis=0)
-    held_out = np.full(rows.given, np.nan)
-    sums, times = np.zeros(len(rows.labels)), np.zeros(len(rows.labels))
-    for once in repeated:
-        sums[once.at] += once.probability
-        times[once.at] += 1
-    held_out[rows.kept] = np.divide(sums, times, out=np.full_like(sums, np.nan), where=times > 0)
-    mean = np.mean([np.append(once.bias, [*once.mean, *once.scale]) for once in repeated], axis=0)
-    count = len(rows.names)
-    return ProbeReport(
-        probe=Probe(rows.names, mean[1 : count + 1], mean[count + 1 :], weights.mean(axis=0), float(mean[0])),
-        metrics={name: _over_repeats(column) for name, column in zip(METRICS, table.T, strict=True)},
-        shuffled={},
-        coefficients=pl.DataFrame(
-            {
-                "feature": list(rows.names),
-                "coefficient": weights.mean(axis=0),
-                "low": low,
-                "high": high,
-                "selected": (weights != 0).mean(axis=0),
-            }
-        ),
-        roc=_roc(tested, truth),
-        calibration=_calibration(tested, truth, balance=False),
-        held_out=held_out,
-        n_rows=len(rows.labels),
-        n_groups=len(rows.labels),
-        n_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
-        groups_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
-        folds=1,
-        notes=(
-            *rows.notes,
-            "The paper's protocol: split by token, so tokens of one response are in training and test. "
-            f"Intervals are the spread over {repeats} random splits, not over new responses.",
-        ),
-    )
-
-
-def _over_repeats(values: Floats) -> Estimate:
-    """Mean and 95 % of the repeats in which a metric is defined; NaN where it is in none."""
-    defined = values[np.isfinite(values)]
-    if not len(defined):
-        return Estimate(np.nan, np.nan, np.nan)
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return Estimate(float(defined.mean()), float(low), float(high))
-
-
-@dataclass(frozen=True, eq=False)
-class _Repeat:
-    metrics: list[float]
-    weights: Floats
-    bias: float
-    mean: Floats
-    scale: Floats
-    at: Ints  # (test row,), of the rows given
-    probability: Floats  # (test row,)
-    labels: Bools  # (test row,)
-
-
-def _paper_repeat(rows: _Rows, rng: np.random.Generator) -> _Repeat:
-    sides = [np.flatnonzero(side) for side in (rows.labels, ~rows.labels)]
-    size = min(map(len, sides))
-    kept = rng.permutation(np.concatenate([rng.permutation(side)[:size] for side in sides]))
-    design, labels = Design(rows.values[kept]), rows.labels[kept]
-    train, test = train_test_split(
-        np.arange(len(kept)), test_size=0.2, stratify=labels, random_state=int(rng.integers(2**31))
-    )
-    model = LogisticRegression(l1_ratio=1.0, solver="liblinear", C=PAPER_C, max_iter=1000, random_state=0)
-    model.fit(design.values[train], labels[train])
-    probability = model.predict_proba(design.values[test])[:, 1]
-    metrics = [*_from_counts(_confusion(probability, labels[test]), False), auc(probability, labels[test])]
-    fitted = model.coef_[0], float(model.intercept_[0]), design.mean, design.scale
-    return _Repeat(metrics, *fitted, kept[test], probability, labels[test])

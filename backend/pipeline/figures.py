@@ -17,7 +17,9 @@ import polars as pl
 from backend.analysis.contrasts import CONTRASTS, Contrast, label_responses
 from backend.analysis.convergence import pairs
 from backend.analysis.fourway import NEEDS, Bins, at_the_edge, four_way, sensitivity
-from backend.analysis.probes import METRICS, SIGNIFICANT, ProbeReport, ProbeSettings, Split, paper_protocol, train_probe
+from backend.analysis.metrics import METRICS
+from backend.analysis.probes import SIGNIFICANT, ProbeReport, ProbeSettings, Split, train_probe
+from backend.analysis.protocol import paper_protocol
 from backend.analysis.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
 from backend.analysis.sweeps import before_after, describe_stored, sweep_rates
 from backend.records import InputError

@@ -5,16 +5,16 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from backend.analysis.metrics import METRICS
 from backend.analysis.probes import (
     CHUNK,
     GRID,
-    METRICS,
     ProbeSettings,
     evaluate_probe,
-    paper_protocol,
     probe_progress,
     train_probe,
 )
+from backend.analysis.protocol import paper_protocol
 from backend.records import InputError
 
 FAST = {"shuffles": 0, "bootstraps": 0}
