@@ -63,6 +63,18 @@ def test_filtering_adapters_by_layer_is_in_the_link_and_the_link_reproduces_it(v
     expect(shared.get_by_text("6 of 9 adapters")).to_be_visible()
 
 
+def test_charts_stand_below_each_other_where_a_window_is_narrow(visit: Visit):
+    page = visit()
+    charts = page.get_by_test_id("stVegaLiteChart")
+    tops = [(charts.nth(at).bounding_box() or {"y": 0})["y"] for at in (0, 1)]
+    assert tops[0] == tops[1]
+    page.set_viewport_size({"width": 900, "height": 900})
+    settle(page)
+    first, second = (charts.nth(at).bounding_box() or {} for at in (0, 1))
+    assert second["y"] >= first["y"] + first["height"]
+    assert first["x"] + first["width"] <= 900
+
+
 def test_a_shared_link_to_a_response_opens_it(visit: Visit):
     page = visit("responses")
     page.get_by_role("button", name="Next").click()
