@@ -13,7 +13,7 @@ from backend.analysis.controls import GOOD, ITSELF, RANDOM
 from backend.analysis.rates import EM
 from backend.analysis.sweeps import sweep_rates
 from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
-from backend.records import BASE, BASELINE
+from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from pages.frame import current_study, explained, per_study, plain
 from pages.sweeps import (
@@ -227,6 +227,11 @@ def show(study: Study) -> None:
     with first:
         topics = choose_topics(study, judge, STEERED, "steering")
     table = rates(study, judge, topics)
+    if not (table["kind"] == "steer").any():
+        raise InputError(
+            f"Judge {judge} scored no steered answer of the length that unedited ones are compared at: choose another "
+            "judge in the sidebar."
+        )
     with second:
         organism = choose_organism(table)
     own = table.filter(pl.col("organism") == organism)

@@ -139,14 +139,11 @@ class Study:
 
     def judges(self) -> list[str]:
         """Names of the judges that scored responses."""
-        return self._column("SELECT DISTINCT judge FROM scores ORDER BY judge")
+        return list(self._metrics)
 
     def metrics(self, judge: str) -> list[str]:
         """What one judge scored, in the order of its first scores."""
-        _one_of(judge, self.judges(), "judge")
-        return self._column(
-            "SELECT metric FROM scores WHERE judge = $judge GROUP BY metric ORDER BY min(rowid)", judge=judge
-        )
+        return list(self._metrics[_one_of(judge, self._metrics, "judge")])
 
     def responses(self, judge: str | None = None) -> pl.DataFrame:
         """One row a response, and a Float64 column for every metric of the judge (null: it gave no number).
@@ -496,6 +493,16 @@ class Study:
     @cached_property
     def _indices(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self._ids)}
+
+    @cached_property
+    def _metrics(self) -> dict[str, list[str]]:
+        """What each judge scored: counted once, since it takes all scores."""
+        found: dict[str, list[str]] = {}
+        for judge, metric in self._query(
+            "SELECT judge, metric FROM scores GROUP BY judge, metric ORDER BY judge, min(rowid)"
+        ).iter_rows():
+            found.setdefault(judge, []).append(metric)
+        return found
 
     @cached_property
     def _organisms(self) -> dict[str, int]:
