@@ -275,8 +275,11 @@ def _add_sweep(commands: Any, load: Load) -> None:
     steer.add_argument("--layers", type=numbers, help="e.g. 0-29 (default: all it has)")
     steer.add_argument("--strengths", default="4%,8%,12%,18%", help="shares of the activation norm, or raw multiples")
     steer.add_argument("--control-layers", type=numbers, default=(), help="layers where controls stand beside it")
-    steer.add_argument("--random", type=numbers, default=(0, 1, 2), metavar="SEEDS", help="of random directions")
+    steer.add_argument(
+        "--random", type=numbers, default=(0, 1, 2), metavar="SEEDS", help="of random directions, or none"
+    )
     steer.add_argument("--like", action="append", default=[], metavar="NAME", help="other directions at its norm")
+    steer.add_argument("--controls-only", action="store_true", help="add controls to a sweep that is there already")
     steer.add_argument("--organism", default=BASE, help="what is steered")
     steer.set_defaults(cells=_steer_cells)
     ablate = kinds.add_parser("ablate", help="directions out of organisms: their own, each other's, controls")
@@ -353,7 +356,11 @@ def _steer_cells(
 
     stack = _stored(folder, options.direction)
     strengths = _strengths(options.strengths)
-    cells = steer(stack, strengths, layers=options.layers, organism=options.organism)
+    if options.controls_only and not options.control_layers:
+        raise InputError("--controls-only needs --control-layers: say where controls go")
+    cells = []
+    if not options.controls_only:
+        cells += steer(stack, strengths, layers=options.layers, organism=options.organism)
     if options.control_layers:
         cells += steer_controls(
             stack,
@@ -470,8 +477,10 @@ def _strengths(text: str) -> Any:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """ "9-11,15" as (9, 10, 11, 15)."""
+    """ "9-11,15" as (9, 10, 11, 15); "none" as ()."""
     found: list[int] = []
+    if text == "none":
+        return ()
     for part in text.split(","):
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)

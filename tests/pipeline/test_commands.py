@@ -6,11 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend.__main__ import main
 from backend.pipeline.commands import add_commands
-from backend.pipeline.interventions import numbers
+from backend.pipeline.folder import StudyFolder
+from backend.pipeline.interventions import _steer_cells, numbers
+from backend.records import Direction, InputError
 
 
 @pytest.fixture
@@ -46,8 +49,25 @@ def test_an_unknown_study_names_what_to_do(folder, capsys):
 
 def test_layers_are_written_as_ranges():
     assert numbers("9-11,15") == (9, 10, 11, 15)
+    assert numbers("none") == ()
     with pytest.raises(SystemExit):
         main(["train", "data", "folder", "--layers", "nine"])
+
+
+def test_controls_alone_can_be_added_to_a_sweep(folder):
+    for name in ("a", "b"):
+        vectors = [np.full(4, layer, dtype=np.float32) * (1 if name == "a" else 3) for layer in (1, 2)]
+        StudyFolder(folder).add_directions([Direction(name, i + 1, v, 10.0, {}) for i, v in enumerate(vectors)])
+    options = argparse.Namespace(direction="a", strengths="8%", layers=None, controls_only=True, organism="base")
+    options.control_layers, options.random, options.like = (2,), (), ["b"]
+    (cell,) = _steer_cells(options, StudyFolder(folder), None, [], {})
+    (edit,) = cell.condition.edits
+    assert cell.condition.name.startswith("steer b")
+    assert (edit.direction.layer, edit.layers) == (2, (2,))
+    assert np.linalg.norm(edit.strength * edit.direction.vector) == pytest.approx(0.08 * 10)  # a's activation norm
+    options.control_layers = ()
+    with pytest.raises(InputError, match="--control-layers"):
+        _steer_cells(options, StudyFolder(folder), None, [], {})
 
 
 def documented():
