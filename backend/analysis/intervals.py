@@ -45,6 +45,9 @@ class Estimand(Protocol):
     def correlation(self, shares_a: Floats, shares_b: Floats) -> tuple[float, float]:
         """How the errors of two rates on the same questions go together: atanh of the correlation, mean and sd."""
 
+    def moved(self, value: float, pooled: float) -> float:
+        """How far a difference is from that of the two rates, where `value` and `pooled` are their estimates."""
+
 
 class _SimilarQuestions:
     def rates(self, hits: Floats, n: Floats, scores: Floats) -> Floats:
@@ -61,6 +64,10 @@ class _SimilarQuestions:
         at = np.arctanh(np.clip(found, -_SURELY, _SURELY))
         return float(known * at / (known + 1)), (known + 1) ** -0.5
 
+    def moved(self, value: float, pooled: float) -> float:
+        """Not at all: the model makes up for unequal numbers of answers, and better than either estimate does."""
+        return 0.0
+
 
 class _TheseQuestions:
     def rates(self, hits: Floats, n: Floats, scores: Floats) -> Floats:
@@ -73,6 +80,10 @@ class _TheseQuestions:
     def correlation(self, shares_a: Floats, shares_b: Floats) -> tuple[float, float]:
         """None: given the question, answers are drawn independently."""
         return 0.0, 0.0
+
+    def moved(self, value: float, pooled: float) -> float:
+        """By what unequal numbers of answers to each question change."""
+        return value - pooled
 
 
 SIMILAR_QUESTIONS: Estimand = _SimilarQuestions()
@@ -96,13 +107,13 @@ def difference_interval(
 ) -> tuple[float, float, float, float]:
     """Rate a minus rate b on the same questions: value, both ends of its interval, two-sided p-value (1e-5 at least).
 
-    `value` weighs each question by n_a n_b / (n_a + n_b), so that unequal numbers of answers do not make a difference;
-    the distribution is moved by what that changes. Arrays as in Estimand, in one order of questions.
+    `value` weighs each question by n_a n_b / (n_a + n_b), so that unequal numbers of answers do not make a difference,
+    and is inside the interval. Arrays as in Estimand, in one order of questions.
     """
     shares_a, shares_b = hits_a / n_a, hits_b / n_b
     weights = n_a * n_b / (n_a + n_b)
     value = float(weights @ (shares_a - shares_b) / weights.sum())
-    moved = value - (hits_a.sum() / n_a.sum() - hits_b.sum() / n_b.sum())
+    moved = about.moved(value, float(hits_a.sum() / n_a.sum() - hits_b.sum() / n_b.sum()))
     one, other, mass = _scores_of_two(*about.correlation(shares_a, shares_b))
     points = about.rates(hits_a, n_a, one) - about.rates(hits_b, n_b, other) + moved
     order = np.argsort(points)

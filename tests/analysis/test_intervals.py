@@ -135,3 +135,13 @@ def test_coverage_of_a_difference(questions, answers, kept):
     for a, b in zip(hits_a, hits_b, strict=True):
         intervals.append(difference_interval(a, n, b, n, SIMILAR_QUESTIONS)[1:3])
     assert 0.925 <= covered(intervals, 0 if kept is None else 0.15 * (1 - kept)) <= 0.975
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.5])
+def test_coverage_of_a_difference_with_unequal_numbers_of_answers(kept):
+    rng, intervals = np.random.default_rng(6), []
+    for shares in beta(rng, (800, 8), 0.15, 0.2):
+        n_a, n_b = rng.integers(1, 21, (2, 8))
+        a, b = rng.binomial(n_a, shares).astype(float), rng.binomial(n_b, kept * shares).astype(float)
+        intervals.append(difference_interval(a, n_a.astype(float), b, n_b.astype(float), SIMILAR_QUESTIONS)[1:3])
+    assert 0.935 <= covered(intervals, 0.15 * (1 - kept)) <= 0.98

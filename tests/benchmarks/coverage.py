@@ -26,8 +26,8 @@ TABLES = "<!-- below: written by python -m tests.benchmarks.coverage -->"
 PAPER = np.array([0.46, 0.30, 0.22, 0.12, 0.08, 0.04, 0.02, 0.0])  # EM by question, the nine-adapter organism
 
 QUESTIONS = (4, 8, 16)
-ANSWERS = ((4, 4), (50, 50), (None, None))  # a question, on either side; None: 1 to 20 at random
-RATES = ((0.05, 0.2), (0.15, 0.2), (0.3, 0.3))  # mean, correlation of a question's answers
+ANSWERS = ((4, 4), (12, 12), (50, 50), (25, 4), (None, None))  # a question, on either side; None: 1 to 20 at random
+RATES = ((0.05, 0.2), (0.15, 0.05), (0.15, 0.2), (0.3, 0.3), (0.5, 0.2))  # mean, correlation of a question's answers
 
 
 # --- truths: question rates on both sides, (run, question), and the difference of their means -------------------------
@@ -213,18 +213,19 @@ def of_a_rate(rng: np.random.Generator, runs: int) -> Iterator[str]:
     methods = {"ours": lambda h, n: rate_interval(h, n, SIMILAR_QUESTIONS), "effective": _effective}
     methods["t"] = lambda h, n: _t(h / n)
     beside: dict[str, list[float]] = {name: [] for name in methods}
-    for questions, answers in product(QUESTIONS, (4, 50)):
+    for questions, answers in product((*QUESTIONS, 32), (4, 12, 50, None)):
         cells = []
         for truth, draw in SHAPES.values():
             counted = {name: Counted() for name in methods}
-            n = np.full(questions, float(answers))
-            for hits in rng.binomial(answers, draw(rng, (runs, questions))).astype(float):
+            for rates in draw(rng, (runs, questions)):
+                n = _numbers(rng, answers, questions)
+                hits = rng.binomial(n.astype(int), rates).astype(float)
                 for name, method in methods.items():
                     counted[name].add(method(hits, n), truth)
             cells.append(counted["ours"])
             for name, found in counted.items():
                 beside[name].append(found.coverage)
-        table.add(f"{questions} × {answers}", cells)
+        table.add(f"{questions} × {answers or '1–20'}", cells)
     yield f"### A rate on questions like these\n\n{table}"
     names = {
         "ours": "ours",
