@@ -20,20 +20,23 @@ def distribution_chart(histogram: pl.DataFrame, *, positive: str, negative: str,
     `histogram` has the columns side (one of the two names), low, high, n, density.
     """
     return (
-        alt.Chart(histogram.with_columns(middle=(pl.col("low") + pl.col("high")) / 2))
+        alt.Chart(
+            histogram.with_columns(middle=(pl.col("low") + pl.col("high")) / 2),
+            title=alt.Title(title, fontSize=12, anchor="start"),
+            height=130,
+        )
         .mark_area(interpolate="step", opacity=0.38, line={"strokeWidth": 1.4})
         .encode(
             x=alt.X("middle:Q", title=None, axis=alt.Axis(tickCount=5, grid=False), scale=alt.Scale(nice=False)),
             y=alt.Y("density:Q", title=None, axis=None, stack=None),
             color=alt.Color("side:N", scale=class_scale(positive, negative), legend=None),
             tooltip=[
-                "side:N",
+                alt.Tooltip("side:N"),
                 alt.Tooltip("low:Q", format=".2f"),
                 alt.Tooltip("high:Q", format=".2f"),
                 alt.Tooltip("n:Q", title="tokens"),
             ],
         )
-        .properties(title=alt.Title(title, fontSize=12, anchor="start"), height=130)
     )
 
 
@@ -44,24 +47,27 @@ def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.L
     """
     title = "AUC of the mean scalar of a response"
     axis = alt.Axis(format=".1f", tickCount=6, labelFlush=False)
-    base = (
-        alt.Chart(table)
-        .encode(
-            y=alt.Y(
-                "label:N",
-                sort=table["label"].to_list(),
-                title=None,
-                axis=alt.Axis(ticks=False, domain=False, labelFlush=False),
-            ),
-            color=alt.Color("tells:N", scale=alt.Scale(domain=["yes", "no"], range=[POSITIVE, NEUTRAL]), legend=None),
-            tooltip=["adapter:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")]],
-        )
-        .transform_calculate(tells="datum.low > 0.5 || datum.high < 0.5 ? 'yes' : 'no'")
-    )
     x = alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
     chance = alt.Chart(pl.DataFrame({"value": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(x=x)
-    interval = base.mark_rule(strokeWidth=2, opacity=0.7).encode(x=alt.X("low:Q", title=title, axis=axis), x2="high:Q")
-    here = base.transform_filter(alt.datum.adapter == (chosen or ""))
-    ring = here.mark_point(size=200, strokeWidth=2.5, opacity=1).encode(x=x, color=alt.value(CHOSEN))
-    point = base.mark_point(filled=True, size=70, opacity=1).encode(x=x)
-    return alt.layer(chance, interval, point, ring).properties(height=ROW * table.height + FURNITURE)
+    interval = alt.Chart().mark_rule(strokeWidth=2, opacity=0.7)
+    ring = alt.Chart().mark_point(size=200, strokeWidth=2.5, opacity=1).encode(x=x, color=alt.ColorValue(CHOSEN))
+    adapters = alt.layer(
+        interval.encode(x=alt.X("low:Q", title=title, axis=axis), x2=alt.X2("high:Q")),
+        alt.Chart().mark_point(filled=True, size=70, opacity=1).encode(x=x),
+        ring.transform_filter(alt.datum.adapter == (chosen or "")),
+        data=table,
+    ).encode(
+        y=alt.Y(
+            "label:N",
+            sort=table["label"].to_list(),
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False, labelFlush=False),
+        ),
+        color=alt.Color("tells:N", scale=alt.Scale(domain=["yes", "no"], range=[POSITIVE, NEUTRAL]), legend=None),
+        tooltip=[
+            alt.Tooltip("adapter:N"),
+            *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")),
+        ],
+    )
+    told = adapters.transform_calculate(tells="datum.low > 0.5 || datum.high < 0.5 ? 'yes' : 'no'")
+    return alt.layer(chance, told, height=ROW * table.height + FURNITURE)
