@@ -16,10 +16,10 @@ one between the questions' shares, as uncertain as so few questions leave it. In
 one distribution, so they agree.
 
 Simulated, 95 % intervals on similar questions cover 93-97 % with 16 questions, and mostly with 8. They cover more,
-and are wide, with fewer questions, with a handful of hits, and where questions hardly differ. They cover 90-93 % where
-with 8 questions or fewer these differ far more than the paper's, or an edit works on some of them alone; and they
-are wrong where questions come in two kinds, never and often, with nothing between. docs/statistics.md has the
-numbers, and what was tried beside this. It refuses to know what a hit is.
+and are wide, with fewer questions, with a handful of hits, and where questions hardly differ. They cover 91-93 % where
+questions differ far more than the paper's and two conditions do so independently, or where an edit works on some
+questions alone; and they are wrong where questions come in two kinds, never and often, with nothing between.
+docs/statistics.md has the numbers, and what was tried beside this. It refuses to know what a hit is.
 """
 
 from __future__ import annotations
