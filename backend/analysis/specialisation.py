@@ -96,7 +96,8 @@ def rank_agreement(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     value = float(spearmanr(first, second).statistic)
     rng = np.random.default_rng(0)
     ranks = [np.argsort(np.argsort(side)).astype(float) for side in (first, second)]
-    drawn = np.array([np.corrcoef(rng.permutation(ranks[0]), ranks[1])[0, 1] for _ in range(999)])
+    scores = [(side - side.mean()) / np.linalg.norm(side - side.mean()) for side in ranks]
+    drawn = np.stack([rng.permutation(scores[0]) for _ in range(999)]) @ scores[1]
     return value, float((1 + (np.abs(drawn) >= abs(value) - 1e-9).sum()) / 1000)
 
 
@@ -125,15 +126,16 @@ def _auc_of(column: Floats, labels: Bools, codes: Ints, draws: Floats) -> tuple[
 
 def _wins(column: Floats, labels: Bools, codes: Ints, size: int) -> tuple[Floats, Floats]:
     """Of the positive rows of one group against the negative rows of another: wins (ties count half) and pairs."""
-    order = np.argsort(column[~labels], kind="stable")
-    negative = column[~labels][order]
-    below = np.zeros((len(negative) + 1, size))
-    below[np.arange(1, len(negative) + 1), codes[~labels][order]] = 1
-    np.cumsum(below, axis=0, out=below)
-    at = [np.searchsorted(negative, column[labels], side=side) for side in ("left", "right")]
-    beaten = (below[at[0]] + below[at[1]]) / 2  # (positive row, group)
+    order = np.argsort(column)
+    column, labels, codes = column[order], labels[order], codes[order]
+    first = np.flatnonzero(np.append(True, column[1:] != column[:-1]))  # of the rows with one value
+    until = np.append(first[1:], len(column))
+    value = np.repeat(np.arange(len(first)), until - first)[labels]
+    winner = codes[labels]
     wins = np.zeros((size, size))
-    np.add.at(wins, codes[labels], beaten)
+    for group in np.unique(codes[~labels]):
+        below = np.append(0, np.cumsum(~labels & (codes == group)))  # its rows among the first so many
+        wins[:, group] = np.bincount(winner, weights=(below[first] + below[until])[value] / 2, minlength=size)
     counts = [np.bincount(codes[side], minlength=size).astype(np.float64) for side in (labels, ~labels)]
     return wins, np.outer(*counts)
 
