@@ -5,22 +5,22 @@ Its address opens it; the left and right arrow keys go to the one before and aft
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import polars as pl
 import streamlit as st
-from scipy.special import stdtrit
 
-from backend.analysis.histograms import binned
-from backend.analysis.specialisation import auc_table
+from backend.analysis.courses import Course, course
+from backend.analysis.histograms import Binned, binned
 from backend.charts.adapter import cosine_chart, position_chart, push_chart
 from backend.charts.scalars import distribution_chart
 from backend.charts.strip import common_scale, token_table
 from backend.records import Adapter
 from backend.study import Study
-from pages.adapters import choose_scalar_reader, histograms, named, response_scalars, short_labels
+from pages.adapters import choose_scalar_reader, class_codes, readings, separations, short_labels
 from pages.contrast import Classes, choose_classes
 from pages.frame import choose_judge, current_study, explained, per_study, plain, read_by
 
@@ -51,17 +51,9 @@ def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
 def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
     """What it is, and how well its scalar alone tells the classes apart."""
     row = study.adapters(reader).row(by_predicate=pl.col("name") == name, named=True)
-    rows = classes.rows.select("response", "label", "question_id").join(
-        response_scalars(study, reader, (name,)), on="response", maintain_order="left"
-    )
-    told = "none of these responses was read"
-    if rows.height and rows["label"].n_unique() == 2:
-        [found] = auc_table(
-            rows.select(name).to_numpy(), rows["label"].to_numpy(), rows["question_id"].to_numpy()
-        ).rows()
-        value, low, high, *_ = found
-        told = "?" if value is None else f"{value:.2f}"
-        told += f" ({low:.2f}–{high:.2f})" if low is not None else " (one question: no interval)"
+    [(_, value, low, high)] = separations(study, reader, (name,), classes.key, classes).rows()
+    told = "?" if value is None else f"{value:.2f}"
+    told += f" ({low:.2f}–{high:.2f})" if low is not None else " (one question: no interval)"
     size = row["scaling"] * row["write_norm"] if row["write_norm"] else None
     facts = {
         "Module": f"{row['module']}, layer {row['layer']}"
@@ -77,21 +69,32 @@ def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
 # --- its scalar ------------------------------------------------------------------------------------------------------
 
 
-@per_study
-def by_segment(study: Study, reader: str, name: str) -> pl.DataFrame:
-    """[side, low, high, n, density]: its scalar at tokens of questions and of answers."""
-    found = [study.scalar_tokens(reader, [name], segment=segment).values[:, 0] for segment in ("prompt", "answer")]
-    side = np.repeat([0, 1], [len(part) for part in found])
-    return binned(np.concatenate(found)[:, None]).by_class(side, (QUESTION, ANSWER), (name,))
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Its scalar over all tokens, in the three ways that the page shows."""
+
+    answers: Binned  # answer tokens by reading
+    segments: pl.DataFrame  # side (question or answer), low, high, n, density
+    means: tuple[str, str]  # over question tokens and over answer tokens, in words
+    course: Course  # along the answer of every reading
 
 
 @per_study
-def along(study: Study, reader: str, name: str, names: pl.DataFrame) -> pl.DataFrame:
-    """Its scalar along the answer by class, with 95 % t intervals over responses."""
-    table = study.scalar_positions(reader, name, names)
-    reach = stdtrit(np.maximum(table["n"].to_numpy() - 1, 1), 0.975) * (table["sd"] / table["n"].sqrt()).to_numpy()
-    ends = table.with_columns(low=table["mean"] - reach, high=table["mean"] + reach)
-    return ends.with_columns(pl.col("low", "high").fill_nan(None))
+def spread(study: Study, reader: str, name: str) -> Spread:
+    """Its scalar at every token, read once."""
+    read = readings(study, reader)
+    answer, question = study.scalar_column(reader, name), study.scalar_column(reader, name, "prompt").values
+    parts = (question, answer.values)
+    side = np.repeat(np.array([0, 1], dtype=np.int8), [len(part) for part in parts])
+    segments = binned(np.concatenate(parts), side, 2).by_class([0, 1], (QUESTION, ANSWER))
+    means = [f"{part.mean(dtype=np.float64):+.2f}" if len(part) else "?" for part in parts]
+    place = answer.position - read["n_prompt"].to_numpy()[answer.reading]
+    return Spread(
+        binned(answer.values, answer.reading, read.height),
+        segments,
+        (means[0], means[1]),
+        course(answer.values, answer.reading, place, read["n_answer"].to_numpy()),
+    )
 
 
 @per_study
@@ -102,31 +105,24 @@ def extremes(study: Study, reader: str, name: str, largest: bool) -> pl.DataFram
 
 def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
     """Distributions by class and by segment, and its course along the answer."""
-    positive, negative = classes.contrast.positive_name, classes.contrast.negative_name
+    positive, negative = classes.names
+    found, codes = spread(study, reader, name), class_codes(study, reader, classes)
     left, middle, right, last = st.columns(4)
     with left:
-        table = histograms(study, reader, (name,), named(classes))
+        table = found.answers.by_class(codes, classes.names)
         chart = distribution_chart(table, positive=positive, negative=negative, title="By class")
         st.altair_chart(chart.properties(height=210), key="adapter_classes", alt="Distribution of the scalar by class")
     with middle:
-        chart = distribution_chart(
-            by_segment(study, reader, name), positive=ANSWER, negative=QUESTION, title="Question or answer"
-        )
+        chart = distribution_chart(found.segments, positive=ANSWER, negative=QUESTION, title="Question or answer")
         st.altair_chart(chart.properties(height=210), key="adapter_segments", alt="Distribution by question and answer")
-    table = along(study, reader, name, named(classes))
+    table = found.course.by_class(codes, classes.names)
     for place, part in ((right, "token"), (last, "share")):
         chart = position_chart(table, positive=positive, negative=negative, part=part)
         place.altair_chart(chart, key=f"adapter_{part}", alt=f"Mean scalar by {part} of the answer")
-    means = (
-        study.scalar_summary(reader, [name])
-        .group_by("segment")
-        .agg((pl.col("mean") * pl.col("n")).sum() / pl.col("n").sum())
-    )
-    spoken = {segment: f"{value:+.2f}" for segment, value in means.iter_rows()}
     st.caption(
         f":orange[■] {plain(positive)} (or answer tokens), :blue[■] {plain(negative)} (or question tokens). "
-        f"{plain(classes.counts)}. Mean over question tokens {spoken.get('prompt', '?')}, over answer tokens "
-        f"{spoken.get('answer', '?')}. Bands are 95 % intervals over responses, each of which weighs alike."
+        f"{plain(classes.counts)}. Mean over question tokens {found.means[0]}, over answer tokens {found.means[1]}. "
+        "Bands are 95 % intervals over responses, each of which weighs alike."
     )
 
 

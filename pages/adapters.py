@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 import numpy as np
 import polars as pl
 import streamlit as st
+from numpy.typing import NDArray
 
 from backend.analysis.histograms import Binned, binned
-from backend.analysis.specialisation import Axis
+from backend.analysis.specialisation import Axis, auc_table
 from backend.records import InputError
 from backend.study import Study
 from pages.contrast import Classes
@@ -81,13 +82,6 @@ def short_labels(table: pl.DataFrame) -> pl.Series:
     return pl.Series("label", names)
 
 
-def named(classes: Classes) -> pl.DataFrame:
-    """The responses with the name of their class: response, label."""
-    contrast = classes.contrast
-    name = pl.when("label").then(pl.lit(contrast.positive_name)).otherwise(pl.lit(contrast.negative_name))
-    return classes.rows.select("response", label=name)
-
-
 def link_to(study: Study, reader: str, adapter: str) -> str:
     """The address of an adapter's own page."""
     query = {"study": study.name, "adapter_reader": reader, "adapter_name": adapter}
@@ -120,12 +114,12 @@ def response_scalars(
 ) -> pl.DataFrame:
     """One row a response with answer tokens, one column an adapter: the statistic over its answer tokens."""
     if statistic == SHARE:
-        long, column = study.scalar_shares(reader, adapters, threshold), "share"
+        wide = study.scalar_shares(reader, adapters, threshold)
     else:
-        long, column = study.scalar_summary(reader, adapters).filter(pl.col("segment") == "answer"), statistic
-    if long.is_empty():
+        wide = study.scalar_statistic(reader, adapters, statistic)
+    if wide.is_empty():
         raise InputError(f"{reader} has read no answer tokens in {study.name}: choose another reader.")
-    return long.pivot("adapter", on_columns=list(adapters), index="response", values=column)
+    return wide
 
 
 def axis_of(scalars: pl.DataFrame, classes: Classes) -> Axis:
@@ -138,19 +132,32 @@ def axis_of(scalars: pl.DataFrame, classes: Classes) -> Axis:
 
 
 @per_study
-def token_bins(study: Study, reader: str, adapters: tuple[str, ...]) -> tuple[Binned, np.ndarray, tuple[str, ...]]:
-    """Every answer token's bin, the response of each as an index, and the responses."""
-    table = study.scalar_tokens(reader, adapters)
-    return binned(table.values), table.response, table.responses
+def separations(
+    study: Study, reader: str, adapters: tuple[str, ...], key: tuple[str, str], _classes: Classes
+) -> pl.DataFrame:
+    """How well the mean scalar of a response tells the classes with that key apart: adapter, value, low, high."""
+    axis = axis_of(response_scalars(study, reader, adapters), _classes)
+    found = auc_table(axis.values, axis.labels, axis.groups)
+    return found.select(pl.Series("adapter", adapters), "value", "low", "high")
 
 
-def histograms(study: Study, reader: str, adapters: tuple[str, ...], names: pl.DataFrame) -> pl.DataFrame:
-    """[adapter, side, low, high, n, density]: each adapter's scalar over the answer tokens of each class of `named`."""
-    bins, response, responses = token_bins(study, reader, adapters)
-    sides = tuple(names["label"].unique(maintain_order=True))
-    side = pl.DataFrame({"label": sides}).with_row_index("side")
-    placed = pl.DataFrame({"response": responses}).join(
-        names.join(side, on="label"), on="response", how="left", maintain_order="left"
+@per_study
+def readings(study: Study, reader: str) -> pl.DataFrame:
+    """What `reader` read, read once a build: response, n_prompt, n_answer."""
+    return study.readings(reader)
+
+
+@per_study
+def answer_bins(study: Study, reader: str, adapter: str) -> Binned:
+    """The scalar of an adapter at every answer token, in bins by reading."""
+    column = study.scalar_column(reader, adapter)
+    return binned(column.values, column.reading, readings(study, reader).height)
+
+
+def class_codes(study: Study, reader: str, classes: Classes) -> NDArray[np.int8]:
+    """The class of every reading, (reading,): 0 the positive, 1 the negative, -1 neither."""
+    code = pl.when("label").then(0).otherwise(1).cast(pl.Int8)
+    placed = readings(study, reader).join(
+        classes.rows.select("response", code=code), on="response", how="left", maintain_order="left"
     )
-    codes = placed["side"].cast(pl.Int64).fill_null(-1).to_numpy()[response]
-    return bins.by_class(codes, sides, adapters).rename({"column": "adapter"})
+    return placed["code"].fill_null(-1).to_numpy()

@@ -27,6 +27,16 @@ class Classes:
     recipe: str  # judge, responses and bands, in words
 
     @property
+    def key(self) -> tuple[str, str]:
+        """What tells these from other classes of what one reader read: a cache needs no look at the rows."""
+        return self.contrast.name, self.recipe
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the positive and the negative class are called."""
+        return self.contrast.positive_name, self.contrast.negative_name
+
+    @property
     def counts(self) -> str:
         """The size of each class, in words."""
         return class_counts(self.rows, self.contrast)

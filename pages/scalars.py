@@ -9,12 +9,17 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.specialisation import auc_table
 from backend.charts.scalars import distribution_chart, separation_chart
 from backend.charts.strip import common_scale, heat_strip, legend, token_table
-from backend.records import InputError
 from backend.study import Study
-from pages.adapters import choose_adapters, choose_scalar_reader, histograms, link_to, named, response_scalars
+from pages.adapters import (
+    answer_bins,
+    choose_adapters,
+    choose_scalar_reader,
+    class_codes,
+    link_to,
+    separations,
+)
 from pages.contrast import Classes, choose_classes
 from pages.frame import choose_judge, current_study, explained, per_study, plain
 
@@ -24,19 +29,21 @@ TOP = 15  # tokens on either side
 
 
 @per_study
-def separations(study: Study, reader: str, adapters: tuple[str, ...], labels: pl.DataFrame) -> pl.DataFrame:
-    """How well the mean scalar of a response tells the classes apart, for every adapter: adapter, value, low, high."""
-    rows = labels.join(response_scalars(study, reader, adapters), on="response", maintain_order="left")
-    if rows.is_empty():
-        raise InputError(f"{reader} has read none of the chosen responses: choose other responses.")
-    found = auc_table(rows.select(adapters).to_numpy(), rows["label"].to_numpy(), rows["question_id"].to_numpy())
-    return found.select("value", "low", "high").with_columns(adapter=pl.Series(adapters))
+def extremes(
+    study: Study, reader: str, adapter: str, largest: bool, key: tuple[str, str], _classes: Classes
+) -> pl.DataFrame:
+    """The tokens of the classes with that key that have the largest or smallest scalar, in context."""
+    return study.top_tokens(reader, adapter, k=TOP, largest=largest, responses=_classes.rows["response"].to_list())
 
 
-@per_study
-def extremes(study: Study, reader: str, adapter: str, largest: bool, responses: tuple[str, ...]) -> pl.DataFrame:
-    """The tokens with the largest or smallest scalar, in context."""
-    return study.top_tokens(reader, adapter, k=TOP, largest=largest, responses=responses)
+def histograms(study: Study, reader: str, adapters: list[str], classes: Classes) -> pl.DataFrame:
+    """[adapter, side, low, high, n, density]: each adapter's scalar over the answer tokens of each class."""
+    codes = class_codes(study, reader, classes)
+    tables = [
+        answer_bins(study, reader, adapter).by_class(codes, classes.names).with_columns(adapter=pl.lit(adapter))
+        for adapter in adapters
+    ]
+    return pl.concat(tables)
 
 
 def show_separation(table: pl.DataFrame, chosen: str, classes: Classes) -> None:
@@ -51,8 +58,8 @@ def show_separation(table: pl.DataFrame, chosen: str, classes: Classes) -> None:
 
 def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
     """A small chart for every adapter, both classes over each other."""
-    positive, negative = classes.contrast.positive_name, classes.contrast.negative_name
-    table = histograms(study, reader, tuple(adapters["name"]), named(classes))
+    positive, negative = classes.names
+    table = histograms(study, reader, adapters["name"].to_list(), classes)
     with st.grid(3, min_column_width=140, gap="xsmall"):
         for name, label in adapters.select("name", "label").iter_rows():
             chart = distribution_chart(
@@ -68,8 +75,7 @@ def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classe
 
 def show_extremes(study: Study, reader: str, adapter: str, classes: Classes) -> None:
     """The largest and the smallest tokens of the chosen adapter."""
-    responses = tuple(classes.rows["response"])
-    tables = [extremes(study, reader, adapter, largest, responses) for largest in (True, False)]
+    tables = [extremes(study, reader, adapter, largest, classes.key, classes) for largest in (True, False)]
     scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
     for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
         place.markdown(f"**{title}**")
@@ -110,7 +116,7 @@ def show(study: Study) -> None:
         classes = choose_classes(study, judge, reader, page="scalars")
         st.caption(plain(classes.recipe))
     told = adapters.select("label", adapter="name").join(
-        separations(study, reader, tuple(adapters["name"]), classes.rows.select("response", "label", "question_id")),
+        separations(study, reader, tuple(adapters["name"]), classes.key, classes),
         on="adapter",
         how="left",
         maintain_order="left",

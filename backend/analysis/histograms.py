@@ -1,10 +1,11 @@
-"""Histograms of many columns that are put into bins once, and counted by class as often as classes change.
+"""Histograms of many numbers that are put into bins and counted by unit once, and added up as often as classes change.
 
-It refuses to know what the columns are.
+It refuses to know what the numbers and the units are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,66 +13,59 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from backend.analysis.groups import Floats
 from backend.records import InputError
 
 BINS = 60
-_NOWHERE = 255  # the code of what is not a number
 
 
 @dataclass(frozen=True, eq=False)
 class Binned:
-    """Columns in equal bins between the smallest and the largest value of each."""
+    """Numbers in equal bins between the smallest and the largest of them, counted by the unit that each belongs to."""
 
-    codes: NDArray[np.uint8]  # (column, row), the bin; 255 where there is no number
-    first: Floats  # (column,), lower end of the first bin
-    width: Floats  # (column,)
-    bins: int
+    counts: NDArray[np.unsignedinteger[Any]]  # (unit, bin)
+    first: float  # lower end of the first bin
+    width: float
 
-    def by_class(self, classes: ArrayLike, names: tuple[str, ...], columns: tuple[str, ...]) -> pl.DataFrame:
-        """[column, side, low, high, n, density]: how each class's rows spread over the bins of every column.
+    def by_class(self, classes: ArrayLike, names: Sequence[str]) -> pl.DataFrame:
+        """[side, low, high, n, density]: how the numbers of each class of units spread over the bins.
 
-        `classes` (row,) is the index of a row's class among `names`, negative for none; the densities of one column and
-        class integrate to 1.
+        `classes` (unit,) is the index of a unit's class among `names`, negative for none; the densities of one class
+        integrate to 1.
         """
         codes = np.asarray(classes)
-        if codes.shape != self.codes.shape[1:]:
-            raise InputError(f"{self.codes.shape[1]} rows need a class each, not an array of shape {codes.shape}")
-        kept = np.flatnonzero(codes >= 0)
-        offset = codes[kept].astype(np.uint16) * np.uint16(256)
-        size = 256 * len(names)
-        counted = [np.bincount(offset + column[kept], minlength=size).reshape(-1, 256) for column in self.codes]
-        counts = np.stack(counted)[:, :, : self.bins]  # (column, class, bin)
-        total = np.maximum(counts.sum(axis=2, keepdims=True), 1)
-        low = self.first[:, None] + np.arange(self.bins) * self.width[:, None]
-        each, shape = len(names) * self.bins, counts.shape
+        units, bins = self.counts.shape
+        if codes.shape != (units,):
+            raise InputError(f"{units} units need a class each, not an array of shape {codes.shape}")
+        counts = np.stack([self.counts[codes == at].sum(axis=0, dtype=np.int64) for at in range(len(names))])
+        low = self.first + np.arange(bins) * self.width
+        total = np.maximum(counts.sum(axis=1, keepdims=True), 1)
         return pl.DataFrame(
             {
-                "column": np.repeat(np.array(columns, dtype=object), each),
-                "side": np.tile(np.repeat(np.array(names, dtype=object), self.bins), len(columns)),
-                "low": np.broadcast_to(low[:, None], shape).ravel(),
-                "high": np.broadcast_to((low + self.width[:, None])[:, None], shape).ravel(),
+                "side": np.repeat(np.array(names, dtype=object), bins),
+                "low": np.tile(low, len(names)),
+                "high": np.tile(low + self.width, len(names)),
                 "n": counts.ravel(),
-                "density": (counts / (total * self.width[:, None, None])).ravel(),
+                "density": (counts / (total * self.width)).ravel(),
             },
-            schema_overrides={"column": pl.String, "side": pl.String, "n": pl.Int64},
+            schema_overrides={"side": pl.String, "n": pl.Int64},
         )
 
 
-def binned(values: NDArray[Any], bins: int = BINS) -> Binned:
-    """Values (row, column) in bins; a column without two different numbers gets bins of width one around its value."""
-    if not 1 <= bins < _NOWHERE:
-        raise InputError(f"{bins} bins: use 1 to {_NOWHERE - 1}")
-    columns = [np.asarray(column) for column in values.T]
-    codes = np.full((len(columns), len(values)), _NOWHERE, dtype=np.uint8)
-    first, width = np.zeros(len(columns)), np.full(len(columns), 1 / bins)
-    for at, column in enumerate(columns):
-        finite = np.isfinite(column)
-        known = column if finite.all() else column[finite]
-        if not len(known):
-            continue
-        low, high = float(known.min()), float(known.max())
-        first[at], width[at] = (low, (high - low) / bins) if high > low else (low - 0.5, 1 / bins)
-        places = ((known - np.float32(first[at])) * np.float32(1 / width[at])).astype(np.int16)
-        codes[at, finite] = np.clip(places, 0, bins - 1)
-    return Binned(codes, first, width, bins)
+def binned(values: NDArray[Any], units: NDArray[Any], size: int, bins: int = BINS) -> Binned:
+    """Values (row,) in bins, of units (row,) from 0 to `size` - 1; what is not a finite number is in no bin.
+
+    Without two different numbers the bins have width one in all, around the value.
+    """
+    if bins < 1:
+        raise InputError(f"{bins} bins: use 1 or more")
+    finite = np.isfinite(values)
+    if not finite.all():
+        values, units = values[finite], units[finite]
+    if not len(values):
+        return Binned(np.zeros((size, bins), dtype=np.uint8), 0.0, 1 / bins)
+    low, high = float(values.min()), float(values.max())
+    first, width = (low, (high - low) / bins) if high > low else (low - 0.5, 1 / bins)
+    places = ((values - np.float32(first)) * np.float32(1 / width)).astype(np.int16)
+    cells = units * np.int64(bins) + np.clip(places, 0, bins - 1)
+    counts = np.bincount(cells, minlength=size * bins).reshape(size, bins)
+    return Binned(counts.astype(np.min_scalar_type(counts.max())), first, width)

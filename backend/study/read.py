@@ -59,6 +59,15 @@ class ScalarTable:
 
 
 @dataclass(frozen=True, eq=False)
+class ScalarColumn:
+    """One adapter's scalar at the tokens of a segment where it was measured."""
+
+    values: FloatArray  # (n,)
+    reading: IntArray  # (n,), row of `readings`
+    position: IntArray  # (n,), token index in the response
+
+
+@dataclass(frozen=True, eq=False)
 class ResidualMeans:
     """Mean residual stream of every response at one layer, with the number of tokens behind each mean."""
 
@@ -78,6 +87,7 @@ class Study:
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
         self._connection = _open(path)
+        self._places: dict[str, dict[str, int]] = {}  # of an organism's adapters
         self.info: dict[str, Any] = self._info()
 
     def close(self) -> None:
@@ -187,6 +197,13 @@ class Study:
             "SELECT name FROM organisms WHERE organism IN (SELECT DISTINCT reader FROM traces) ORDER BY organism"
         )
 
+    def readings(self, reader: str) -> pl.DataFrame:
+        """Frame of response, n_prompt, n_answer (tokens): what `reader` read, in the order of the responses."""
+        return self._query(
+            "SELECT response, n_prompt, n_answer FROM traces WHERE reader = $reader ORDER BY response",
+            reader=self._organism(reader),
+        ).with_columns(self._named("response"))
+
     def strip(self, response_id: str, reader: str) -> Strip:
         """One response token by token. Raises InputError when `reader` has not read it."""
         key = {"reader": self._organism(reader), "response": self._response(response_id)}
@@ -237,6 +254,22 @@ class Study:
             position=(tokens & 0xFFFFFFFF).astype(np.int32),
         )
 
+    def scalar_column(self, reader: str, adapter: str, segment: str = "answer") -> ScalarColumn:
+        """Scalars of one adapter at every token of a segment: the columns as they lie, at a third of the cost of a table."""
+        index = self._organism(reader)
+        frame = self._query(
+            "SELECT response, position, value FROM scalars "
+            "WHERE reader = $reader AND adapter = $adapter AND segment BETWEEN $low AND $high",
+            reader=index,
+            adapter=self._adapter_indices(reader, [adapter])[0],
+            **_segment(segment),
+        )
+        read = self._query("SELECT response FROM traces WHERE reader = $reader ORDER BY response", reader=index)
+        row = np.zeros(len(self._ids), dtype=np.int32)
+        row[read["response"].to_numpy()] = np.arange(read.height)
+        values, response = frame["value"].to_numpy(), frame["response"].to_numpy()
+        return ScalarColumn(values, row[response], frame["position"].to_numpy())
+
     def _scalars(self, **where: int) -> tuple[Any, FloatArray]:
         """Tokens (n,), as response << 32 | position, ascending, and the scalar of one adapter at each."""
         frame = self._query(
@@ -273,36 +306,36 @@ class Study:
             **some,
         )
 
+    def scalar_statistic(self, reader: str, adapters: Sequence[str], statistic: str) -> pl.DataFrame:
+        """Frame of response and a column an adapter: the "mean", "min" or "max" over the answer tokens of a response.
+
+        A row a response that has one of any of these adapters, in the order of the responses.
+        """
+        column = _one_of(statistic, ("mean", "min", "max"), "statistic of scalars")
+        return self._wide(
+            f"SELECT adapter, response, {column} AS value FROM summaries WHERE reader = $reader AND segment = 1 "
+            "AND list_contains($adapters::INTEGER[], adapter)",
+            reader,
+            adapters,
+        )
+
     def scalar_shares(self, reader: str, adapters: Sequence[str], threshold: float) -> pl.DataFrame:
-        """Frame of adapter, response, share: how many of a response's answer tokens have a scalar above a threshold."""
-        return self._query(
-            "SELECT a.name AS adapter, r.id AS response, s.share FROM (SELECT adapter, response, "
-            "avg((value > $threshold)::INTEGER) AS share FROM scalars WHERE reader = $reader AND segment = 1 "
-            "AND list_contains($adapters::INTEGER[], adapter) GROUP BY adapter, response) s "
-            "JOIN adapters a ON a.organism = $reader AND a.adapter = s.adapter JOIN responses r USING (response) "
-            "ORDER BY s.adapter, s.response",
-            reader=self._organism(reader),
-            adapters=self._adapter_indices(reader, adapters),
+        """The same of the share of a response's answer tokens that have a scalar above a threshold."""
+        return self._wide(
+            "SELECT adapter, response, avg((value > $threshold)::INTEGER) AS value FROM scalars WHERE reader = $reader "
+            "AND segment = 1 AND list_contains($adapters::INTEGER[], adapter) GROUP BY adapter, response",
+            reader,
+            adapters,
             threshold=float(threshold),
         )
 
-    def scalar_positions(
-        self, reader: str, adapter: str, labels: pl.DataFrame, *, bins: int = 20, first: int = 10
-    ) -> pl.DataFrame:
-        """Frame of label, part, place, mean, sd, n: one adapter's scalar along the answer, by class of response.
-
-        `part` is "token" for each of the `first` answer tokens (`place` counts from 0) and "share" for `bins` equal
-        shares of the answer (`place` is the middle, 0 to 1). n counts responses, each of which weighs alike; mean and
-        sd are over them. `labels` has the columns response (id) and label.
-        """
-        return self._query(
-            _POSITIONS,
-            labels.select("response", "label"),
-            reader=self._organism(reader),
-            adapter=self._adapter_indices(reader, [adapter])[0],
-            bins=bins,
-            first=first,
-        )
+    def _wide(self, sql: str, reader: str, adapters: Sequence[str], **params: float) -> pl.DataFrame:
+        """Rows of adapter, response, value as one row a response: pivoted as integers, named afterwards."""
+        indices = self._adapter_indices(reader, adapters)
+        rows = self._query(sql, reader=self._organism(reader), adapters=indices, **params)
+        wide = rows.pivot("adapter", on_columns=indices, index="response", values="value").sort("response")
+        names = dict(zip(map(str, indices), adapters, strict=True))
+        return wide.rename(names).with_columns(self._named("response"))
 
     def scalar_histogram(
         self,
@@ -343,15 +376,19 @@ class Study:
 
         Frame of response, position, token, value, before, after: the text of 8 tokens on either side.
         """
-        chosen = "" if responses is None else "AND list_contains($responses::INTEGER[], response)"
-        some = {} if responses is None else {"responses": self._response_indices(responses)}
+        chosen, some = "", None
+        if responses is not None:
+            chosen, some = "SEMI JOIN labels USING (response)", self._response_indices(responses)
+        order, within = (
+            ("DESC", ">= (SELECT min(value) FROM ends)") if largest else ("ASC", "<= (SELECT max(value) FROM ends)")
+        )
         return self._query(
-            _TOP.format(chosen=chosen, order="DESC" if largest else "ASC", context=_CONTEXT),
+            _TOP.format(chosen=chosen, order=order, within=within, context=_CONTEXT),
+            None if some is None else pl.DataFrame({"response": some}, schema={"response": pl.Int32}),
             reader=self._organism(reader),
             adapter=self._adapter_indices(reader, [adapter])[0],
             k=k,
             **_segment(segment),
-            **some,
         )
 
     # --- residual stream --------------------------------------------------------------------------------------------
@@ -491,6 +528,10 @@ class Study:
         return self._column("SELECT id FROM responses ORDER BY response")
 
     @cached_property
+    def _id_series(self) -> pl.Series:
+        return pl.Series(self._ids, dtype=pl.String)
+
+    @cached_property
     def _indices(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self._ids)}
 
@@ -532,11 +573,22 @@ class Study:
     def _response_indices(self, names: Iterable[str]) -> list[int]:
         return [self._response(name) for name in names]
 
+    def _named(self, column: str) -> pl.Expr:
+        """Responses by their integers as ids."""
+        return pl.lit(self._id_series).gather(pl.col(column)).alias(column)
+
     def _adapter_names(self, organism: str) -> list[str]:
-        return self.adapters(organism)["name"].to_list()
+        return list(self._adapter_places(organism))
+
+    def _adapter_places(self, organism: str) -> dict[str, int]:
+        """The index of every adapter, read once: nearly every question about scalars asks for some."""
+        if organism not in self._places:
+            names = self.adapters(organism)["name"]
+            self._places[organism] = {name: index for index, name in enumerate(names)}
+        return self._places[organism]
 
     def _adapter_indices(self, organism: str, names: Sequence[str]) -> list[int]:
-        known = {name: index for index, name in enumerate(self._adapter_names(organism))}
+        known = self._adapter_places(organism)
         return [known[_one_of(name, known, f"adapter of {organism!r}")] for name in names]
 
 
@@ -561,24 +613,14 @@ FROM totals JOIN edges USING (adapter) JOIN wanted USING (adapter)
 CROSS JOIN (SELECT unnest(range($bins))::INTEGER AS bin) LEFT JOIN counts USING (adapter, label, bin)
 ORDER BY place, label, bin
 """
-_POSITIONS = """
-WITH labelled AS (SELECT r.response, l.label FROM labels l JOIN responses r ON r.id = l.response),
-points AS (
-    SELECT label, response, value, position - n_prompt AS place, n_answer
-    FROM scalars JOIN labelled USING (response) JOIN traces t USING (reader, response)
-    WHERE reader = $reader AND adapter = $adapter AND segment = 1),
-places AS (
-    SELECT label, response, 'token' AS part, place::DOUBLE AS place, value FROM points WHERE place < $first
-    UNION ALL
-    SELECT label, response, 'share', (floor(place * $bins / n_answer) + 0.5) / $bins, value FROM points),
-each AS (SELECT label, part, place, response, avg(value) AS value FROM places GROUP BY ALL)
-SELECT label, part, place, avg(value) AS mean, stddev_samp(value) AS sd, count(*) AS n
-FROM each GROUP BY ALL ORDER BY label, part, place
-"""
 _TOP = """
-WITH top AS (
-    SELECT response, position, value FROM scalars
-    WHERE reader = $reader AND adapter = $adapter AND segment BETWEEN $low AND $high {chosen}
+WITH points AS NOT MATERIALIZED (
+    SELECT response, position, value FROM scalars {chosen}
+    WHERE reader = $reader AND adapter = $adapter AND segment BETWEEN $low AND $high),
+ends AS (SELECT value FROM points ORDER BY value {order} LIMIT $k),
+top AS (
+    SELECT response, position, value FROM points
+    WHERE value {within}
     ORDER BY value {order}, response, position LIMIT $k)
 SELECT r.id AS response, position, tokens[position + 1] AS token, value,
     array_to_string(tokens[greatest(position + 1 - {context}, 1):position], '') AS before,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.analysis.histograms import binned
+from backend.analysis.histograms import Binned, binned
 from backend.analysis.probes import ProbeSettings, train_probe
 from backend.records import BASE, Adapter, Question, Response, Score, Trace
 from backend.study import Draft, Study, list_studies, open_study
@@ -99,15 +99,19 @@ def queries(study: Study) -> None:
     """What pages ask a study for."""
     names = study.adapters(READER)["name"].to_list()
     scored = study.responses(JUDGE)
-    labels = scored.select("response", label=(scored["aligned"] < 50).cast(int).cast(str))
     some = tuple(scored.filter(scored["aligned"] < 50)["response"])
     timed("top tokens of one adapter", 0.05, lambda: study.top_tokens(READER, names[0], k=15))
     timed("the same among a third of the responses", 0.05, lambda: study.top_tokens(READER, names[0], responses=some))
-    table = study.scalar_tokens(READER, names)
-    side = (np.array(labels["label"].to_list()) == "1").astype(np.int8)[table.response]
-    bins = binned(table.values)
-    timed("five million scalars into bins, once a build", 0.3, lambda: binned(table.values))
-    timed("histograms of nine adapters by class", 0.3, lambda: bins.by_class(side, ("good", "bad"), tuple(names)))
+    read = study.readings(READER)
+    side = read.join(scored, on="response", maintain_order="left")["aligned"].to_numpy() < 50
+
+    def bins(name: str) -> Binned:
+        column = study.scalar_column(READER, name)
+        return binned(column.values, column.reading, read.height)
+
+    every = [bins(name) for name in names]
+    timed("an adapter's scalars read and put into bins, once a build", 0.3, lambda: bins(names[0]))
+    timed("histograms of nine adapters by class", 0.1, lambda: [one.by_class(side, ("good", "bad")) for one in every])
     timed("scalars of nine adapters at every answer token", 0.3, lambda: study.scalar_tokens(READER, names))
 
 

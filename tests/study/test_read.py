@@ -443,26 +443,35 @@ def test_summaries_of_some_adapters(study):
 
 
 def test_shares_of_tokens_above_a_threshold(study):
-    shares = study.scalar_shares(ORGANISM, ADAPTERS[:2], 0.5)
-    assert shares["adapter"].unique(maintain_order=True).to_list() == ADAPTERS[:2]
+    names = [ADAPTERS[1], ADAPTERS[0]]
+    shares = study.scalar_shares(ORGANISM, names, 0.5)
+    assert shares.columns == ["response", *names]
     for row in shares.sample(10, seed=0).iter_rows(named=True):
         strip = study.strip(row["response"], ORGANISM)
-        values = strip.scalars[strip.adapters.index(row["adapter"]), strip.n_prompt : strip.n_prompt + strip.n_answer]
-        assert row["share"] == pytest.approx((values > 0.5).mean())
+        values = strip.scalars[[1, 0], strip.n_prompt : strip.n_prompt + strip.n_answer]
+        assert [row[name] for name in names] == pytest.approx((values > 0.5).mean(axis=1).tolist())
 
 
-def test_a_scalar_along_the_answer_weighs_responses_alike(study):
-    classes = labels(study)
-    table = study.scalar_positions(ORGANISM, ADAPTERS[2], classes.with_columns(pl.col("label").cast(str)), bins=4)
-    for name in ("true", "false"):
-        own = classes.filter(pl.col("label") == (name == "true"))["response"].to_list()
-        strips = [study.strip(response, ORGANISM) for response in own]
-        first = [s.scalars[2, s.n_prompt] for s in strips if s.n_answer]
-        row = table.row(by_predicate=(pl.col("label") == name) & (pl.col("part") == "token") & (pl.col("place") == 0))
-        assert row[3] == pytest.approx(np.mean(first), rel=1e-5)
-        assert row[4] == pytest.approx(np.std(first, ddof=1), rel=1e-5)
-        assert row[5] == len(first)
-    assert table.filter(pl.col("part") == "share")["place"].unique().sort().to_list() == [0.125, 0.375, 0.625, 0.875]
+@pytest.mark.parametrize("statistic", ["mean", "min", "max"])
+def test_a_statistic_of_responses_is_that_of_the_summaries(study, statistic):
+    names = [ADAPTERS[4], ADAPTERS[2]]
+    wide = study.scalar_statistic(ORGANISM, names, statistic)
+    long = study.scalar_summary(ORGANISM, names).filter(segment="answer")
+    assert wide["response"].to_list() == long["response"].unique(maintain_order=True).to_list()
+    for name in names:
+        assert wide[name].to_list() == long.filter(adapter=name)[statistic].to_list()
+    with pytest.raises(InputError, match="statistic of scalars 'sd'"):
+        study.scalar_statistic(ORGANISM, names, "sd")
+
+
+@pytest.mark.parametrize("segment", ["prompt", "answer"])
+def test_a_column_of_scalars_is_that_of_the_table(study, segment):
+    column, read = study.scalar_column(ORGANISM, ADAPTERS[5], segment), study.readings(ORGANISM)
+    table = study.scalar_tokens(ORGANISM, [ADAPTERS[5]], segment=segment)
+    np.testing.assert_array_equal(column.values, table.values[:, 0])
+    np.testing.assert_array_equal(column.position, table.position)
+    assert read["response"].gather(column.reading).to_list() == [table.responses[row] for row in table.response]
+    assert np.bincount(column.reading, minlength=read.height).tolist() == read[f"n_{segment}"].to_list()
 
 
 def test_vectors_of_several_adapters_are_those_of_each(study):
