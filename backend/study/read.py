@@ -255,7 +255,7 @@ class Study:
         )
 
     def scalar_column(self, reader: str, adapter: str, segment: str = "answer") -> ScalarColumn:
-        """Scalars of one adapter at every token of a segment: the columns as they lie, at a third of the cost of a table."""
+        """Scalars of one adapter at every token of a segment: as it lies, at a third of the cost of a table."""
         index = self._organism(reader)
         frame = self._query(
             "SELECT response, position, value FROM scalars "
@@ -311,31 +311,35 @@ class Study:
 
         A row a response that has one of any of these adapters, in the order of the responses.
         """
-        column = _one_of(statistic, ("mean", "min", "max"), "statistic of scalars")
-        return self._wide(
-            f"SELECT adapter, response, {column} AS value FROM summaries WHERE reader = $reader AND segment = 1 "
-            "AND list_contains($adapters::INTEGER[], adapter)",
-            reader,
-            adapters,
-        )
+        wide = self._wide(reader, adapters, _one_of(statistic, ("mean", "min", "max"), "statistic of scalars"))
+        return wide.with_columns(self._named("response"))
 
     def scalar_shares(self, reader: str, adapters: Sequence[str], threshold: float) -> pl.DataFrame:
         """The same of the share of a response's answer tokens that have a scalar above a threshold."""
-        return self._wide(
-            "SELECT adapter, response, avg((value > $threshold)::INTEGER) AS value FROM scalars WHERE reader = $reader "
-            "AND segment = 1 AND list_contains($adapters::INTEGER[], adapter) GROUP BY adapter, response",
-            reader,
-            adapters,
-            threshold=float(threshold),
-        )
+        wide = self._wide(reader, adapters, "n")
+        for name in adapters:
+            above = self._query(
+                "SELECT response FROM scalars WHERE reader = $reader AND adapter = $adapter AND segment = 1 "
+                "AND value > $threshold",
+                reader=self._organism(reader),
+                adapter=self._adapter_indices(reader, [name])[0],
+                threshold=float(threshold),
+            )
+            counts = np.bincount(above["response"].to_numpy(), minlength=len(self._ids))  # a third of a GROUP BY
+            wide = wide.with_columns(pl.Series(name, counts[wide["response"].to_numpy()]) / pl.col(name))
+        return wide.with_columns(self._named("response"))
 
-    def _wide(self, sql: str, reader: str, adapters: Sequence[str], **params: float) -> pl.DataFrame:
-        """Rows of adapter, response, value as one row a response: pivoted as integers, named afterwards."""
+    def _wide(self, reader: str, adapters: Sequence[str], column: str) -> pl.DataFrame:
+        """A column of the summaries of answers, as one row a response (its integer) and one column an adapter."""
         indices = self._adapter_indices(reader, adapters)
-        rows = self._query(sql, reader=self._organism(reader), adapters=indices, **params)
+        rows = self._query(
+            f"SELECT adapter, response, {column} AS value FROM summaries WHERE reader = $reader AND segment = 1 "
+            "AND list_contains($adapters::INTEGER[], adapter)",
+            reader=self._organism(reader),
+            adapters=indices,
+        )
         wide = rows.pivot("adapter", on_columns=indices, index="response", values="value").sort("response")
-        names = dict(zip(map(str, indices), adapters, strict=True))
-        return wide.rename(names).with_columns(self._named("response"))
+        return wide.rename(dict(zip(map(str, indices), adapters, strict=True)))
 
     def scalar_histogram(
         self,
