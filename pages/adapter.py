@@ -167,14 +167,11 @@ def show_lens(study: Study, reader: str, adapter: Adapter) -> None:
 def direction_cosines(study: Study, reader: str, name: str) -> pl.DataFrame:
     """Cosine of the write vector with every stored direction at its layer: name, cosine, what."""
     adapter = study.adapter(reader, name)
-    listed = study.directions()
-    rows = []
-    for (direction,), own in listed.group_by("name", maintain_order=True):
-        layers = own["layer"].to_list()
-        layer = min(layers, key=lambda at: (abs(at - adapter.layer), at))
-        vector = study.direction(str(direction), layer)
-        if vector.vector.size == adapter.write.size and adapter.write.any():
-            rows.append((str(direction), float(vector.unit @ adapter.write / adapter.write_norm), f"at layer {layer}"))
+    rows = [
+        (found.name, float(found.unit @ adapter.write / adapter.write_norm), f"at layer {found.layer}")
+        for found in study.directions_near(adapter.layer)
+        if found.vector.size == adapter.write.size and adapter.write.any()
+    ]
     return strongest(pl.DataFrame(rows, ["name", "cosine", "what"], orient="row"))
 
 

@@ -463,10 +463,17 @@ class Study:
         frame = self._query("FROM directions WHERE name = $name ORDER BY layer", name=name)
         if frame.is_empty():
             _one_of(name, self._column("SELECT DISTINCT name FROM directions ORDER BY name"), "direction")
-        return [
-            Direction(r["name"], r["layer"], _vector(r["vector"]), r["activation_norm"], json.loads(r["provenance"]))
-            for r in frame.iter_rows(named=True)
-        ]
+        return _directions(frame)
+
+    def directions_near(self, layer: int) -> list[Direction]:
+        """Every direction, once: at this layer, or at the nearest that it has, the lower of two."""
+        return _directions(
+            self._query(
+                "FROM directions QUALIFY row_number() OVER (PARTITION BY name ORDER BY abs(layer - $layer), layer) = 1 "
+                "ORDER BY rowid",
+                layer=layer,
+            )
+        )
 
     def projections(self, response_id: str, reader: str) -> pl.DataFrame:
         """Frame of direction, layer, position, value: every token of a response on unit directions, in residual units.
@@ -675,6 +682,13 @@ def _segment(name: str) -> dict[str, int]:
 
 def _vector(blob: bytes) -> FloatArray:
     return np.frombuffer(blob, dtype="<f4").astype(np.float32)
+
+
+def _directions(frame: pl.DataFrame) -> list[Direction]:
+    return [
+        Direction(r["name"], r["layer"], _vector(r["vector"]), r["activation_norm"], json.loads(r["provenance"]))
+        for r in frame.iter_rows(named=True)
+    ]
 
 
 def _tokens(frame: pl.DataFrame) -> Any:

@@ -250,6 +250,17 @@ def test_directions_come_back(study):
     assert frame.filter(name="medical", layer=6)["norm"].item() == pytest.approx(4.0)
 
 
+def test_directions_near_a_layer_are_those_of_the_nearest_they_have(study, tmp_path):
+    assert [(d.name, d.layer) for d in study.directions_near(99)] == [("misalignment", 11), ("medical", 11)]
+    with Draft("few", root=tmp_path) as draft:
+        draft.meta(title="few", base="b", layers=9, d_model=2)
+        for name, layer in (("v", 2), ("v", 6), ("u", 8)):
+            draft.add_directions([Direction(name, layer, np.full(2, layer, dtype=np.float32))])
+        draft.publish()
+    near = open_study("few", tmp_path).directions_near(4)
+    assert [(d.name, d.layer, d.vector[0]) for d in near] == [("v", 2, 2), ("u", 8, 8)]
+
+
 # --- wrong names, odd names, nothing ----------------------------------------------------------------------------------
 
 
