@@ -42,7 +42,7 @@ from backend.charts.specialisation import (
     pair_chart,
     rank_chart,
 )
-from backend.records import BASELINE
+from backend.records import BASE, BASELINE
 from backend.study import Study
 from pages.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from pages.contrast import Classes, choose_classes
@@ -140,31 +140,36 @@ def recorded(study: Study) -> pl.DataFrame:
 
 
 @per_study
-def answered(study: Study, judge: str) -> pl.DataFrame:
-    """Scored answers, with the unedited ones of the length that the recorded gains were sampled at."""
+def answered(study: Study, judge: str, organism: str) -> pl.DataFrame:
+    """Scored answers of an organism's recorded gains and of the base, without their texts.
+
+    The unedited ones are those of the length that the recorded gains were sampled at.
+    """
     edited = recorded(study).filter(pl.col("condition") != BASELINE)["condition"].unique().to_list()
-    return own_baselines(responses_of(study, judge), edited, study.info.get("baselines", {}))
+    every = own_baselines(responses_of(study, judge).drop("text", "question"), edited, study.info.get("baselines", {}))
+    own = recorded(study).filter(pl.col("organism") == organism)["condition"].unique().to_list()
+    return every.filter(pl.col("organism").is_in([organism, BASE]), pl.col("condition").is_in([*own, BASELINE]))
 
 
 @per_study
 def rates(study: Study, judge: str, organism: str) -> pl.DataFrame:
     """Rates under every recorded condition of gains of an organism."""
     own = recorded(study).filter(pl.col("organism") == organism)
-    return gain_rates(answered(study, judge), own)
+    return gain_rates(answered(study, judge, organism), own)
 
 
 @per_study
 def effects(study: Study, judge: str, organism: str, arrangement: str, outcome: str) -> pl.DataFrame:
     """What zeroing each module changed, or what it brings alone."""
     chosen = outcomes(study, judge)[outcome]
-    return single_effects(answered(study, judge), recorded(study), organism, arrangement, outcome=chosen)
+    return single_effects(answered(study, judge, organism), recorded(study), organism, arrangement, outcome=chosen)
 
 
 @per_study
 def pairs(study: Study, judge: str, organism: str, outcome: str) -> pl.DataFrame:
     """What zeroing two modules does beyond the sum."""
     chosen = outcomes(study, judge)[outcome]
-    return pair_interactions(answered(study, judge), recorded(study), organism, outcome=chosen)
+    return pair_interactions(answered(study, judge, organism), recorded(study), organism, outcome=chosen)
 
 
 def outcomes(study: Study, judge: str) -> dict[str, Outcome]:
