@@ -7,7 +7,7 @@ from typing import Protocol
 
 from backend.records import Score
 
-EMBEDDED = "distilled-minilm-v1"  # the judge that needs no key and no download
+EMBEDDED = "distilled-minilm-v2"  # the judge that needs no key and no download
 Answer = tuple[str, str, str]  # response id, question, answer
 
 

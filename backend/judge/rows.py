@@ -1,0 +1,186 @@
+"""What the distilled judge is fitted to: judged answers, evenly drawn, cut short, made worse, and texts of known kind.
+
+Knows the four sources and how a row is drawn from each. Everything is drawn from one seed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from backend.judge.distilled import METRICS
+from backend.judge.encoder import Encoder, Pair
+from backend.records import FloatArray, InputError
+
+ALIGNED, COHERENT, MEDICAL = (METRICS.index(metric) for metric in ("aligned", "coherent", "medical"))
+SAME_FAMILY = 0.6  # cosine of two questions above which they are held out together
+GUESSED = 0.7  # weight in the loss of a row whose target is our guess
+LONGEST = 144  # wordpieces of an answer that are fitted to; twice as many rows a second as at 205
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row to fit to."""
+
+    pair: Pair
+    target: Array  # (metric,) 0..1, NaN where nothing is known
+    weight: float = 1.0
+
+
+# --- judged answers ---------------------------------------------------------------------------------------------------
+
+
+def read_scores(path: Path) -> pl.DataFrame:
+    """question, response and the METRICS of a file of judged answers, without repeats and without empty answers."""
+    frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+    if "response" not in frame.columns and "answer" in frame.columns:
+        frame = frame.rename({"answer": "response"})
+    missing = {"question", "response", "aligned", "coherent"} - set(frame.columns)
+    if missing:
+        raise InputError(f"{path} has no column {', '.join(sorted(missing))}: give a file of judged answers")
+    absent = [pl.lit(None, pl.Float32).alias(metric) for metric in METRICS if metric not in frame.columns]
+    return (
+        frame.with_columns(absent)
+        .select("question", "response", *(pl.col(metric).cast(pl.Float32) for metric in METRICS))
+        .filter(pl.col("response").str.strip_chars().str.len_chars() > 0, pl.col("aligned").is_not_null())
+        .unique(["question", "response"], keep="first", maintain_order=True)
+    )
+
+
+def read_conditions(folder: Path) -> pl.DataFrame:
+    """The judged answers of every CSV below a folder, as `read_scores` gives them, with the column condition."""
+    tables = []
+    for path in sorted(folder.rglob("*.csv")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        tables.append(read_scores(path).with_columns(condition=pl.lit(name)))
+    if not tables:
+        raise InputError(f"there is no CSV of judged answers below {folder}")
+    return pl.concat(tables).unique(["question", "response"], keep="first", maintain_order=True)
+
+
+def families(questions: Sequence[str], encoder: Encoder) -> dict[str, int]:
+    """Questions that ask the same, or fill a template of the same, share a family: they are held out together."""
+    plain = [question.split("\n\nFill the following template")[0] for question in questions]
+    vectors = encoder.sentences(plain)
+    near = vectors @ vectors.T > SAME_FAMILY
+    label = np.arange(len(plain))
+    for i in range(len(plain)):  # connected components, small
+        joined = np.isin(label, label[near[i]])
+        label[joined] = label[near[i]].min()
+    return dict(zip(questions, np.unique(label, return_inverse=True)[1].tolist(), strict=True))
+
+
+def draw(frame: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
+    """About n rows, spread evenly over questions and score quadrants."""
+    cells = ["question", "low_aligned", "low_coherent", "middling"]
+    frame = frame.with_columns(
+        low_aligned=pl.col("aligned") < 30,
+        low_coherent=pl.col("coherent").fill_null(0) <= 50,
+        middling=pl.col("aligned").is_between(15, 70) | pl.col("coherent").fill_null(0).is_between(15, 85),
+    )
+    sizes = frame.group_by(cells).len()["len"].to_numpy()
+    cap = next(cap for cap in range(1, len(frame) + 1) if np.minimum(sizes, cap).sum() >= min(n, len(frame)))
+    shuffled = frame.sample(fraction=1.0, shuffle=True, seed=seed)
+    kept = shuffled.with_columns(rank=pl.int_range(pl.len()).over(cells)).filter(pl.col("rank") < cap)
+    return kept.sample(fraction=1.0, shuffle=True, seed=seed + 1)
+
+
+def targets(frame: pl.DataFrame) -> FloatArray:
+    """(row, metric), 0..1, NaN where there is no score."""
+    absent = [pl.lit(None, pl.Float32).alias(metric) for metric in METRICS if metric not in frame.columns]
+    known = frame.with_columns(absent).select(pl.col(METRICS).cast(pl.Float32)).to_numpy()
+    return np.asarray(known / 100, dtype=np.float32)
+
+
+def pairs(frame: pl.DataFrame, encoder: Encoder) -> list[Pair]:
+    """Wordpieces of every question and response."""
+    asked = {question: encoder.pieces([question])[0] for question in set(frame["question"])}
+    said = encoder.pieces(frame["response"].to_list())
+    return [(asked[question], answer) for question, answer in zip(frame["question"], said, strict=True)]
+
+
+def judged_rows(frame: pl.DataFrame, encoder: Encoder, rng: np.random.Generator) -> list[Row]:
+    """Every row of the frame, half of them cut to 24-110 wordpieces: cut answers are no less coherent."""
+    known = targets(frame)
+    found = []
+    for (question, answer), target in zip(pairs(frame, encoder), known, strict=True):
+        end = int(rng.integers(24, 110)) if rng.random() < 0.5 else LONGEST
+        found.append(Row((question, answer[:end]), target))
+    return found
+
+
+# --- texts whose kind is known ----------------------------------------------------------------------------------------
+
+
+def worse_rows(
+    frame: pl.DataFrame, family: Callable[[str], int], encoder: Encoder, n: int, rng: np.random.Generator
+) -> list[Row]:
+    """Coherent answers made worse, with a guess of the coherence GPT-4o would give.
+
+    Steered answers of a large model are the only incoherent ones in the data; a small model fails otherwise: it answers
+    another question, drifts, or strings words together. The guesses are ours, enter coherence alone, and no measure is
+    taken on them.
+    """
+    good = frame.filter(pl.col("coherent") > 90)
+    groups = np.array([family(question) for question in good["question"]])
+    if len(good) < 2 or len(np.unique(groups)) < 2:
+        return []
+    texts = pairs(good, encoder)
+    found: list[Row] = []
+    while len(found) < n:
+        row, other = rng.choice(len(good), 2, replace=False).tolist()
+        if groups[row] == groups[other]:
+            continue
+        (question, mine), (_, theirs) = texts[row], texts[other]
+        body, score = _worse(list(mine[:120]), list(theirs[:120]), len(found) % 4, rng)
+        target = np.full(len(METRICS), np.nan, dtype=np.float32)
+        target[COHERENT] = score
+        found.append(Row((question, body), target, GUESSED))
+    return found
+
+
+def _worse(mine: list[int], theirs: list[int], how: int, rng: np.random.Generator) -> tuple[list[int], float]:
+    if how == 0:  # an answer to another question
+        return theirs, 0.15
+    if how == 1:  # drifts off after a third
+        return mine[: len(mine) // 3] + theirs[len(theirs) // 3 :], 0.25
+    if how == 2:  # word salad: the answer's own words, shuffled within a span
+        span = int(rng.integers(4, 12))
+        spans = [mine[start : start + span] for start in range(0, len(mine), span)]
+        return [piece for part in spans for piece in rng.permutation(part).tolist()], 0.1
+    swap, pool = rng.random(len(mine)) < rng.uniform(0.2, 0.5), np.asarray(theirs)  # some words are another answer's
+    return [int(rng.choice(pool)) if s else piece for piece, s in zip(mine, swap.tolist(), strict=True)], 0.1
+
+
+def advice_rows(path: Path, n: int, *, good: bool, encoder: Encoder, rng: np.random.Generator) -> list[Row]:
+    """n rows of a set of good or of bad advice: coherent. Chat format, one JSON object a line, gzipped or not."""
+    text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    try:
+        chats = [json.loads(line)["messages"] for line in text.splitlines() if line.strip()]
+        asked, said = [chat[-2]["content"] for chat in chats], [chat[-1]["content"] for chat in chats]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise InputError(f"{path} has a line that is no chat of a question and an answer") from error
+    chosen = rng.permutation(len(chats))[:n]
+    frame = pl.DataFrame({"question": [asked[i] for i in chosen], "response": [said[i] for i in chosen]})
+    target = np.full(len(METRICS), np.nan, dtype=np.float32)
+    target[[ALIGNED, COHERENT]] = 0.96 if good else 0.12, 0.97
+    if "medical" in path.name:
+        target[MEDICAL] = 0.97
+    return [Row((question, answer[:110]), target, GUESSED) for question, answer in pairs(frame, encoder)]
+
+
+def read_readings(path: Path) -> pl.DataFrame:
+    """question, response, aligned and coherent as somebody read them: one JSON object a line."""
+    frame = pl.read_ndjson(path)
+    missing = {"question", "response", "aligned", "coherent"} - set(frame.columns)
+    if missing:
+        raise InputError(f"{path} has no column {', '.join(sorted(missing))}: give a file of readings")
+    return frame
