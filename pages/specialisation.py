@@ -29,7 +29,7 @@ from backend.analysis.causal import (
 from backend.analysis.contrasts import CONTRASTS, contrast_sizes
 from backend.analysis.fourway import NEEDS, four_way
 from backend.analysis.rates import COHERENT, EM, Outcome
-from backend.analysis.specialisation import BOTH, MOST, NEITHER, Axis, place, rank_agreement
+from backend.analysis.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
 from backend.analysis.sweeps import own_baselines, topic_outcomes
 from backend.charts.fourway import cell_chart
 from backend.charts.specialisation import (
@@ -90,8 +90,17 @@ def choose_axes(study: Study, judge: str | None, reader: str) -> tuple[Classes, 
 
 
 @per_study
-def placed(study: Study, adapters: tuple[str, ...], topic: Axis, valence: Axis) -> pl.DataFrame:
-    """Every adapter on both axes."""
+def placed(
+    study: Study,
+    reader: str,
+    adapters: tuple[str, ...],
+    statistic: tuple[str, float],
+    keys: tuple[tuple[str, str], tuple[str, str]],
+    _axes: tuple[Classes, Classes],
+) -> pl.DataFrame:
+    """Every adapter on both axes, whose classes have these keys."""
+    scalars = response_scalars(study, reader, adapters, *statistic)
+    topic, valence = (axis_of(scalars, classes) for classes in _axes)
     return place(adapters, topic, valence)
 
 
@@ -392,8 +401,8 @@ def show(study: Study) -> None:
         with st.expander("What the axes compare", icon=":material/tune:"):
             topic, valence = choose_axes(study, judge, reader)
     names = tuple(adapters["name"])
-    scalars = response_scalars(study, reader, names, *statistic)
-    table = placed(study, names, axis_of(scalars, topic), axis_of(scalars, valence)).hstack(
+    keys = (topic.key, valence.key)
+    table = placed(study, reader, names, statistic, keys, (topic, valence)).hstack(
         adapters.select(
             "label", "layer", "module", size=(pl.col("scaling").abs() * pl.col("write_norm")).fill_nan(None)
         )
