@@ -17,7 +17,16 @@ import polars as pl
 
 from backend.analysis.estimates import expanded_percentile
 from backend.analysis.groups import group_draws
-from backend.analysis.rates import COHERENT, EM, SIMILAR_QUESTIONS, Estimand, Outcome, difference, em_rates
+from backend.analysis.rates import (
+    COHERENT,
+    EM,
+    SIMILAR_QUESTIONS,
+    Estimand,
+    Outcome,
+    difference_of_counts,
+    em_rates,
+    question_counts,
+)
 from backend.analysis.sweeps import topic_outcomes
 from backend.records import BASE, BASELINE, Gain, InputError, edits_from_json
 
@@ -120,6 +129,7 @@ def single_effects(
     """
     rows: list[tuple[Any, ...]] = []
     reference = answers_of(frame, gains, organism, INTACT if arrangement == WITHOUT_ONE else NONE)
+    counted = question_counts(reference, [], outcome)
     for units, condition in _of(gains, organism, arrangement).select("units", "condition").iter_rows():
         edited = _under(frame, organism, condition)
         [rate] = em_rates(edited, outcomes=[outcome], about=about).iter_rows(named=True) if edited.height else [None]
@@ -127,7 +137,7 @@ def single_effects(
             continue
         own = (units[0], rate["value"], rate["low"], rate["high"], rate["n"])
         try:
-            found = difference(edited, reference, outcome=outcome, about=about)
+            found = difference_of_counts(question_counts(edited, [], outcome), counted, about=about)
         except InputError:  # no reference, or none to the same questions
             rows.append((*own, None, None, None, None, None, None))
             continue
