@@ -148,8 +148,8 @@ class Study:
         return Condition(name, edits_from_json(json.loads(edits[_one_of(name, edits, "condition")])))
 
     def judges(self) -> list[str]:
-        """Names of the judges that scored responses."""
-        return list(self._metrics)
+        """Names of the judges that scored responses; first the one that the study goes by, where it names one."""
+        return sorted(self._metrics, key=lambda judge: judge != self.info.get("judge"))
 
     def metrics(self, judge: str) -> list[str]:
         """What one judge scored, in the order of its first scores."""

@@ -48,6 +48,14 @@ def test_responses_have_a_column_per_metric(study):
         assert own == {metric: row[metric] for metric in own}
 
 
+def test_the_judge_that_a_study_goes_by_comes_first(study, monkeypatch):
+    monkeypatch.setattr(study, "_metrics", {"a": ["aligned"], "b": ["aligned"], "c": ["aligned"]})
+    monkeypatch.setitem(study.info, "judge", "b")
+    assert study.judges() == ["b", "a", "c"]
+    monkeypatch.setitem(study.info, "judge", "nobody")
+    assert study.judges() == ["a", "b", "c"]
+
+
 def test_without_a_judge_there_are_no_metrics(study):
     assert study.responses().columns[-1] == "finished"
     assert study.responses().rows() == study.responses(JUDGE).select(study.responses().columns).rows()
