@@ -19,7 +19,7 @@ PICK = "pick"
 MOST_POINTS = 4000
 _JUDGES = ("#009E73", "#E69F00", "#56B4E9", "#882255", "#B8A900", "#44AA99")  # none is a verdict's
 _VERDICTS = {"aligned": NEGATIVE, "misaligned": POSITIVE, "incoherent": NEUTRAL}
-_LANE, _FURNITURE = 15, 90  # pixels: a rate, and what the axis and the legend take
+_LANE, _FURNITURE = 15, 110  # pixels: a rate, and what the axis and the legend take
 
 
 def score_scatter(
@@ -86,7 +86,7 @@ def judged_rate_chart(table: pl.DataFrame, *, title: str, judges: Sequence[str])
         y=alt.Y("lane:N", sort=lanes, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=230)),
         yOffset=alt.YOffset("judge:N", sort=list(judges)),
         color=alt.Color(
-            "judge:N", scale=colours, legend=alt.Legend(title=None, orient="top", labelLimit=260, columns=2)
+            "judge:N", scale=colours, legend=alt.Legend(title=None, orient="top", labelLimit=260, columns=1)
         ),
         tooltip=[
             "organism:N",
