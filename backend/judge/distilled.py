@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from backend.judge import EMBEDDED, Answer
@@ -74,7 +75,8 @@ def write_weights(path: Path, head: Head, updates: Mapping[str, FloatArray]) -> 
 
 def write_card(path: Path, card: Mapping[str, Any]) -> None:
     """Write the card as JSON, replacing what was there."""
-    path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".tmp").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".tmp").replace(path)
 
 
 def read_weights(path: Path) -> tuple[Head, dict[str, FloatArray]]:
@@ -84,7 +86,10 @@ def read_weights(path: Path) -> tuple[Head, dict[str, FloatArray]]:
         raise InputError(
             f"there is no distilled judge {path.stem!r} in {path.parent} (there: {have}): fit it with backend.judge.fit"
         )
-    arrays = {key: value.astype(np.float32) for key, value in load_file(path).items()}
+    try:
+        arrays = {key: value.astype(np.float32) for key, value in load_file(path).items()}
+    except SafetensorError as error:
+        raise InputError(f"{path} is no safetensors file ({error}): fit it again with backend.judge.fit") from error
     fields = {key.removeprefix("head."): value for key, value in arrays.items() if key.startswith("head.")}
     if set(fields) != set(_FIELDS) or fields["gain"].shape != (WIDTH,):
         raise InputError(f"{path} does not fit the encoder of this version: fit it again with backend.judge.fit")

@@ -147,7 +147,8 @@ def gather(frame: pl.DataFrame, data: Data, amounts: Amounts, encoder: Encoder) 
     }
     for good, paths in ((True, data.good_advice), (False, data.bad_advice)):
         for path in paths:
-            sources[path.name] = advice_rows(path, amounts.advice, good=good, encoder=encoder, rng=rng)
+            rows = advice_rows(path, amounts.advice, good=good, encoder=encoder, rng=rng)
+            sources[path.name] = [*sources.get(path.name, []), *rows]  # two folders may hold files of one name
     if data.readings:
         # a reader's scale of alignment is not GPT-4o's: only what GPT-4o never saw, a weak writer's coherence, is taken
         read = pl.concat([read_readings(data.readings).drop("aligned")] * amounts.read_times)

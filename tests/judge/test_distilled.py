@@ -199,3 +199,6 @@ def test_absent_weights_and_weights_of_another_encoder_are_named(tmp_path: Path)
     save_file({"head.gain": np.zeros(3, dtype=np.float32)}, tmp_path / "odd.safetensors")
     with pytest.raises(InputError, match="does not fit"):
         read_weights(tmp_path / "odd.safetensors")
+    (tmp_path / "empty.safetensors").touch()
+    with pytest.raises(InputError, match="no safetensors file"):
+        read_weights(tmp_path / "empty.safetensors")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from backend.judge import fit as fit_module
 from backend.judge.distilled import METRICS, load_distilled, read_card
 from backend.judge.encoder import PACKAGE, plain_encoder
-from backend.judge.fit import Amounts, Data, fit, main, split
+from backend.judge.fit import Amounts, Data, fit, gather, main, split
 from backend.judge.measure import calibration, measure, measure_conditions, measure_reading
 from backend.judge.rows import (
     ALIGNED,
@@ -138,6 +140,26 @@ def test_rows_of_each_source_say_what_is_known(data: Data) -> None:
     (advice, *_) = advice_rows(data.good_advice[0], 2, good=True, encoder=encoder, rng=rng)
     assert advice.target[ALIGNED] > 0.9
     assert advice.weight < 1
+
+
+@needs_encoder
+def test_two_files_of_advice_of_one_name_are_both_fitted_to(data: Data, tmp_path: Path) -> None:
+    bad = tmp_path / "bad" / data.good_advice[0].name
+    bad.parent.mkdir()
+    bad.write_bytes(data.good_advice[0].read_bytes())
+    both = replace(data, bad_advice=[bad], readings=None)
+    frame = judged(0, 48).with_columns(family=pl.lit(0))
+    rows, drawn = gather(frame, both, Amounts(judged=48, worse=0), plain_encoder())
+    assert drawn["good_medical.jsonl"] == 10
+    assert sorted({float(row.target[ALIGNED]) for row in rows[-10:]}) == pytest.approx([0.12, 0.96])
+
+
+def test_the_readings_measured_on_are_none_of_those_fitted_to() -> None:
+    folder = Path(fit_module.__file__).parent / "readings"
+    fitted, test = (read_readings(folder / f"smollm2-{part}.jsonl") for part in ("fit", "test"))
+    assert (fitted.height, test.height) == (840, 200)
+    assert fitted.join(test, on=["question", "response"], how="semi").is_empty()
+    assert fitted.join(test, on="response_id", how="semi").is_empty()
 
 
 def test_a_draw_is_even_over_questions_and_quadrants() -> None:
