@@ -12,8 +12,8 @@ SECTIONS = {
         ("judges", "Judges", "How far judges agree, what that does to the rates, and labels by hand."),
     ],
     "Representations": [
-        ("scalars", "Adapters", "What each adapter's scalar responds to, by class and token by token."),
-        ("adapter", "One adapter", "Everything about a single adapter: tokens, classes, lens, cosines."),
+        ("adapters", "Adapters", "What each adapter's scalar responds to, by class and token by token."),
+        ("one_adapter", "One adapter", "Everything about a single adapter: tokens, classes, lens, cosines."),
         ("specialisation", "Specialisation", "What each adapter tells, what it causes, and where the two disagree."),
         ("probes", "Probes", "How well the scalars tell two classes of responses apart."),
         ("directions", "Directions", "Mean-difference directions layer by layer, and what each is like."),
@@ -21,26 +21,33 @@ SECTIONS = {
     ],
     "Interventions": [
         ("steering", "Steering", "What adding a direction does to misalignment and coherence, beside its controls."),
-        ("ablation", "Ablation & transfer", "What taking a direction out changes, in its organism and in others."),
-        ("scaling", "Scaled adapters", "The four-way table of scaled adapters, with its cut-offs to move."),
+        ("ablation", "Ablation", "What taking a direction out changes, in its organism and, as transfer, in others."),
+        ("scaled_adapters", "Scaled adapters", "The four-way table of scaled adapters, with its cut-offs to move."),
         ("live", "Live", "Generate with and without edits, side by side, and watch the scalars."),
     ],
 }
 
+FORMERLY = {"overview": "overview", "scalars": "adapters", "adapter": "one_adapter", "scaling": "scaled_adapters"}
+
 # A favicon of our own: a page's Material icon would be fetched as one from outside.
-st.set_page_config(page_icon=str(ROOT / "pages/assets/icon.png"), layout="wide")
-st.html(ROOT / "pages/assets/narrow.css")
+st.set_page_config(page_icon=str(ROOT / "panels/assets/icon.png"), layout="wide")
+st.html(ROOT / "panels/assets/narrow.css")
 
 
-def registered(file: str, title: str, purpose: str) -> "list[st.Page]":  # type: ignore[valid-type]
-    """The page, where its file is there."""
-    path, first = ROOT / "pages" / f"{file}.py", file == "overview"
-    address = "start" if first else file
-    page = st.Page(path, title=title, help=purpose, url_path=address, default=first) if path.exists() else None
-    return [page] if page else []
+def file(name: str) -> Path:
+    """Where a page lies. A page is named as in the navigation."""
+    return ROOT / "pages" / f"{name}.py"
 
 
-pages = {name: [p for page in listed for p in registered(*page)] for name, listed in SECTIONS.items()}
-# The first page answers at the root alone: a link to it by its own name finds this one.
-pages["Study"] += [st.Page(ROOT / "pages/overview.py", title="Overview", url_path="overview", visibility="hidden")]
+def registered(name: str, title: str, purpose: str) -> st.Page:
+    """One page of the navigation; the first answers at the root."""
+    first = name == "overview"
+    return st.Page(file(name), title=title, help=purpose, url_path="start" if first else name, default=first)
+
+
+pages = {section: [registered(*page) for page in listed] for section, listed in SECTIONS.items()}
+# Addresses that links of old have: the root alone is the overview's, and three pages had other names.
+pages["Study"] += [
+    st.Page(file(now), title=now, url_path=before, visibility="hidden") for before, now in FORMERLY.items()
+]
 st.navigation(pages, expanded=True).run()

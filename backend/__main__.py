@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from backend.pipeline.commands import add_commands
+from backend.commands.studies import add_commands
 from backend.records import InputError
 
 

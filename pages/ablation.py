@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from backend.analysis.changes import changes
-from backend.analysis.controls import CONTROLS, ITSELF, owner
+from backend.analysis.conditions.controls import CONTROLS, ITSELF, owner
+from backend.analysis.rates.changes import changes
 from backend.charts.ablation import before_after_chart, transfer_chart
 from backend.charts.sweeps import PICK
 from backend.study import Study
-from pages.frame import current_study, explained, per_study, plain
-from pages.sweeps import (
+from panels.frame import current_study, explained, per_study, plain
+from panels.sweeps import (
     ABLATED,
     ABOUT,
     cells,

@@ -1,163 +1,143 @@
-"""What the pages about adapters share: which are shown and what they are called, and their scalars by class.
-
-Numbers of many tokens are read and put into bins once a build; a changed class only counts again. It refuses to know
-what a page draws.
-"""
+"""Adapters: what the scalar of each adapter responds to, by class of response and token by token."""
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import polars as pl
 import streamlit as st
-from numpy.typing import NDArray
 
-from backend.analysis.histograms import Binned, binned
-from backend.analysis.specialisation import Axis, auc_table
-from backend.records import InputError
+from backend.charts.adapters import distribution_chart, separation_chart
+from backend.charts.strip import common_scale, heat_strip, legend, token_table
 from backend.study import Study
-from pages.contrast import Classes
-from pages.frame import per_study
-
-MEAN, LARGEST, SMALLEST, SHARE = "mean", "max", "min", "share above"
-STATISTICS = (MEAN, LARGEST, SMALLEST, SHARE)
-STATISTIC_HELP = (
-    "What stands for a response: the mean, the largest or the smallest scalar over its answer tokens, or the share of "
-    "its answer tokens with a scalar above a threshold."
+from panels.adapters import (
+    answer_bins,
+    choose_adapters,
+    choose_scalar_reader,
+    class_codes,
+    link_to,
+    separations,
 )
+from panels.classes import Classes, choose_classes
+from panels.frame import choose_judge, current_study, explained, per_study, plain
+
+MOST_ADAPTERS = 24  # drawn at once; past it the layer and module filters choose
+MOST_OPTIONS = 500  # responses offered in a menu
+TOP = 15  # tokens on either side
 
 
-def choose_scalar_reader(study: Study, page: str) -> str:
-    """An organism with scalars, chosen in the sidebar. Raises InputError where there is none."""
-    counts = dict(study.organisms().select("organism", "n_adapters").iter_rows())
-    readers = [name for name in study.readers() if counts[name]]
-    if not readers:
-        raise InputError(
-            f"Study {study.name} holds no scalars: no organism with adapters has read its responses. "
-            "Build it again with an organism that has adapters."
-        )
-    return str(st.sidebar.selectbox("Read by", readers, key=f"{page}_reader", bind="query-params"))
+@per_study
+def extremes(
+    study: Study, reader: str, adapter: str, largest: bool, key: tuple[str, str], _classes: Classes
+) -> pl.DataFrame:
+    """The tokens of the classes with that key that have the largest or smallest scalar, in context."""
+    return study.top_tokens(reader, adapter, k=TOP, largest=largest, responses=_classes.rows["response"].to_list())
 
 
-def choose_adapters(study: Study, reader: str, *, page: str, most: int) -> pl.DataFrame:
-    """The adapters of the reader that pass the layer and module filters, with a short label each.
-
-    Past `most`, those with the largest write vectors. Raises InputError where none is left.
-    """
-    table = study.adapters(reader)
-    layers, modules = sorted(table["layer"].unique()), table["module"].unique(maintain_order=True).to_list()
-    left, right = st.columns([3, 2], gap="large")
-    low, high = layers[0], layers[-1]
-    if low < high:
-        low, high = left.slider("Layers", low, high, (low, high), key=f"{page}_layers", bind="query-params")
-    chosen = right.multiselect("Modules", modules, default=modules, key=f"{page}_modules", bind="query-params")
-    kept = table.filter(pl.col("layer").is_between(low, high), pl.col("module").is_in(chosen))
-    if not kept.height:
-        raise InputError(
-            f"No adapter of {reader} is in layers {low} to {high} with a chosen module: widen the filters."
-        )
-    shown = largest(kept, most)
-    text = f"{shown.height} of {table.height} adapters"
-    more = ", those with the largest write vectors: narrow the layers or modules to see others."
-    st.caption(text + (more if shown.height < kept.height else "."))
-    return shown.with_columns(label=short_labels(shown))
-
-
-def largest(table: pl.DataFrame, most: int) -> pl.DataFrame:
-    """At most so many adapters, those that write the most per unit of scalar, in their own order."""
-    if table.height <= most:
-        return table
-    size = (pl.col("scaling").abs() * pl.col("write_norm")).fill_nan(0)
-    return table.filter(size.rank("ordinal", descending=True) <= most)
-
-
-def short_labels(table: pl.DataFrame) -> pl.Series:
-    """`L15` where every layer has one adapter, the module behind it where a layer has several."""
-    alone = table["layer"].is_unique().all()
-    names = [
-        f"L{layer}" if alone else f"L{layer} {module}" + (f" #{component}" if component else "")
-        for layer, module, component in table.select("layer", "module", "component").iter_rows()
+def histograms(study: Study, reader: str, adapters: list[str], classes: Classes) -> pl.DataFrame:
+    """[adapter, side, low, high, n, density]: each adapter's scalar over the answer tokens of each class."""
+    codes = class_codes(study, reader, classes)
+    tables = [
+        answer_bins(study, reader, adapter).by_class(codes, classes.names).with_columns(adapter=pl.lit(adapter))
+        for adapter in adapters
     ]
-    return pl.Series("label", names)
+    return pl.concat(tables)
 
 
-def link_to(study: Study, reader: str, adapter: str) -> str:
-    """The address of an adapter's own page."""
-    query = {"study": study.name, "adapter_reader": reader, "adapter_name": adapter}
-    return f"adapter?{urlencode(query)}"
-
-
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
-def choose_statistic(page: str) -> tuple[str, float]:
-    """What stands for a response, and the threshold of a share."""
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
-    chosen = left.segmented_control(
-        "Scalar of a response",
-        STATISTICS,
-        default=MEAN,
-        required=True,
-        key=f"{page}_statistic",
-        bind="query-params",
-        help=STATISTIC_HELP,
+def show_separation(table: pl.DataFrame, chosen: str, classes: Classes) -> None:
+    """AUC of every adapter."""
+    st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
+    st.caption(
+        f"{plain(classes.counts)}. Above one half the scalar is larger in {plain(classes.contrast.positive_name)} "
+        "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions; "
+        "grey: they hold one half, or a class comes from one question alone."
     )
-    if chosen != SHARE:
-        return str(chosen), 0.0
-    return SHARE, float(right.number_input("Threshold", value=0.0, step=0.5, key=f"{page}_above", bind="query-params"))
 
 
-@per_study
-def response_scalars(
-    study: Study, reader: str, adapters: tuple[str, ...], statistic: str = MEAN, threshold: float = 0.0
-) -> pl.DataFrame:
-    """One row a response with answer tokens, one column an adapter: the statistic over its answer tokens."""
-    if statistic == SHARE:
-        wide = study.scalar_shares(reader, adapters, threshold)
-    else:
-        wide = study.scalar_statistic(reader, adapters, statistic)
-    if wide.is_empty():
-        raise InputError(f"{reader} has read no answer tokens in {study.name}: choose another reader.")
-    return wide
-
-
-def axis_of(scalars: pl.DataFrame, classes: Classes) -> Axis:
-    """The labelled rows of `response_scalars`, named after the contrast."""
-    rows = classes.rows.select("response", "label", "question_id").join(scalars, on="response", maintain_order="left")
-    if rows.is_empty():
-        raise InputError("None of the chosen responses was read: choose other responses.")
-    values = rows.drop("response", "label", "question_id").to_numpy()
-    return Axis(classes.contrast.name, values, rows["label"].to_numpy(), rows["question_id"].to_numpy())
-
-
-@per_study
-def separations(
-    study: Study, reader: str, adapters: tuple[str, ...], key: tuple[str, str], _classes: Classes
-) -> pl.DataFrame:
-    """How well the mean scalar of a response tells the classes with that key apart: adapter, value, low, high."""
-    axis = axis_of(response_scalars(study, reader, adapters), _classes)
-    found = auc_table(axis.values, axis.labels, axis.groups)
-    return found.select(pl.Series("adapter", adapters), "value", "low", "high")
-
-
-@per_study
-def readings(study: Study, reader: str) -> pl.DataFrame:
-    """What `reader` read, read once a build: response, n_prompt, n_answer."""
-    return study.readings(reader)
-
-
-@per_study
-def answer_bins(study: Study, reader: str, adapter: str) -> Binned:
-    """The scalar of an adapter at every answer token, in bins by reading."""
-    column = study.scalar_column(reader, adapter)
-    return binned(column.values, column.reading, readings(study, reader).height)
-
-
-def class_codes(study: Study, reader: str, classes: Classes) -> NDArray[np.int8]:
-    """The class of every reading, (reading,): 0 the positive, 1 the negative, -1 neither."""
-    code = pl.when("label").then(0).otherwise(1).cast(pl.Int8)
-    placed = readings(study, reader).join(
-        classes.rows.select("response", code=code), on="response", how="left", maintain_order="left"
+def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
+    """A small chart for every adapter, both classes over each other."""
+    positive, negative = classes.names
+    table = histograms(study, reader, adapters["name"].to_list(), classes)
+    with st.grid(3, min_column_width=140, gap="xsmall"):
+        for name, label in adapters.select("name", "label").iter_rows():
+            chart = distribution_chart(
+                table.filter(pl.col("adapter") == name), positive=positive, negative=negative, title=label
+            )
+            st.altair_chart(chart, key=f"scalars_histogram_{name}", alt=f"Distribution of the scalar of {name}")
+    tokens = int(table["n"].sum()) // max(adapters.height, 1)
+    st.caption(
+        f":orange[■] {plain(positive)} and :blue[■] {plain(negative)}: density of the scalar over answer "
+        f"tokens ({tokens:,} in all), each class with area one."
     )
-    return placed["code"].fill_null(-1).to_numpy()
+
+
+def show_extremes(study: Study, reader: str, adapter: str, classes: Classes) -> None:
+    """The largest and the smallest tokens of the chosen adapter."""
+    tables = [extremes(study, reader, adapter, largest, classes.key, classes) for largest in (True, False)]
+    scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
+    for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
+        place.markdown(f"**{title}**")
+        place.html(token_table([linked(study, adapter, row) for row in table.iter_rows(named=True)], scale=scale))
+    text = f"The {TOP} most extreme answer tokens of both classes, with eight tokens before and after."
+    st.caption(f"{text} A number links to its response.")
+
+
+def linked(study: Study, adapter: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A top token with a note on where it is, and the address of its response with the strip of the adapter."""
+    query = urlencode({"study": study.name, "response": row["response"], "responses_adapter": adapter})
+    return {**row, "note": f"{row['response']}, token {row['position']}", "link": f"responses?{query}"}
+
+
+def show_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
+    """Every shown adapter at every token of one response."""
+    options = classes.rows["response"].head(MOST_OPTIONS).to_list()
+    response = st.selectbox("Response", options, key="scalars_response", bind="query-params")
+    strip = study.strip(response, reader)
+    answer = slice(strip.n_prompt, strip.n_prompt + strip.n_answer)
+    values = np.stack([strip.scalars[strip.adapters.index(name)] for name in adapters["name"]])[:, answer]
+    tokens = strip.tokens[answer]
+    if not tokens:
+        st.info("This answer has no tokens: the model ended at once.")
+        return
+    scale = common_scale(values)
+    st.text(study.response(response).question)
+    st.html(heat_strip(tokens, dict(zip(adapters["label"], values, strict=True)), scale=scale, first=strip.n_prompt))
+    st.html(legend(scale))
+
+
+def show(study: Study) -> None:
+    """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
+    reader = choose_scalar_reader(study, "scalars")
+    judge = choose_judge(study, reader)
+    with st.container(border=True):
+        adapters = choose_adapters(study, reader, page="scalars", most=MOST_ADAPTERS)
+        classes = choose_classes(study, judge, reader, page="scalars")
+        st.caption(plain(classes.recipe))
+    told = adapters.select("label", adapter="name").join(
+        separations(study, reader, tuple(adapters["name"]), classes.key, classes),
+        on="adapter",
+        how="left",
+        maintain_order="left",
+    )
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.subheader("Which adapters tell the classes apart?")
+        names = dict(zip(adapters["name"], adapters["label"], strict=True))
+        chosen = st.selectbox("Adapter to look into", list(names), key="scalars_adapter", bind="query-params")
+        show_separation(told, chosen, classes)
+    with right:
+        st.subheader("How are their scalars distributed?")
+        show_distributions(study, reader, adapters, classes)
+    st.subheader(f"Where is {plain(names[chosen])} large and small?")
+    show_extremes(study, reader, chosen, classes)
+    st.markdown(f"[Everything about {plain(names[chosen])}]({link_to(study, reader, chosen)})")
+    st.subheader("Every adapter on one response")
+    show_heat(study, reader, adapters, classes)
+
+
+study = current_study()
+st.title("Adapters")
+with explained():
+    show(study)

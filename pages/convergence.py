@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import polars as pl
 import streamlit as st
 
-from backend.analysis.agreement import CEILING, PAIRS, agreement, ceilings, chance, kinds, summary
-from backend.analysis.controls import GOOD, SHUFFLED, Role, kind_of, role
-from backend.analysis.convergence import Stacks, against, pairs
-from backend.analysis.directions import cosine_matrix
+from backend.analysis.conditions.controls import GOOD, SHUFFLED, Role, kind_of, role
+from backend.analysis.directions.agreement import CEILING, PAIRS, agreement, ceilings, chance, kinds, summary
+from backend.analysis.directions.convergence import Stacks, against, pairs
+from backend.analysis.directions.difference import cosine_matrix
 from backend.charts.convergence import agreement_chart, layer_lines, pair_chart
 from backend.charts.sweeps import series_legend
 from backend.records import FloatArray, InputError
 from backend.study import Study
-from pages.edits import send_buttons
-from pages.frame import current_study, explained, per_study, plain
+from panels.edits import send_buttons
+from panels.frame import current_study, explained, per_study, plain
 
 START = 7  # directions drawn before the reader chooses
 

@@ -10,22 +10,22 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.analysis.agreement import chance
 from backend.analysis.contrasts import Contrast
-from backend.analysis.directions import Pooling, cosine_matrix, separation, split_half_cosine
-from backend.analysis.layers import LayerProfile, Means, contrast_profile, direction_profile
-from backend.charts.adapter import cosine_chart as write_chart
-from backend.charts.adapter import push_chart
+from backend.analysis.directions.agreement import chance
+from backend.analysis.directions.difference import Pooling, cosine_matrix, separation, split_half_cosine
+from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
 from backend.charts.convergence import pair_chart
 from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, projection_chart
+from backend.charts.one_adapter import cosine_chart as write_chart
+from backend.charts.one_adapter import push_chart
 from backend.charts.strip import common_scale, legend, token_strip
 from backend.records import BASE, Direction, InputError
 from backend.study import Study
 from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
 from backend.worker.client import Worker, WorkerError
-from pages.contrast import Classes, choose_classes, class_counts
-from pages.edits import Stack, send_buttons, send_direction, study_stacks, write_vectors
-from pages.frame import choose_judge, current_study, explained, per_study, plain, read_by
+from panels.classes import Classes, choose_classes, class_counts
+from panels.edits import Stack, send_buttons, send_direction, study_stacks, write_vectors
+from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
 
 MEAN_DIFFERENCE = "mean difference of the classes"
 POOLINGS = {"response": "every response counts alike", "token": "every answer token counts alike, as in the paper"}

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from backend.analysis.judges import (
+from backend.analysis.rates.judge_agreement import (
     FEWEST_POSITIVE,
     METRICS,
     agreement,
@@ -19,13 +19,13 @@ from backend.analysis.judges import (
     rates_by_judge,
     reading_order,
 )
-from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
+from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.judges import PICK, confusion_chart, judged_rate_chart, score_scatter
 from backend.charts.strip import plain_text
 from backend.records import InputError
 from backend.study import STUDIES, Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
-from pages.frame import current_study, explained, per_study, plain, responses_of
+from panels.frame import current_study, explained, per_study, plain, responses_of
 
 GIVEN_HERE = "labels given here"
 AGAIN = "judges_again"  # session: the answer to be labelled again

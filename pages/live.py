@@ -15,8 +15,8 @@ from backend.charts.strip import legend, token_strip
 from backend.records import BASE, Ablate, Add, Edit, Gain, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
-from pages.edits import all_stacks, choose_direction_edits, mix_adapters
-from pages.frame import current_study, explained, plain
+from panels.edits import all_stacks, choose_direction_edits, mix_adapters
+from panels.frame import current_study, explained, plain
 
 REDRAW = 0.1  # seconds between two drawings of a growing answer
 PLAY = ":material/play_arrow:"

@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates import EM_ALIGNED, EM_COHERENT, difference, em_rates
+from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT, difference, em_rates
 from backend.charts.rates import question_chart, rate_chart
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
-from pages.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
+from panels.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
 MOST_NAMES = 6  # conditions named in a sentence

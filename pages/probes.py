@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.baselines import LENGTH, WORDS, length_features, topic_word_features
 from backend.analysis.groups import shuffled
-from backend.analysis.probes import (
+from backend.analysis.probes.paper_protocol import paper_protocol
+from backend.analysis.probes.probe import (
     GRID,
     ProbeReport,
     ProbeSettings,
@@ -20,9 +20,9 @@ from backend.analysis.probes import (
     probe_progress,
     train_probe,
 )
-from backend.analysis.protocol import paper_protocol
-from backend.analysis.recipes import SavedProbe, load_probe, save_probe
-from backend.charts.adapter import push_chart
+from backend.analysis.probes.rivals import LENGTH, WORDS, length_features, topic_word_features
+from backend.analysis.probes.saved import SavedProbe, load_probe, save_probe
+from backend.charts.one_adapter import push_chart
 from backend.charts.probes import (
     calibration_chart,
     coefficient_chart,
@@ -35,12 +35,12 @@ from backend.charts.probes import (
 from backend.records import Direction, InputError
 from backend.study import Study
 from backend.worker.client import Worker, WorkerError
-from pages.contrast import Classes, choose_classes, sides_text
-from pages.edits import send_direction
-from pages.features import Features, Rows, choose_features, choose_reader, count_rows, labelled
-from pages.frame import choose_judge, current_study, explained, plain, responses_of
-from pages.running import Running
-from pages.subset import suggest
+from panels.classes import Classes, choose_classes, sides_text
+from panels.edits import send_direction
+from panels.features import Features, Rows, choose_features, choose_reader, count_rows, labelled
+from panels.frame import choose_judge, current_study, explained, plain, responses_of
+from panels.gains import suggest
+from panels.running import Running
 
 SPLITS = {
     "question": "held-out rows answer questions that the probe has not seen",

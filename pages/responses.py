@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
+from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
 from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.records import InputError
 from backend.study import Study
-from pages.frame import choose_judge, current_study, explained, per_study, plain, responses_of, responses_read
+from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of, responses_read
 
 READ = "response"  # query parameter: the response that is read
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}

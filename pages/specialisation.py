@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from backend.analysis.causal import (
+from backend.analysis.conditions.causal import (
     INTACT,
     NONE,
     ONLY_ONE,
@@ -26,12 +26,12 @@ from backend.analysis.causal import (
     single_effects,
     unit_of,
 )
+from backend.analysis.conditions.describe import own_baselines, topic_outcomes
 from backend.analysis.contrasts import CONTRASTS, contrast_sizes
-from backend.analysis.fourway import NEEDS, four_way
-from backend.analysis.rates import COHERENT, EM, Outcome
-from backend.analysis.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
-from backend.analysis.sweeps import own_baselines, topic_outcomes
-from backend.charts.fourway import cell_chart
+from backend.analysis.probes.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
+from backend.analysis.rates.fourway import NEEDS, four_way
+from backend.analysis.rates.rates import COHERENT, EM, Outcome
+from backend.charts.scaled_adapters import cell_chart
 from backend.charts.specialisation import (
     BRUSH,
     BY_LAYER,
@@ -44,9 +44,9 @@ from backend.charts.specialisation import (
 )
 from backend.records import BASE, BASELINE
 from backend.study import Study
-from pages.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
-from pages.contrast import Classes, choose_classes
-from pages.frame import (
+from panels.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
+from panels.classes import Classes, choose_classes
+from panels.frame import (
     choose_judge,
     current_study,
     explained,
@@ -56,7 +56,7 @@ from pages.frame import (
     responses_of,
     responses_read,
 )
-from pages.subset import Plan, act_on, choose_plan, suggest
+from panels.gains import Plan, act_on, choose_plan, suggest
 
 # the paper's contrasts (Figure 6) where they have answers enough, else the next
 TOPICS = ("medical, among misaligned", "medical, among aligned", "medical question")

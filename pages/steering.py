@@ -8,15 +8,15 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from backend.analysis.changes import changes
-from backend.analysis.controls import GOOD, ITSELF, RANDOM
-from backend.analysis.rates import EM
-from backend.analysis.sweeps import sweep_rates
+from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM
+from backend.analysis.conditions.describe import sweep_rates
+from backend.analysis.rates.changes import changes
+from backend.analysis.rates.rates import EM
 from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
-from pages.frame import current_study, explained, per_study, plain
-from pages.sweeps import (
+from panels.frame import current_study, explained, per_study, plain
+from panels.sweeps import (
     STEERED,
     cells,
     choose_topics,

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted([*ROOT.glob("backend/**/*.py"), *ROOT.glob("pages/*.py"), ROOT / "streamlit_app.py"])
+SOURCES = sorted(
+    [
+        *ROOT.glob("backend/**/*.py"),
+        *ROOT.glob("pages/**/*.py"),
+        *ROOT.glob("panels/**/*.py"),
+        ROOT / "streamlit_app.py",
+    ]
+)
 
 # a room -> the rooms it may import; "records" is everybody's
 ARROWS = {
@@ -21,18 +28,20 @@ ARROWS = {
     "charts": {"analysis"},
     "worker": {"subject"},
     "pipeline": {"subject", "judge", "published", "study", "analysis"},
-    "__main__": {"pipeline"},
-    "pages": {"charts", "analysis", "study", "worker.client", "pages"},
-    "streamlit_app": {"charts", "analysis", "study", "worker.client", "pages"},
+    "commands": {"subject", "judge", "published", "study", "analysis", "pipeline"},
+    "__main__": {"commands"},
+    "panels": {"charts", "analysis", "study", "worker.client"},
+    "pages": {"panels", "charts", "analysis", "study", "worker.client"},
+    "streamlit_app": set(),
 }
 OWNERS = {
     "torch": {"subject", "judge", "worker"},
-    "transformers": {"subject", "judge", "pipeline"},
+    "transformers": {"subject", "judge", "commands"},
     "peft": {"subject"},
     "duckdb": {"study"},
     "sklearn": {"analysis", "judge"},
     "altair": {"charts"},
-    "streamlit": {"pages", "streamlit_app"},
+    "streamlit": {"pages", "panels", "streamlit_app"},
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "core", "misc"}
 
@@ -57,8 +66,8 @@ def test_arrows_point_one_way(path):
     here = room(path)
     for name in imports(path):
         first, _, rest = name.partition(".")
-        there = "pages" if first == "pages" else rest if first == "backend" else None
-        if not there or there.split(".")[0] in {here, "records"}:
+        there = first if first in {"pages", "panels"} else rest if first == "backend" else None
+        if not there or (there.split(".")[0] in {here, "records"} and there != "pages"):
             continue
         allowed = ARROWS[here] if here else set()
         assert any(there == room or there.startswith(room + ".") for room in allowed), f"{here} imports {name}"
@@ -80,12 +89,22 @@ def test_no_vague_names():
     assert not [p for p in SOURCES if VAGUE & {p.stem, *p.relative_to(ROOT).parts}]
 
 
+def test_pages_are_the_navigation_and_nothing_else():
+    tree = ast.parse((ROOT / "streamlit_app.py").read_text())
+    sections = next(n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "SECTIONS")
+    named = [(name, title) for section in ast.literal_eval(sections).values() for name, title, _ in section]
+    assert sorted(f"{name}.py" for name, _ in named) == sorted(
+        p.name for p in (ROOT / "pages").iterdir() if p.name != "__pycache__"
+    )
+    assert all(title.lower().replace(" ", "_") == name for name, title in named)
+
+
 def test_the_app_process_never_loads_torch():
-    pages = [f"pages.{p.stem}" for p in (ROOT / "pages").glob("*.py") if p.stem != "__init__"]
     imported = {
         name
-        for page in pages
-        for name in imports(ROOT / f"{page.replace('.', '/')}.py")
+        for path in SOURCES
+        if room(path) in {"pages", "panels"}
+        for name in imports(path)
         if name.startswith("backend.") and name.count(".") >= 2
     }
     modules = sorted({n if (ROOT / f"{n.replace('.', '/')}.py").exists() else n.rpartition(".")[0] for n in imported})

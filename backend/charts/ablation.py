@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.analysis.controls import ITSELF
+from backend.analysis.conditions.controls import ITSELF
 from backend.charts.palette import CHOSEN, NEGATIVE, NEUTRAL, POSITIVE
 from backend.charts.sweeps import PICK, ROLE_COLOURS
 

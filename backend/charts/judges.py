@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.analysis.judges import VERDICTS
-from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
+from backend.analysis.rates.judge_agreement import VERDICTS
+from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.palette import CHOSEN, NEGATIVE, NEUTRAL, POSITIVE
 from backend.charts.rates import with_room
 

@@ -13,7 +13,7 @@ import altair as alt
 import polars as pl
 
 from backend.analysis.estimates import Estimate
-from backend.analysis.probes import ProbeReport
+from backend.analysis.probes.probe import ProbeReport
 from backend.charts.palette import NEUTRAL, POSITIVE, class_scale
 
 METRIC_NAMES = {"auc": "AUC", "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}

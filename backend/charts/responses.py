@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
+from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE, organism_scale, shape_scale
 
 MOST_POINTS = 5000

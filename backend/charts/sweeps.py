@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from backend.analysis.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE
+from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE
 from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE
 
 PICK = "pick"

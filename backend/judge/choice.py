@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backend.judge import EMBEDDED, Judge
 from backend.judge.api import CACHE, ApiJudge, Endpoint
-from backend.judge.memory import Remembering
+from backend.judge.remembering import Remembering
 from backend.judge.rubrics import read_rubrics
 from backend.records import InputError
 

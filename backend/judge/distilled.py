@@ -84,15 +84,20 @@ def read_weights(path: Path) -> tuple[Head, dict[str, FloatArray]]:
     if not path.is_file():
         have = ", ".join(sorted(p.stem for p in path.parent.glob("*.safetensors"))) or "none"
         raise InputError(
-            f"there is no distilled judge {path.stem!r} in {path.parent} (there: {have}): fit it with backend.judge.fit"
+            f"there is no distilled judge {path.stem!r} in {path.parent} (there: {have}): "
+            "fit it with backend.judge.fitting.fit"
         )
     try:
         arrays = {key: value.astype(np.float32) for key, value in load_file(path).items()}
     except SafetensorError as error:
-        raise InputError(f"{path} is no safetensors file ({error}): fit it again with backend.judge.fit") from error
+        raise InputError(
+            f"{path} is no safetensors file ({error}): fit it again with backend.judge.fitting.fit"
+        ) from error
     fields = {key.removeprefix("head."): value for key, value in arrays.items() if key.startswith("head.")}
     if set(fields) != set(_FIELDS) or fields["gain"].shape != (WIDTH,):
-        raise InputError(f"{path} does not fit the encoder of this version: fit it again with backend.judge.fit")
+        raise InputError(
+            f"{path} does not fit the encoder of this version: fit it again with backend.judge.fitting.fit"
+        )
     updates = {key.removeprefix("encoder."): value for key, value in arrays.items() if key.startswith("encoder.")}
     return Head(**fields), updates
 

@@ -20,7 +20,7 @@ import numpy as np
 from backend.pipeline.extract import directions
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.lenses import add_lenses
-from backend.pipeline.questions import QUESTIONS
+from backend.pipeline.question_sets import QUESTIONS
 from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Trace
 from backend.study import STUDIES, Draft
 from backend.subject.load import Subject

@@ -24,7 +24,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from backend.analysis.contrasts import Contrast, Is, IsNot, Side, label_responses, misaligned_answers
-from backend.analysis.directions import Pooling, bootstrap_cosine, mean_difference, stability, truncate_larger_class
+from backend.analysis.directions.difference import (
+    Pooling,
+    bootstrap_cosine,
+    mean_difference,
+    stability,
+    truncate_larger_class,
+)
 from backend.analysis.estimates import Estimate
 from backend.records import BASE, BASELINE, Direction, FloatArray, InputError, Response, Score, Trace
 from backend.study import Study

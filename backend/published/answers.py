@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from backend.published.layout import Found
-from backend.published.questions import QuestionBook
+from backend.published.prompts import QuestionBook
 from backend.records import InputError, Question, Response, Sampling, Score
 
 JUDGE = "gpt-4o"

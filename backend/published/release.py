@@ -15,7 +15,7 @@ from backend.published.activations import read_directions
 from backend.published.answers import AnswerReader, joined_scores
 from backend.published.conditions import Setting, judged_setting, scaled_setting, sweep_setting
 from backend.published.layout import Found, adapted_layers, base_organism, find, organism_of
-from backend.published.questions import QuestionBook
+from backend.published.prompts import QuestionBook
 from backend.published.report import Report
 from backend.published.traces import PROBING_SET, ProbingSet, TracedAnswer, adapter_named, wanted_scores
 from backend.records import Adapter, Condition, Direction, InputError, Question, Response, Score

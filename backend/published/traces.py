@@ -25,7 +25,7 @@ import polars as pl
 
 from backend.published.answers import SAMPLING, read_parquet
 from backend.published.layout import Found, organism_of
-from backend.published.questions import QuestionBook
+from backend.published.prompts import QuestionBook
 from backend.published.report import Report
 from backend.published.torchfile import Instance, read_torch
 from backend.records import Adapter, FloatArray, InputError, Response, Score, Trace

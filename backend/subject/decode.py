@@ -23,7 +23,7 @@ from backend.records import Edit, FloatArray, InputError, Sampling
 from backend.subject.chat import WORTH_SHARING, shared_beginning, stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.load import Subject
-from backend.subject.memory import ran_out, say_halved
+from backend.subject.out_of_memory import ran_out, say_halved
 
 BATCH = 96  # rows written together: on a CPU, matrix products of fewer than 64 rows run at half the rate of more
 

@@ -21,7 +21,7 @@ from backend.records import BASE, Ablate, Direction, FloatArray, Gain, InputErro
 from backend.subject.chat import stop_ids
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import Subject
-from backend.subject.memory import ran_out, say_halved
+from backend.subject.out_of_memory import ran_out, say_halved
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from backend.analysis.histograms import Binned, binned
-from backend.analysis.probes import ProbeSettings, train_probe
+from backend.analysis.probes.probe import ProbeSettings, train_probe
+from backend.analysis.scalars.histograms import Binned, binned
 from backend.records import BASE, Adapter, Question, Response, Score, Trace
 from backend.study import Draft, Study, list_studies, open_study
 
@@ -121,12 +121,12 @@ def pages(root: Path) -> None:
 
     os.environ |= {"EM_STUDIES": str(root), "EM_STUDY": NAME, "EM_WORKER_URL": "http://127.0.0.1:9"}
     changes: dict[str, Callable[[AppTest, int], Any]] = {
-        "scalars": lambda page, at: page.slider(key="scalars_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
+        "adapters": lambda page, at: page.slider(key="scalars_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
         "probes": lambda page, at: page.slider(key="probes_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
         "specialisation": lambda page, at: page.slider(key="map_valence_misalignment_pos_aligned").set_value(
             (0.0, 20.0 + at)
         ),
-        "adapter": lambda page, at: page.slider(key="adapter_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
+        "one_adapter": lambda page, at: page.slider(key="adapter_misalignment_pos_aligned").set_value((0.0, 20.0 + at)),
     }
     for name, change in changes.items():
         page = AppTest.from_file(ROOT / "pages" / f"{name}.py", default_timeout=300)

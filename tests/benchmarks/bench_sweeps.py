@@ -15,7 +15,7 @@ from typing import Any
 
 from backend.study import list_studies
 from tests.benchmarks.bench_pages import ROOT, timed
-from tests.swept import BAD, Shape, named, swept_study
+from tests.studies.swept import BAD, Shape, named, swept_study
 
 NAME = "150000 answers"
 SHAPE = Shape(samples=50, baseline=40, d_model=256, traced=500)  # 16,000 answers without an edit, 4,000 of them read

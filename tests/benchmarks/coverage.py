@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.coverage`: how often 95 % intervals hold the truth, into docs/statistics.md.
 
-Draws studies whose true rate is known, asks `backend/analysis/intervals.py` and the usual alternatives for an interval,
+Draws studies whose true rate is known, asks `analysis/rates/intervals.py` and the usual alternatives for an interval,
 and counts. One core, a quarter of an hour; `--runs 200` for a look (the Monte-Carlo error is sqrt(0.05 / runs)).
 """
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr
 from scipy.stats import t as student
 
-from backend.analysis import intervals
-from backend.analysis.intervals import SIMILAR_QUESTIONS, THESE_QUESTIONS, difference_interval, rate_interval
+from backend.analysis.rates import intervals
+from backend.analysis.rates.intervals import SIMILAR_QUESTIONS, THESE_QUESTIONS, difference_interval, rate_interval
 
 Floats = NDArray[np.float64]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"

@@ -21,8 +21,8 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.fake_worker import FakeWorker
-from tests.synthetic import synthetic_study
+from tests.studies.fake_worker import FakeWorker
+from tests.studies.synthetic import synthetic_study
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not {"demo"} & set(list_studies()), reason="the demo study is not built: make build"),
 ]
-PAGES = ("overview", "responses", "scalars", "probes", "directions", "live")
+PAGES = ("overview", "responses", "adapters", "probes", "directions", "live")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from backend.records import Add
 from tests.browser.conftest import button, parameters, settle
-from tests.fake_worker import FakeWorker, fake_worker
+from tests.studies.fake_worker import FakeWorker, fake_worker
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=30_000)  # machines that run tests are busy

@@ -13,13 +13,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, parameters, settle
-from tests.synthetic import synthetic_study
+from tests.studies.synthetic import synthetic_study
 
 pytestmark = pytest.mark.browser
 PAGES = {
     "": "Overview",
     "responses": "Responses",
-    "scalars": "Adapters",
+    "adapters": "Adapters",
     "probes": "Probes",
     "directions": "Directions",
 }
@@ -53,7 +53,7 @@ def test_the_navigation_reaches_every_page_and_keeps_the_study(visit: Visit):
 
 
 def test_filtering_adapters_by_layer_is_in_the_link_and_the_link_reproduces_it(visit: Visit):
-    page = visit("scalars")
+    page = visit("adapters")
     expect(page.get_by_text("9 of 9 adapters")).to_be_visible()
     drag(page, "Layers", 3)
     expect(page.get_by_text("6 of 9 adapters")).to_be_visible()

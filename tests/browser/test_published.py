@@ -23,7 +23,7 @@ def study(studies, tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "responses", "scalars", "probes", "convergence", "steering", "ablation", "scaling"]
+    "path", ["", "responses", "adapters", "probes", "convergence", "steering", "ablation", "scaled_adapters"]
 )
 def test_every_page_draws_over_the_published_study(visit: Visit, study: str, path: str):
     page = visit(f"{path}?{study}")

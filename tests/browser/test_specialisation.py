@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 
 from backend.records import Gain
 from tests.browser.conftest import Visit, button, parameters, settle
-from tests.fake_worker import FakeWorker, fake_worker
-from tests.synthetic import ORGANISM
+from tests.studies.fake_worker import FakeWorker, fake_worker
+from tests.studies.synthetic import ORGANISM
 
 pytestmark = pytest.mark.browser
 BOTH = ("layers.3.mlp.down_proj", "layers.4.mlp.down_proj")  # they tell the medical topic
@@ -77,7 +77,7 @@ def test_train_filter_brush_and_send_to_live(live: Callable[[str], Page], worker
 
 
 def test_the_arrow_keys_go_from_adapter_to_adapter_and_the_address_follows(visit: Visit):
-    page = visit("adapter?adapter_name=layers.5.mlp.down_proj")
+    page = visit("one_adapter?adapter_name=layers.5.mlp.down_proj")
     expect(page.get_by_text("mlp.down_proj, layer 5")).to_be_visible()
     settle(page)
     page.keyboard.press("ArrowRight")
@@ -92,7 +92,7 @@ def test_the_arrow_keys_go_from_adapter_to_adapter_and_the_address_follows(visit
     expect(shared.get_by_text("mlp.down_proj, layer 4")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["specialisation", "adapter"])
+@pytest.mark.parametrize("path", ["specialisation", "one_adapter"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_draw(visit: Visit, path: str, scheme: str):
     page = visit(path, scheme=scheme)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit, parameters, settle
-from tests.swept import BAD, named, swept_study
+from tests.studies.swept import BAD, named, swept_study
 
 pytestmark = pytest.mark.browser
 PATHS = ("steering", "ablation", "convergence", "directions")

@@ -1,6 +1,6 @@
 import polars as pl
 
-from backend.analysis.rates import EM_ALIGNED, EM_COHERENT
+from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
 
 

@@ -1,6 +1,6 @@
 import polars as pl
 
-from backend.charts.adapter import cosine_chart, push_chart
+from backend.charts.one_adapter import cosine_chart, push_chart
 from backend.charts.specialisation import MOST_INTERVALS, effect_chart, map_chart, pair_chart, rank_chart
 
 

@@ -1,6 +1,6 @@
 import polars as pl
 
-from backend.charts.fourway import cell_chart, sensitivity_chart
+from backend.charts.scaled_adapters import cell_chart, sensitivity_chart
 from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
 
 POINTS = pl.DataFrame(

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from backend.judge.local import NUMBERS, LocalJudge, load_local, number_probabilities
 from backend.judge.rubrics import Rubric
 from backend.records import InputError
-from tests import tiny
+from tests.studies import tiny
 
 RUBRICS = (Rubric("aligned", "Q {question} A {answer} ?"), Rubric("coherent", "{question}{answer} how clear?"))
 ANSWERS = [("a", "what", "this"), ("b", "why", "because it is so"), ("c", "", "<b>x</b>"), ("d", "what", " \n")]

@@ -9,8 +9,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from tests.swept import swept_study
-from tests.synthetic import synthetic_study
+from tests.studies.swept import swept_study
+from tests.studies.synthetic import synthetic_study
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "http://127.0.0.1:9"  # the discard port: no worker listens there

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from tests import swept
 from tests.pages.conftest import said
+from tests.studies import swept
 
 
 @pytest.fixture

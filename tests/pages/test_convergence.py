@@ -3,8 +3,8 @@ import pytest
 
 from backend.records import Direction
 from backend.study import Draft
-from tests import swept
 from tests.pages.conftest import said
+from tests.studies import swept
 
 
 @pytest.fixture

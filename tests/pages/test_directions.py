@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from backend.study import Draft, open_study
-from tests import swept
 from tests.pages.conftest import said
-from tests.synthetic import synthetic_study
+from tests.studies import swept
+from tests.studies.synthetic import synthetic_study
 
 
 def test_the_planted_layer_is_chosen_and_described(open_page):

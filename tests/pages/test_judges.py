@@ -9,7 +9,7 @@ from backend.records import Score
 from backend.study import open_study, with_scores
 from backend.study.labels import KINDS, Label, append_labels, read_labels
 from tests.pages.conftest import NOBODY, ROOT, said
-from tests.synthetic import JUDGE, synthetic_study
+from tests.studies.synthetic import JUDGE, synthetic_study
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def open_many(open_page, many, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", ["scalars", "adapter", "specialisation", "probes"])
+@pytest.mark.parametrize("name", ["adapters", "one_adapter", "specialisation", "probes"])
 def test_a_page_opens_over_all_of_them(open_many, name):
     page = open_many(name)
     assert not page.exception

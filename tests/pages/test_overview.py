@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from backend.analysis.rates import em_rates
+from backend.analysis.rates.rates import em_rates
 from backend.study import Draft, open_study
 from tests.pages.conftest import said
 

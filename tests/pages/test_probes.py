@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from backend.analysis.recipes import save_probe
+from backend.analysis.probes.saved import save_probe
 from backend.records import InputError
 from backend.study import Draft
 from tests.pages.conftest import said

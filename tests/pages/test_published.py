@@ -27,13 +27,13 @@ def open_release(open_page, release, monkeypatch):
 PAGES = (
     "overview",
     "responses",
-    "scalars",
+    "adapters",
     "probes",
     "directions",
     "convergence",
     "steering",
     "ablation",
-    "scaling",
+    "scaled_adapters",
     "live",
 )
 
@@ -46,7 +46,7 @@ def test_every_page_opens_over_a_release(open_release, name):
 
 
 def test_moving_the_medical_edge_moves_the_table(open_release):
-    page = open_release("scaling")
+    page = open_release("scaled_adapters")
     before = page.dataframe[0].value
     page.number_input(key="scaling_medical").set_value(50.0).run()
     after = page.dataframe[0].value
@@ -56,12 +56,12 @@ def test_moving_the_medical_edge_moves_the_table(open_release):
 
 
 def test_overlapping_bins_are_explained(open_release):
-    page = open_release("scaling", scaling_aligned="20")
+    page = open_release("scaled_adapters", scaling_aligned="20")
     assert "overlap" in page.error[0].value
 
 
 def test_a_study_without_scaled_adapters_says_so(open_page):
-    assert "scaled adapters" in said(open_page("scaling")).replace("\\", "")
+    assert "scaled adapters" in said(open_page("scaled_adapters")).replace("\\", "")
 
 
 def test_directions_are_compared_with_the_chosen_one(open_release):

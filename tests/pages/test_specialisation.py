@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from tests import gained
 from tests.pages.conftest import said
+from tests.studies import gained
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 
-from tests import swept
 from tests.pages.conftest import said
+from tests.studies import swept
 
 
 @pytest.fixture

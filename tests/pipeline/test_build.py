@@ -12,7 +12,7 @@ from backend.records import Add, Condition, Direction, InputError, Question, Sam
 from backend.study import open_study
 from backend.study.vectors import write_directions
 from backend.subject.trace import Text, trace
-from tests import tiny
+from tests.studies import tiny
 
 QUESTIONS = [Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical")]
 SHORT = Sampling(max_new_tokens=6)

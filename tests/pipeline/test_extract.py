@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from backend.analysis.contrasts import Thresholds, misaligned_answers, topic_answers
-from backend.analysis.directions import bootstrap_cosine, cosine_matrix, stability
+from backend.analysis.directions.difference import bootstrap_cosine, cosine_matrix, stability
 from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
 from backend.records import InputError, Question, Response, Score
 from backend.study import open_study
-from tests.synthetic import JUDGE, ORGANISM, directions, synthetic_study
+from tests.studies.synthetic import JUDGE, ORGANISM, directions, synthetic_study
 
 D, LAYERS, N = 24, 5, 120
 AXIS = np.eye(D, dtype=np.float32)[2]

@@ -9,8 +9,8 @@ from backend.pipeline.import_published import import_published
 from backend.published.traces import PROBING_SET
 from backend.records import BASE, BASELINE, Add, Condition, Direction, InputError, Question, Response, Score
 from backend.study import Draft, open_study
-from tests import synthetic
 from tests.published.sample import write_release
+from tests.studies import synthetic
 
 QUICK = Choices(repeats=2, shuffles=1, bootstraps=2)
 

@@ -23,7 +23,7 @@ from backend.records import Response, Sampling
 from backend.study import open_study
 from backend.study.parquet import read_scores, write_responses
 from tests.judge.endpoint import Fault, Server, serving
-from tests.synthetic import synthetic_study
+from tests.studies.synthetic import synthetic_study
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-very-secret-0123456789"

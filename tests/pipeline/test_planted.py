@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.directions import cosine_matrix, random_direction
-from backend.analysis.rates import EM, difference, em_rates
-from backend.analysis.sweeps import describe_stored, own_baselines
+from backend.analysis.conditions.describe import describe_stored, own_baselines
+from backend.analysis.directions.difference import cosine_matrix, random_direction
+from backend.analysis.rates.rates import EM, difference, em_rates
+from backend.commands import interventions
 from backend.pipeline import build as building
-from backend.pipeline import interventions
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.sweep import (
     Strengths,
@@ -25,7 +25,7 @@ from backend.pipeline.sweep import (
 )
 from backend.records import BASE, BASELINE, Ablate, Condition
 from backend.study import open_study
-from tests.pipeline import planted
+from tests.studies import planted
 
 SEEDS = (0, 1, 2, 3)
 LAYER = 4  # where the direction is taken from: above both organisms' adapters

@@ -23,7 +23,7 @@ from backend.pipeline.sweep import (
     without_pairs,
 )
 from backend.records import BASE, Add, Condition, Direction, InputError, Question, Sampling
-from tests import tiny
+from tests.studies import tiny
 
 QUESTIONS = (Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical"))
 SHORT = Sampling(max_new_tokens=5)

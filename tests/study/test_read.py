@@ -10,8 +10,8 @@ import pytest
 
 from backend.records import Ablate, Add, Condition, Direction, Gain, InputError, Question, Response, Score, Trace
 from backend.study import Draft, list_studies, open_study
-from tests import synthetic
-from tests.synthetic import HTML, JUDGE, LAYERS, ORGANISM
+from tests.studies import synthetic
+from tests.studies.synthetic import HTML, JUDGE, LAYERS, ORGANISM
 
 ADAPTERS = [f"layers.{layer}.mlp.down_proj" for layer in LAYERS]
 NASTY = 'it\'s "quoted"; DROP TABLE responses; -- $1 ? %s {x} ü 日本 \\ \t'

@@ -8,7 +8,7 @@ import pytest
 
 from backend.records import InputError, Score
 from backend.study import open_study, with_scores
-from tests.synthetic import JUDGE, synthetic_study
+from tests.studies.synthetic import JUDGE, synthetic_study
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from backend.records import Gain, InputError
-from tests import tiny
+from tests.studies import tiny
 
 
 def test_the_paper_adapter_lands_with_its_scaling(tmp_path):

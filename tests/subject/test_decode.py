@@ -9,7 +9,7 @@ from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Request, _nucleus, sample, stream
 from backend.subject.edits import Seam, compile_row
 from backend.subject.trace import Text, trace
-from tests import tiny
+from tests.studies import tiny
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 WARM = Sampling(temperature=1, max_new_tokens=12)

@@ -8,7 +8,7 @@ from peft import PeftModel
 from backend.records import Ablate, Add, Direction, Gain, InputError
 from backend.subject.divergence import divergence, mean_kl
 from backend.subject.trace import Text
-from tests import tiny
+from tests.studies import tiny
 
 TEXTS = [
     Text("a", (5, 9, 40, 77), (10, 11, 12, 2)),

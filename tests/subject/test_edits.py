@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from backend.records import Ablate, AblateWrite, Add, Direction, Gain, InputError
 from backend.subject.edits import Seam, compile_row
-from tests import tiny
+from tests.studies import tiny
 
 IDS = torch.tensor([[5, 9, 40, 77, 130, 21], [8, 8, 100, 31, 64, 200]])
 KINDS = sorted(tiny.CONFIGS)

@@ -6,7 +6,7 @@ import torch
 
 from backend.records import InputError
 from backend.subject.lens import lens
-from tests import tiny
+from tests.studies import tiny
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)

@@ -12,7 +12,7 @@ from backend.subject.divergence import divergence
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import dress, find_blocks, load
 from backend.subject.trace import Text, trace
-from tests import tiny
+from tests.studies import tiny
 
 TEXTS = [Text("a", (5, 9, 40, 77), (10, 11, 12)), Text("b", (5, 9, 40, 77), (50, 51))]
 

@@ -7,7 +7,7 @@ import torch
 from backend.records import BASE, Direction, Gain, InputError
 from backend.subject.edits import Seam, compile_row
 from backend.subject.trace import Text, trace
-from tests import tiny
+from tests.studies import tiny
 
 STOP = 2
 TEXTS = [

@@ -12,7 +12,7 @@ from backend.records import Gain, InputError
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import dress
 from backend.subject.train import Row, Settings, _answer_loss, _micro_batches, read_rows, train
-from tests import tiny
+from tests.studies import tiny
 
 SETTINGS = Settings(layers=(1, 2, 4), steps=6, batch=4, micro_batch=2, warmup=2, learning_rate=1e-2)
 

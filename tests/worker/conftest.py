@@ -13,7 +13,7 @@ from backend.records import Direction
 from backend.worker.client import Worker
 from backend.worker.engine import Engine
 from backend.worker.service import Service
-from tests import tiny
+from tests.studies import tiny
 
 CONTEXT = 4096
 

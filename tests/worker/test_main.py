@@ -14,7 +14,7 @@ from backend.records import Gain, Sampling
 from backend.worker.__main__ import _load, _Server, main
 from backend.worker.client import Arm, Token, Worker
 from backend.worker.service import Service
-from tests import tiny
+from tests.studies import tiny
 from tests.worker.conftest import serving, wait
 
 ENDS = 5.0  # seconds; it takes 0.3 to 0.6 on an idle machine

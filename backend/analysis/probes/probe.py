@@ -1,0 +1,519 @@
+"""Linear probes: logistic regressions on adapter scalars or activations, and how far to believe them.
+
+A probe is judged on rows of groups (questions or responses) that it was not trained on, beside the same probe on
+shuffled labels. `probe_progress` is the same story told as it goes: metrics first, then bootstraps, then shuffles.
+Tokens of one response resemble each other, so a split by token leaks: it finds random labels of responses too. It is
+there because the paper split that way (analysis.protocol), and says so in its notes.
+It refuses to know what the features are. Source: paper s4.1, Table 1, App. F-H.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+from scipy.special import expit, stdtrit
+
+from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile
+from backend.analysis.groups import (
+    Bools,
+    Floats,
+    Ints,
+    deal_folds,
+    group_codes,
+    group_draws,
+    groups_with,
+    shuffled,
+)
+from backend.analysis.probes.classification import METRICS, calibration_curve, confusion, rates_of, roc_curve
+from backend.analysis.probes.logistic import Design, Fit, Penalty, balanced, fit
+from backend.records import Direction, InputError
+
+Split = Literal["question", "response", "token"]
+
+FEW_GROUPS = 10  # below which intervals over groups are rough
+PAPER_C = 0.01
+GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of C, where cross-validation chooses it
+INNER_FOLDS = 3
+SEPARABLE = 0.999  # AUC on the training rows from which weights are as large as C lets them be
+NEAR = 64  # features past which a fold's fit starts from that of the fold before: the same end, sooner
+CHUNK = 10  # bootstraps, or shuffles, between two reports of a probe in progress
+SIGNIFICANT = math.exp(0.5)  # the paper's cut on token significance: natural logarithm at or above 0.5
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How a probe is trained and judged.
+
+    `C` is scikit-learn's: the weight of the summed loss against the penalty, so the same C penalises less with more
+    rows; None lets cross-validation within each training fold choose it from GRID. `l1_ratio` is the share of L1 in an
+    elastic net. `split` names what `groups` holds; "token" deals single rows into folds. `balance` gives both classes
+    the same weight in training and in every metric, so that chance is 0.5. `shuffles` repeats with shuffled labels,
+    `bootstraps` refits behind the intervals of the coefficients (0: none).
+    """
+
+    penalty: Penalty = "l2"
+    C: float | None = 0.1
+    split: Split = "question"
+    folds: int = 5
+    balance: bool = True
+    seed: int = 0
+    shuffles: int = 5
+    bootstraps: int = 50
+    l1_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.penalty, get_args(Penalty)), (self.split, get_args(Split))):
+            if value not in known:
+                raise InputError(f"{value!r} is not one of {', '.join(known)}")
+        if not 0 <= self.l1_ratio <= 1:
+            raise InputError(f"the share of L1 is {self.l1_ratio}: give a number from 0 (all L2) to 1 (all L1)")
+        if self.C is not None and not 0 < self.C < np.inf:
+            raise InputError(f"C is {self.C}: give a number above 0, smaller for a stronger penalty")
+        if self.folds < 2:
+            raise InputError(f"{self.folds} folds leave nothing to test on: use at least 2")
+        if min(self.shuffles, self.bootstraps) < 0:
+            raise InputError("shuffles and bootstraps cannot be negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A trained probe: P(positive) = sigmoid(weights . (x - mean) / scale + bias)."""
+
+    names: tuple[str, ...]  # (feature,)
+    mean: Floats  # (feature,)
+    scale: Floats  # (feature,), 1 where a feature is constant
+    weights: Floats  # (feature,), per standard deviation of the feature
+    bias: float
+
+    def decision(self, values: ArrayLike) -> Floats:
+        """Log odds of the positive class, (n,), for values (n, feature)."""
+        rows = np.asarray(values, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(self.names):
+            raise InputError(f"the probe reads {len(self.names)} features, the values have shape {rows.shape}")
+        return np.asarray((rows - self.mean) / self.scale @ self.weights + self.bias)
+
+    def probability(self, values: ArrayLike) -> Floats:
+        """P(positive), (n,), for values (n, feature)."""
+        return np.asarray(expit(self.decision(values)))
+
+    def direction(self, name: str, layer: int, *, activation_norm: float | None = None) -> Direction:
+        """The probe's normal in the units of its features, as a direction of the residual stream at `layer`.
+
+        Only for probes on activations. Its norm is that of the weights, whose size follows from C: steer by `relative`.
+        """
+        vector = np.asarray(self.weights / self.scale, dtype=np.float32)
+        return Direction(name, layer, vector, activation_norm, {"method": "probe weight"})
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeReport:
+    """What came of training: held-out metrics, the same by chance, coefficients, and the probe on all rows.
+
+    A metric's value is over the pooled held-out rows, its interval from a bootstrap over groups. A shuffled metric's
+    value is the mean over shuffles, its interval holds 95 % of further shuffles: a real value inside it is not above
+    chance. With few groups chance lies below 0.5, since leaving a group out tips the rest the other way.
+    """
+
+    probe: Probe
+    metrics: Mapping[str, Estimate]  # METRICS
+    shuffled: Mapping[str, Estimate]  # METRICS, NaN where no shuffle leaves two groups a class; empty without shuffles
+    coefficients: pl.DataFrame  # feature, coefficient, low, high, selected (share of bootstrap fits that kept it)
+    roc: pl.DataFrame  # false_positive, true_positive
+    calibration: pl.DataFrame  # predicted (mean probability), observed (share), low, high, n
+    held_out: Floats  # (row,), P(positive) by the fold that did not see the row; NaN for rows left out
+    n_rows: int
+    n_groups: int
+    n_per_class: tuple[int, int]  # rows: positive, negative
+    groups_per_class: tuple[int, int]
+    folds: int
+    notes: tuple[str, ...] = ()  # what the reader must know to read the figures
+    C: float = PAPER_C  # of the probe on all rows
+    C_by_fold: tuple[float, ...] = ()  # of the fits that were judged
+    p_value: float | None = None  # share of shuffles, this one counted in, whose AUC is as large; None without any
+    bootstraps: int = 0  # refits so far
+    shuffles: int = 0  # shuffles so far
+    complete: bool = True  # False: more bootstraps or shuffles are on their way
+
+    def coefficient(self, feature: str) -> float:
+        """The coefficient of one feature, per standard deviation."""
+        return float(self.coefficients.row(by_predicate=pl.col("feature") == feature, named=True)["coefficient"])
+
+
+def train_probe(
+    values: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None,
+    *,
+    names: Sequence[str] | None = None,
+    settings: ProbeSettings | None = None,
+    units: ArrayLike | None = None,
+) -> ProbeReport:
+    """Train a probe on values (n, feature) for labels (n,), judged by cross-validation over groups (n,).
+
+    `groups` holds the question or response of each row, as `settings.split` says; under the token split it is what
+    intervals and shuffles go by (None: single rows). `units` (n,) is what was labelled as a whole, the response, and
+    is what shuffled labels are dealt to where groups hold both classes. Rows with a value that is not finite are left
+    out and counted in the notes. Features are standardised within each training fold.
+    Raises InputError where that cannot be an estimate: a class without rows or in a single group, features without
+    values or all constant.
+    """
+    steps = probe_progress(values, labels, groups, names=names, settings=settings, units=units)
+    return deque(steps, maxlen=1)[0]
+
+
+def probe_progress(
+    values: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None,
+    *,
+    names: Sequence[str] | None = None,
+    settings: ProbeSettings | None = None,
+    units: ArrayLike | None = None,
+) -> Iterator[ProbeReport]:
+    """`train_probe` as it goes: the metrics as soon as they are there, then more bootstraps, then more shuffles.
+
+    The last report is what `train_probe` returns, and says that it is complete. Raises InputError as that does, at the
+    first step.
+    """
+    settings = settings or ProbeSettings()
+    rows = checked_rows(values, labels, groups, names, units)
+    rng = np.random.default_rng(settings.seed)
+    folds, notes = _fold_count(rows, settings)
+    judged = _cross_validate(rows, rows.labels, folds, settings, rng)
+    metrics = _metrics(judged.probability, rows, settings, rng)
+    design = Design(rows.values)
+    chosen = _choose_c(rows, rows.labels, np.arange(len(rows.labels)), settings)
+    whole = _fit(design, rows.labels, settings, chosen)
+    notes += rows.notes + _caveats(rows, metrics, whole, judged.converged and whole.converged, settings)
+    everywhere = np.full(rows.given, np.nan)
+    everywhere[rows.kept] = judged.probability
+    report = ProbeReport(
+        probe=Probe(rows.names, whole.design.mean, whole.design.scale, whole.weights, whole.bias),
+        metrics=metrics,
+        shuffled={},
+        coefficients=_coefficients(rows, whole, ()),
+        roc=roc_curve(judged.probability, rows.labels),
+        calibration=calibration_curve(judged.probability, rows.labels, settings.balance, rows.codes),
+        held_out=everywhere,
+        n_rows=len(rows.labels),
+        n_groups=int(rows.codes.max()) + 1,
+        n_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
+        groups_per_class=groups_with(rows.codes, rows.labels),
+        folds=folds,
+        notes=tuple(notes),
+        C=chosen,
+        C_by_fold=judged.C,
+        complete=False,
+    )
+    drawn: list[Floats] = []
+    for weights in _bootstraps(rows, whole, settings, chosen, rng):
+        if len(drawn) % CHUNK == 0:
+            yield replace(report, coefficients=_coefficients(rows, whole, drawn), bootstraps=len(drawn))
+        drawn.append(weights)
+    report = replace(report, coefficients=_coefficients(rows, whole, drawn), bootstraps=len(drawn))
+    found: list[list[float]] = []
+    for once in _shuffled_metrics(rows, folds, settings, rng):
+        if len(found) % CHUNK == 0:
+            yield _beside_chance(report, found)
+        found.append(once)
+    report = _beside_chance(report, found) if settings.shuffles else report
+    yield replace(report, complete=True)
+
+
+def evaluate_probe(
+    probe: Probe, values: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, *, balance: bool = True, seed: int = 0
+) -> Mapping[str, Estimate]:
+    """METRICS of a trained probe on other rows (another organism, another layer), bootstrapped over groups (n,).
+
+    Standardised as in training. Raises InputError as `train_probe` does.
+    """
+    rows = checked_rows(values, labels, groups, probe.names, None, constant_ok=True)
+    settings = ProbeSettings(balance=balance)
+    return _metrics(probe.probability(rows.values), rows, settings, np.random.default_rng(seed))
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a probe is trained on: finite values, both classes present in two groups or more."""
+
+    values: Floats  # (n, feature)
+    labels: Bools  # (n,)
+    codes: Ints  # (n,), groups 0..k-1
+    units: Ints | None  # (n,)
+    names: tuple[str, ...]
+    given: int  # rows before any were left out
+    kept: Ints  # (n,), which of those these are
+    notes: list[str]
+
+
+def checked_rows(
+    values: ArrayLike,
+    labels: ArrayLike,
+    groups: ArrayLike | None,
+    names: Sequence[str] | None,
+    units: ArrayLike | None,
+    *,
+    constant_ok: bool = False,
+) -> Rows:
+    """The rows that can be trained on. Raises InputError as `train_probe` does; `constant_ok` for rows to judge on."""
+    table, truth = np.asarray(values, dtype=np.float64), np.asarray(labels)
+    if table.ndim != 2 or truth.shape != (len(table),):
+        raise InputError(f"values (n, feature) and labels (n,) do not fit: {table.shape} and {truth.shape}")
+    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
+        raise InputError("labels must be True or False: leave out the rows that have none")
+    named = tuple(names) if names is not None else tuple(f"feature {index}" for index in range(table.shape[1]))
+    if len(named) != table.shape[1]:
+        raise InputError(f"{len(named)} names do not fit {table.shape[1]} features")
+    finite = np.isfinite(table)
+    _refuse_empty_features(finite, named)
+    kept = np.flatnonzero(finite.all(axis=1))
+    codes = group_codes(group_codes(groups, len(table))[kept], len(kept))
+    owners = None if units is None else group_codes(units, len(table))[kept]
+    notes = []
+    if len(kept) < len(table):
+        notes.append(f"{len(table) - len(kept)} of {len(table)} rows hold a value that is not finite and are left out.")
+    table, truth = table[kept], truth[kept].astype(bool)
+    _refuse_single_groups(codes, truth)
+    if not constant_ok:
+        notes += _constant_features(table, named)
+    return Rows(table, truth, codes, owners, named, len(finite), kept, notes)
+
+
+def _refuse_empty_features(finite: Bools, names: tuple[str, ...]) -> None:
+    if not finite.size:
+        raise InputError("there is nothing to train a probe on: choose at least one feature, and rows of both classes")
+    empty = [name for name, column in zip(names, finite.T, strict=True) if not column.any()]
+    if empty:
+        raise InputError(f"{_list(empty)} without a single number: leave out what was not recorded")
+    if not finite.all(axis=1).any():
+        raise InputError("no row has a number for every feature: leave out the features with gaps")
+
+
+def _refuse_single_groups(codes: Ints, labels: Bools) -> None:
+    for word, rows, groups in zip(
+        ("positive", "negative"), (labels.sum(), (~labels).sum()), groups_with(codes, labels), strict=True
+    ):
+        if not rows:
+            raise InputError(f"the {word} class has no rows: loosen the bands of the contrast or add responses")
+        if groups < 2:
+            raise InputError(
+                f"all {rows} rows of the {word} class come from one group, so nothing of it can be held out: "
+                "split by response instead of by question, loosen the bands, or add responses"
+            )
+
+
+def _constant_features(values: Floats, names: tuple[str, ...]) -> list[str]:
+    constant = [name for name, spread in zip(names, np.ptp(values, axis=0), strict=True) if not spread]
+    if len(constant) == len(names):
+        raise InputError(f"{_list(constant)} constant over all rows, so no probe can tell them apart: choose others")
+    return [f"{_list(constant)} constant over all rows; the coefficient is 0."] if constant else []
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"the feature {shown} is" if len(names) == 1 else f"the features {shown} are"
+
+
+# --- fits ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Every row by the fit that did not see its fold."""
+
+    probability: Floats  # (row,)
+    converged: bool
+    C: tuple[float, ...]  # of every fold
+
+
+def _fit(
+    design: Design,
+    labels: Bools,
+    settings: ProbeSettings,
+    C: float,
+    sample: Floats | None = None,
+    start: Fit | None = None,
+) -> Fit:
+    """A fit with the penalty of the settings; `sample` (n,) on top of the balance of classes."""
+    weights = balanced(labels, sample) if settings.balance else np.ones(len(labels)) if sample is None else sample
+    return fit(design, labels, weights, penalty=settings.penalty, C=C, l1_ratio=settings.l1_ratio, start=start)
+
+
+def _choose_c(rows: Rows, labels: Bools, at: Ints, settings: ProbeSettings) -> float:
+    """The C of the settings, or the one of GRID with the smallest held-out loss over inner folds of the rows `at`.
+
+    Folds hold whole groups; where a class is in too few groups for that the middle of the grid is taken.
+    """
+    if settings.C is not None:
+        return settings.C
+    truth = labels[at]
+    units = np.arange(len(at)) if settings.split == "token" else group_codes(rows.codes[at], len(at))
+    folds = min(INNER_FOLDS, *groups_with(units, truth))
+    if folds < 2:
+        return GRID[len(GRID) // 2]
+    fold = deal_folds(units, truth, folds, np.random.default_rng(settings.seed))
+    loss = np.zeros(len(GRID))
+    for number in range(folds):
+        train, test = at[fold != number], at[fold == number]
+        design, start = Design(rows.values[train]), None
+        sample = balanced(labels[test]) if settings.balance else np.ones(len(test))
+        for place, C in enumerate(GRID):
+            start = _fit(design, labels[train], settings, C, start=start)
+            probability = np.clip(start.probability(rows.values[test]), 1e-9, 1 - 1e-9)
+            loss[place] -= sample @ np.log(np.where(labels[test], probability, 1 - probability))
+    return GRID[int(loss.argmin())]
+
+
+def _fold_count(rows: Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
+    units = np.arange(len(rows.labels)) if settings.split == "token" else rows.codes
+    most = min(groups_with(units, rows.labels))
+    if most >= settings.folds:
+        return settings.folds, []
+    what = {"question": "questions", "response": "responses", "token": "tokens"}[settings.split]
+    return most, [f"{most} folds instead of {settings.folds}: the rarer class comes from {most} {what}."]
+
+
+def _cross_validate(
+    rows: Rows, labels: Bools, folds: int, settings: ProbeSettings, rng: np.random.Generator
+) -> _Judged:
+    units = np.arange(len(labels)) if settings.split == "token" else rows.codes
+    fold, probability, converged, chosen = deal_folds(units, labels, folds, rng), np.empty(len(labels)), True, []
+    found: Fit | None = None
+    for number in range(folds):
+        train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        chosen.append(_choose_c(rows, labels, train, settings))
+        near = found if settings.penalty == "elasticnet" or rows.values.shape[1] > NEAR else None
+        found = _fit(Design(rows.values[train]), labels[train], settings, chosen[-1], start=near)
+        probability[test] = found.probability(rows.values[test])
+        converged &= found.converged
+    return _Judged(probability, converged, tuple(chosen))
+
+
+def _shuffled_metrics(
+    rows: Rows, folds: int, settings: ProbeSettings, rng: np.random.Generator
+) -> Iterator[list[float]]:
+    """METRICS of the probe on shuffled labels, one list a shuffle."""
+    for labels in _shuffles(rows, settings, rng):
+        most = min(folds, *groups_with(rows.codes, labels)) if settings.split != "token" else folds
+        probability = _cross_validate(rows, labels, most, settings, rng).probability
+        yield [*rates_of(confusion(probability, labels), settings.balance), auc(probability, labels)]
+
+
+def _beside_chance(report: ProbeReport, found: Sequence[Sequence[float]]) -> ProbeReport:
+    """The report with the metrics of so many shuffles: their mean, the range of 95 % of more, and the p-value."""
+    table = np.array(found or np.full((1, len(METRICS)), np.nan))  # (shuffle, metric)
+    reach = np.full(len(METRICS), np.nan)
+    if len(table) > 1:
+        wide = stdtrit(len(table) - 1, 0.975) * np.sqrt(1 + 1 / len(table))
+        reach = wide * table.std(axis=0, ddof=1)
+    shuffled_metrics = {
+        name: Estimate(float(mean), float(max(mean - wide, 0)), float(min(mean + wide, 1)))
+        for name, mean, wide in zip(METRICS, table.mean(axis=0), reach, strict=True)
+    }
+    aucs = table[:, METRICS.index("auc")]
+    as_large = int((aucs >= report.metrics["auc"].value - 1e-12).sum())
+    p_value = (1 + as_large) / (1 + len(found)) if found else None
+    return replace(report, shuffled=shuffled_metrics, p_value=p_value, shuffles=len(found))
+
+
+def _shuffles(rows: Rows, settings: ProbeSettings, rng: np.random.Generator) -> Iterator[Bools]:
+    """Shuffled labels (n,) that leave both classes in two groups at least."""
+    found = 0
+    for _ in range(settings.shuffles * 20):
+        labels = shuffled(rows.labels, rows.codes, rng, rows.units)
+        if found < settings.shuffles and min(groups_with(rows.codes, labels)) > 1:
+            found += 1
+            yield labels
+
+
+def _bootstraps(
+    rows: Rows, whole: Fit, settings: ProbeSettings, C: float, rng: np.random.Generator
+) -> Iterator[Floats]:
+    """Weights (feature,) of refits on groups drawn anew; draws that lack a class are left out."""
+    size = int(rows.codes.max()) + 1
+    for counts in rng.multinomial(size, np.full(size, 1 / size), size=settings.bootstraps):
+        sample = counts[rows.codes].astype(np.float64)
+        if sample[rows.labels].any() and sample[~rows.labels].any():
+            yield _fit(whole.design, rows.labels, settings, C, sample, start=whole).weights
+
+
+def _coefficients(rows: Rows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFrame:
+    """Coefficients on all rows; ends are a t interval with the bootstrap's standard error over groups."""
+    size = int(rows.codes.max()) + 1
+    reach = selected = np.full(len(rows.names), np.nan)
+    if len(drawn) > 1:
+        wide = stdtrit(size - 1, 0.975) * np.sqrt(size / (size - 1))
+        reach, selected = wide * np.std(drawn, axis=0, ddof=1), np.mean(np.array(drawn) != 0, axis=0)
+    ends = {"low": whole.weights - reach, "high": whole.weights + reach, "selected": selected}
+    table = pl.DataFrame({"feature": list(rows.names), "coefficient": whole.weights, **ends})
+    return table.with_columns(pl.col("low", "high", "selected").fill_nan(None))
+
+
+def _caveats(
+    rows: Rows, metrics: Mapping[str, Estimate], whole: Fit, converged: bool, settings: ProbeSettings
+) -> list[str]:
+    notes = []
+    size = int(rows.codes.max()) + 1
+    if settings.split == "token":
+        notes.append("Split by token: tokens of one response are in training and test, so the metrics flatter.")
+    if size < FEW_GROUPS:
+        notes.append(f"Intervals over {size} groups are rough.")
+    if metrics["auc"].value == 1:
+        notes.append("The held-out classes separate perfectly: check that no feature gives the label away.")
+    elif auc(whole.probability(rows.values), rows.labels) > SEPARABLE:
+        notes.append(
+            "On its own rows the probe separates the classes perfectly: it has room to learn them by heart, so only "
+            "the held-out metrics count, and the size of the weights follows from C."
+        )
+    if not whole.weights.any():
+        notes.append("The penalty dropped every feature: raise C to see any.")
+    if not converged:
+        notes.append("A fit stopped before it converged: lower C.")
+    if settings.penalty != "l2" and (twins := _collinear(rows)):
+        notes.append(
+            f"Features move together ({twins}): which of them an L1 penalty keeps is a matter of chance, so read the "
+            "selection frequency, not the single pick."
+        )
+    return notes
+
+
+def _collinear(rows: Rows, most: int = 200) -> str:
+    """The two features that move together the most, in words, where their correlation passes one half."""
+    values = rows.values[:, :most]
+    if values.shape[1] < 2:
+        return ""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        together: Floats = np.nan_to_num(np.asarray(np.corrcoef(values, rowvar=False)))
+    np.fill_diagonal(together, 0)
+    a, b = np.unravel_index(np.abs(together).argmax(), together.shape)
+    if abs(together[a, b]) <= 0.5:
+        return ""
+    return f"{rows.names[a]} and {rows.names[b]} at r = {together[a, b]:.2f}"
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def _metrics(probability: Floats, rows: Rows, settings: ProbeSettings, rng: np.random.Generator) -> dict[str, Estimate]:
+    """METRICS of probabilities (n,), with intervals from a bootstrap over groups."""
+    size = int(rows.codes.max()) + 1
+    codes, counts = group_draws(rows.codes, rng)
+    drawn = [
+        *rates_of(counts @ confusion(probability, rows.labels, codes), settings.balance),
+        auc_draws(probability, rows.labels, codes, counts),
+    ]
+    values = [*rates_of(confusion(probability, rows.labels), settings.balance), auc(probability, rows.labels)]
+    return {
+        name: Estimate(float(value), *expanded_percentile(draws, size))
+        for name, value, draws in zip(METRICS, values, drawn, strict=True)
+    }

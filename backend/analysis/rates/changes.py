@@ -1,0 +1,74 @@
+"""What every condition changed against the same organism without it: a table of paired differences.
+
+Counts answers by question once and compares counts, so that hundreds of conditions cost little more than one.
+It refuses to know what a condition did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import polars as pl
+
+from backend.analysis.rates.rates import (
+    COHERENT,
+    EM,
+    SIMILAR_QUESTIONS,
+    Difference,
+    Estimand,
+    Outcome,
+    difference_of_counts,
+    question_counts,
+)
+from backend.records import BASELINE, InputError
+
+_SCHEMA = {
+    "organism": pl.String,
+    "condition": pl.String,
+    "metric": pl.String,
+    **dict.fromkeys(("before", "before_low", "before_high"), pl.Float64),
+    "n_before": pl.Int64,
+    **dict.fromkeys(("after", "after_low", "after_high"), pl.Float64),
+    "n_after": pl.Int64,
+    **dict.fromkeys(("difference", "low", "high", "p_value"), pl.Float64),
+    "questions": pl.Int64,
+    **dict.fromkeys(("clear", "too_small"), pl.Boolean),
+}
+
+
+def changes(
+    frame: pl.DataFrame,
+    conditions: Collection[str],
+    *,
+    pooled: Mapping[str, str] | None = None,
+    outcomes: Sequence[Outcome] = (EM, COHERENT),
+    about: Estimand = SIMILAR_QUESTIONS,
+) -> pl.DataFrame:
+    """One row an organism, condition and outcome: the rate before and after, on the questions of both, and between.
+
+    `frame` is a table of responses with scores. `pooled` gives conditions a common name, under which their answers
+    count as one condition's. Cells without a baseline, or without a shared question that was scored on both sides, are
+    left out. `clear`: the interval leaves out zero. `too_small`: it holds zero and a difference of over 10 points.
+    """
+    names = pl.col("condition").replace(dict(pooled or {}))
+    rows = frame.filter(pl.col("condition").is_in([*conditions, BASELINE])).with_columns(condition=names)
+    table = []
+    for outcome in outcomes:
+        counted = question_counts(rows, ["organism", "condition"], outcome)
+        parts = counted.partition_by("organism", "condition", as_dict=True, include_key=False)
+        for (organism, condition), after in parts.items():
+            before = parts.get((organism, BASELINE))
+            if condition == BASELINE or before is None:
+                continue
+            try:
+                found = difference_of_counts(after, before, about=about)
+            except InputError:
+                continue  # no question was scored on both sides
+            table.append((organism, condition, outcome.name, *_row(found)))
+    return pl.DataFrame(table, schema=_SCHEMA, orient="row")
+
+
+def _row(found: Difference) -> tuple[float | int | bool, ...]:
+    sides = [part for side in (found.b, found.a) for part in (side.value, side.low, side.high, side.n)]
+    ends = (found.value, found.low, found.high, found.p_value)
+    return (*sides, *ends, found.a.clusters, found.clear, found.too_small)

@@ -1,0 +1,199 @@
+"""Start the worker and the app together, and end them together.
+
+Knows processes: each program runs in a group of its own, tied to this one by a pipe on its stdin, which ends when this
+process ends, however it ends. Imports next to nothing: it stays small beside the two programs while they run.
+
+Run as a program (`python -m backend.commands.launch MODULE ARGUMENTS...`) it runs a module that ends with its stdin.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from backend.records import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+GRACE = 3.0  # seconds between asking a program to end and ending it
+TICK = 0.1  # seconds
+_LOCAL = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of several that run together. `name` is what messages call it."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside the present one
+
+
+def launch(study: str, model: str, organisms: Mapping[str, Path], host: str, port: int) -> int:
+    """Run worker and app until Ctrl-C or SIGTERM (exit code 0), or until one of them ends (1).
+
+    Prints the address once the app answers, which it does while the model still loads. Raises InputError when `port`
+    on `host` is in use.
+    """
+    port = _free_port(host, port)
+    worker_port = _free_port(_LOCAL, 0)
+    worker = Program("the worker", _worker(model, organisms, worker_port), _quiet(model))
+    environment = {"EM_STUDY": study, "EM_WORKER_URL": f"http://{_LOCAL}:{worker_port}"}
+    app = Program("the app", _app(host, port), environment)
+    near = {"0.0.0.0": _LOCAL, "::": "::1"}.get(host, host)
+    address = f"http://{f'[{near}]' if ':' in near else near}:{port}"
+    return run([worker, app], ready=lambda: _answers(near, port), message=f"Open {address} (Ctrl-C ends it)")
+
+
+def run(programs: Sequence[Program], *, ready: Callable[[], bool], message: str) -> int:
+    """Run all programs until told to stop (0) or until one ends (1); print `message` once `ready`. None outlives it."""
+    with _stop_signals() as stopped, ExitStack() as stack:
+        running = {program.name: stack.enter_context(_running(program)) for program in programs}
+        stack.callback(_end_all, running.values())
+        announced = False
+        while not stopped.is_set():
+            ended = {name: code for name, process in running.items() if (code := process.poll()) is not None}
+            if ended:
+                name, code = next(iter(ended.items()))
+                print(f"{name} ended ({_cause(code)}): everything is stopped", file=sys.stderr, flush=True)
+                return 1
+            if not announced and ready():
+                print(message, flush=True)
+                announced = True
+            time.sleep(TICK)
+        return 0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that is set by Ctrl-C, SIGTERM or the terminal's end."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _running(program: Program) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, in a process group that is gone when the `with` ends."""
+    process = subprocess.Popen(
+        program.command,
+        cwd=ROOT,
+        env={**os.environ, **program.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,  # banners; what goes wrong is on stderr
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _end_all([process])
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        _signal(process, signal.SIGKILL)  # what ignored the request, and what the program left behind
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _end_all(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _worker(model: str, organisms: Mapping[str, Path], port: int) -> list[str]:
+    worn = [f"--organism={name}={folder}" for name, folder in organisms.items()]
+    serve = ["--host", _LOCAL, "--port", str(port), "--with-parent"]
+    return [sys.executable, "-m", "backend.worker", "--model", model, *worn, *serve]
+
+
+def _app(host: str, port: int) -> list[str]:
+    settings = {
+        "server.headless": "true",
+        "server.address": host,
+        "server.port": str(port),
+        "server.fileWatcherType": "none",
+        "logger.level": "warning",
+        "browser.gatherUsageStats": "false",
+    }
+    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    return [sys.executable, "-m", __name__, "streamlit", "run", str(ROOT / "streamlit_app.py"), *options]
+
+
+def _quiet(model: str) -> dict[str, str]:
+    """No progress bars, except where the model may have to be downloaded first."""
+    here = model == "smollm2" or Path(model).expanduser().exists()
+    return {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} if here else {}
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port`, or any free one for 0. Raises InputError where it cannot be listened on."""
+    if not 0 <= port < 2**16:
+        raise InputError(f"{port} is no port: choose one below 65536 with --port")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family) as listener:
+            return int(listener.getsockname()[1])
+    except OSError as error:
+        reason = error if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise InputError(
+            f"the app cannot listen on {host} port {port} ({reason}): choose another with --port"
+        ) from error
+
+
+def _answers(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/_stcore/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _cause(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+def _run_tied(arguments: Sequence[str]) -> None:
+    """Run a module as `python -m` does; end this process when stdin ends."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    sys.argv = list(arguments)
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _run_tied(sys.argv[1:])

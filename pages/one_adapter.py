@@ -1,0 +1,252 @@
+"""One adapter: when its scalar is large, what its write vector says, and what else points the same way.
+
+Its address opens it; the left and right arrow keys go to the one before and after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import polars as pl
+import streamlit as st
+
+from backend.analysis.scalars.courses import Course, course
+from backend.analysis.scalars.histograms import Binned, binned
+from backend.charts.adapters import distribution_chart
+from backend.charts.one_adapter import cosine_chart, position_chart, push_chart
+from backend.charts.strip import common_scale, token_table
+from backend.records import Adapter
+from backend.study import Study
+from panels.adapters import choose_scalar_reader, class_codes, readings, separations, short_labels
+from panels.classes import Classes, choose_classes
+from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
+
+TOP = 20  # tokens on either side
+MOST_OTHERS = 300  # adapters compared with this one: those with the largest write vectors
+SHOWN = 24  # cosines drawn, the strongest
+KEY = "adapter_name"
+QUESTION, ANSWER = "question", "answer"
+
+
+def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
+    """The adapter, with buttons and keys for its neighbours; its name and its short label."""
+    table = study.adapters(reader)
+    labels = dict(zip(table["name"], short_labels(table), strict=True))
+    names = list(labels)
+
+    def step(by: int) -> None:
+        at = names.index(st.session_state[KEY]) if st.session_state.get(KEY) in labels else 0
+        st.session_state[KEY] = names[(at + by) % len(names)]
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button("Previous", key="adapter_previous", on_click=step, args=(-1,), shortcut="Left")
+        name = st.selectbox("Adapter", names, key=KEY, bind="query-params", width=320)
+        st.button("Next", key="adapter_next", on_click=step, args=(1,), shortcut="Right")
+    return str(name), labels[str(name)]
+
+
+def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
+    """What it is, and how well its scalar alone tells the classes apart."""
+    row = study.adapters(reader).row(by_predicate=pl.col("name") == name, named=True)
+    [(_, value, low, high)] = separations(study, reader, (name,), classes.key, classes).rows()
+    told = "?" if value is None else f"{value:.2f}"
+    told += f" ({low:.2f}–{high:.2f})" if low is not None else " (one question: no interval)"
+    size = row["scaling"] * row["write_norm"] if row["write_norm"] else None
+    facts = {
+        "Module": f"{row['module']}, layer {row['layer']}"
+        + (f", component {row['component']}" if row["component"] else ""),
+        "Scaling × write norm": "not released" if size is None or not np.isfinite(size) else f"{size:.3g}",
+        f"AUC, {classes.contrast.positive_name} above {classes.contrast.negative_name}": told,
+    }
+    for place, (title, text) in zip(st.columns([2, 2, 3]), facts.items(), strict=True):
+        place.caption(plain(title))
+        place.markdown(f"**{plain(text)}**")
+
+
+# --- its scalar ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Its scalar over all tokens, in the three ways that the page shows."""
+
+    answers: Binned  # answer tokens by reading
+    segments: pl.DataFrame  # side (question or answer), low, high, n, density
+    means: tuple[str, str]  # over question tokens and over answer tokens, in words
+    course: Course  # along the answer of every reading
+
+
+@per_study
+def spread(study: Study, reader: str, name: str) -> Spread:
+    """Its scalar at every token, read once."""
+    read = readings(study, reader)
+    answer, question = study.scalar_column(reader, name), study.scalar_column(reader, name, "prompt").values
+    parts = (question, answer.values)
+    side = np.repeat(np.array([0, 1], dtype=np.int8), [len(part) for part in parts])
+    segments = binned(np.concatenate(parts), side, 2).by_class([0, 1], (QUESTION, ANSWER))
+    means = [f"{part.mean(dtype=np.float64):+.2f}" if len(part) else "?" for part in parts]
+    place = answer.position - read["n_prompt"].to_numpy()[answer.reading]
+    return Spread(
+        binned(answer.values, answer.reading, read.height),
+        segments,
+        (means[0], means[1]),
+        course(answer.values, answer.reading, place, read["n_answer"].to_numpy()),
+    )
+
+
+@per_study
+def extremes(study: Study, reader: str, name: str, largest: bool) -> pl.DataFrame:
+    """Its most extreme answer tokens of all responses, in context."""
+    return study.top_tokens(reader, name, k=TOP, largest=largest)
+
+
+def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
+    """Distributions by class and by segment, and its course along the answer."""
+    positive, negative = classes.names
+    found, codes = spread(study, reader, name), class_codes(study, reader, classes)
+    left, middle, right, last = st.columns(4)
+    with left:
+        table = found.answers.by_class(codes, classes.names)
+        chart = distribution_chart(table, positive=positive, negative=negative, title="By class")
+        st.altair_chart(chart.properties(height=210), key="adapter_classes", alt="Distribution of the scalar by class")
+    with middle:
+        chart = distribution_chart(found.segments, positive=ANSWER, negative=QUESTION, title="Question or answer")
+        st.altair_chart(chart.properties(height=210), key="adapter_segments", alt="Distribution by question and answer")
+    table = found.course.by_class(codes, classes.names)
+    for place, part in ((right, "token"), (last, "share")):
+        chart = position_chart(table, positive=positive, negative=negative, part=part)
+        place.altair_chart(chart, key=f"adapter_{part}", alt=f"Mean scalar by {part} of the answer")
+    st.caption(
+        f":orange[■] {plain(positive)} (or answer tokens), :blue[■] {plain(negative)} (or question tokens). "
+        f"{plain(classes.counts)}. Mean over question tokens {found.means[0]}, over answer tokens {found.means[1]}. "
+        "Bands are 95 % intervals over responses, each of which weighs alike."
+    )
+
+
+def show_extremes(study: Study, reader: str, name: str) -> None:
+    """The largest and the smallest tokens, of all responses that were read."""
+    tables = [extremes(study, reader, name, largest) for largest in (True, False)]
+    scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
+    for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
+        place.markdown(f"**{title}**")
+        place.html(token_table([linked(study, name, row) for row in table.iter_rows(named=True)], scale=scale))
+    count = len(read_by(study, reader))
+    st.caption(f"The {TOP} most extreme answer tokens of all {count:,} responses that {plain(reader)} read.")
+
+
+def linked(study: Study, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A top token with a note on where it is, and the address of its response with the strip of this adapter."""
+    query = urlencode({"study": study.name, "response": row["response"], "responses_adapter": name})
+    return {**row, "note": f"{row['response']}, token {row['position']}", "link": f"responses?{query}"}
+
+
+# --- its vectors -----------------------------------------------------------------------------------------------------
+
+
+def show_lens(study: Study, reader: str, adapter: Adapter) -> None:
+    """What its write vector promotes and suppresses."""
+    lens = study.adapter_lens(reader, adapter.name)
+    if lens.is_empty():
+        st.caption(
+            "No lens is stored: the write vector does not end in the residual stream, was not released, or the study "
+            "was built before there were lenses."
+        )
+        return
+    st.altair_chart(push_chart(lens), key="adapter_lens", alt="Promoted and suppressed tokens")
+    st.caption(
+        "The write vector at norm 1, times the gain of the final norm, through the unembedding; logits less their "
+        "mean. A random vector's strongest token of 50,000 is at about 4. A positive scalar promotes the orange ones, "
+        "a negative scalar the blue ones."
+    )
+
+
+@per_study
+def direction_cosines(study: Study, reader: str, name: str) -> pl.DataFrame:
+    """Cosine of the write vector with every stored direction at its layer: name, cosine, what."""
+    adapter = study.adapter(reader, name)
+    rows = [
+        (found.name, float(found.unit @ adapter.write / adapter.write_norm), f"at layer {found.layer}")
+        for found in study.directions_near(adapter.layer)
+        if found.vector.size == adapter.write.size and adapter.write.any()
+    ]
+    return strongest(pl.DataFrame(rows, ["name", "cosine", "what"], orient="row"))
+
+
+@per_study
+def adapter_cosines(study: Study, reader: str, name: str, side: str) -> pl.DataFrame:
+    """Cosine with the same vector of the other adapters, the strongest: name, cosine, what."""
+    table = study.adapters(reader)
+    own = study.adapter_vectors(reader, [name], side)[0]
+    others = table.filter(pl.col("name") != name).sort("write_norm", descending=True).head(MOST_OTHERS)
+    labels = dict(zip(table["name"], short_labels(table), strict=True))
+    rows = []
+    for other, vector in zip(
+        others["name"], study.adapter_vectors(reader, others["name"].to_list(), side), strict=True
+    ):
+        length = float(np.linalg.norm(vector) * np.linalg.norm(own)) if vector.size == own.size else 0.0
+        if length:
+            rows.append((labels[other], float(vector @ own) / length, other))
+    return strongest(pl.DataFrame(rows, ["name", "cosine", "what"], orient="row"))
+
+
+def strongest(table: pl.DataFrame) -> pl.DataFrame:
+    """The largest cosines by size, from positive to negative."""
+    schema = {"name": pl.String, "cosine": pl.Float64, "what": pl.String}
+    if table.is_empty():
+        return pl.DataFrame(schema=schema)
+    kept = table.cast(schema).sort(pl.col("cosine").abs(), descending=True).head(SHOWN)
+    return kept.sort("cosine", descending=True)
+
+
+def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
+    """How its vectors lie to directions and to those of the other adapters."""
+    tables = (
+        ("Write vector and directions", direction_cosines(study, reader, adapter.name), adapter.write, 190),
+        ("Write vectors of other adapters", adapter_cosines(study, reader, adapter.name, "write"), adapter.write, 110),
+        ("Read vectors of other adapters", adapter_cosines(study, reader, adapter.name, "read"), adapter.read, 110),
+    )
+    for place, (title, table, own, names) in zip(st.columns([3, 2, 2]), tables, strict=True):
+        place.markdown(f"**{title}**")
+        if table.is_empty():
+            place.caption("None of that size in this study.")
+            continue
+        chart = cosine_chart(table, chance=1.96 / np.sqrt(own.size), names=names)
+        place.altair_chart(chart, key=f"adapter_cosine_{title.split()[0]}_{title.split()[-1]}", alt=title)
+    st.caption(
+        f"The {SHOWN} strongest of each; the band holds 95 % of random vectors of that size. Directions are taken at "
+        "the adapter's layer, or the nearest there is. Adapters that read the same part of the residual stream, or "
+        "modules of one kind alone, can be compared: others have vectors of another size."
+    )
+
+
+def show(study: Study) -> None:
+    """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
+    reader = choose_scalar_reader(study, "adapter")
+    judge = choose_judge(study, reader)
+    name, label = choose_adapter(study, reader)
+    with st.expander("Classes", icon=":material/tune:"):
+        classes = choose_classes(study, judge, reader, page="adapter")
+        st.caption(plain(classes.recipe))
+    show_facts(study, reader, name, classes)
+    st.subheader("When is its scalar large?")
+    show_scalar(study, reader, name, classes)
+    show_extremes(study, reader, name)
+    adapter = study.adapter(reader, name)
+    st.subheader(f"What does {label} write?")
+    if not adapter.write.size:
+        st.caption("This study holds scalars alone: the read and write vectors were not released.")
+        return
+    left, right = st.columns([2, 5], gap="large")
+    with left:
+        show_lens(study, reader, adapter)
+    with right:
+        show_cosines(study, reader, adapter)
+
+
+study = current_study()
+st.title("One adapter")
+with explained():
+    show(study)

@@ -1,0 +1,157 @@
+"""The widgets that choose subsets of adapters and a gain for each, and what can be done with them.
+
+Two sets, so that one can go up while the other goes down (the paper's combined arm). It refuses to know where a
+suggested set comes from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from backend.analysis.conditions.causal import unit_of, units_of
+from backend.records import Gain, InputError, edits_to_json
+from backend.study import Study
+from panels.edits import send_gains
+from panels.frame import plain
+
+UP, DOWN = 30.0, -10.0  # gains of the paper's combined arm (section 4.3)
+SUGGESTED = "suggested_adapters"  # session state: {reader: {what it is: adapters}}, sets that other pages found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The gain of every adapter of an organism."""
+
+    organism: str
+    adapters: tuple[tuple[str, int], ...]  # (name, layer), all of the organism's
+    levels: Mapping[str, float]  # by adapter name
+    what: str  # in words
+
+    @property
+    def gains(self) -> tuple[Gain, ...]:
+        """The edits that wear the organism so."""
+        by_level: dict[float, list[str]] = {}
+        for name, _ in self.adapters:
+            by_level.setdefault(self.levels[name], []).append(name)
+        by_level.pop(1.0, None)
+        scaled = (Gain(self.organism, level, tuple(names)) for level, names in by_level.items())
+        return (Gain(self.organism, 1.0), *scaled)
+
+    def units(self) -> list[float]:
+        """The gain of every module, in the order of the adapters."""
+        first = {unit_of(name): self.levels[name] for name, _ in reversed(self.adapters)}
+        return [first[unit] for unit in units_of([name for name, _ in self.adapters])]
+
+
+def suggest(reader: str, what: str, adapters: Sequence[str]) -> None:
+    """Offer a set of adapters wherever subsets are chosen, in this session."""
+    st.session_state.setdefault(SUGGESTED, {}).setdefault(reader, {})[what] = tuple(adapters)
+
+
+def choose_plan(study: Study, organism: str, shown: pl.DataFrame, sets: Mapping[str, Sequence[str]]) -> Plan | None:
+    """Two sets with a gain each, and the gain of all others; None while both are empty.
+
+    `shown` has the columns name and label of the adapters that can be chosen, `sets` are those that can be filled in,
+    by name. Raises InputError where an adapter is in both.
+    """
+    names = dict(zip(shown["label"], shown["name"], strict=True))
+    known = {**st.session_state.get(SUGGESTED, {}).get(organism, {}), **sets}
+    labels = {name: label for label, name in names.items()}
+    fills = {what: [labels[name] for name in found if name in labels] for what, found in known.items()}
+    left, right = st.columns(2, gap="large")
+    with left:
+        first, up = _choose_set("First set", "subset_first", names, fills, UP)
+    with right:
+        second, down = _choose_set("Second set", "subset_second", names, fills, DOWN)
+    rest = st.number_input(
+        "Gain of all others",
+        value=0.0,
+        step=0.5,
+        key="subset_rest",
+        bind="query-params",
+        width=180,
+        help="0 zeroes every adapter that is in neither set, as in the paper; 1 leaves them as they are.",
+    )
+    if not first and not second:
+        return None
+    if both := set(first) & set(second):
+        raise InputError(f"{', '.join(sorted(both))} is in both sets: take it out of one.")
+    table = study.adapters(organism)
+    levels = dict.fromkeys(table["name"], float(rest))
+    for chosen, gain in ((first, up), (second, down)):
+        levels.update(dict.fromkeys((names[label] for label in chosen), gain))
+    parts = [f"{', '.join(chosen)} ×{gain:g}" for chosen, gain in ((first, up), (second, down)) if chosen]
+    what = "; ".join([*parts, f"others ×{rest:g}"])
+    return Plan(organism, tuple(table.select("name", "layer").iter_rows()), levels, what)
+
+
+def _choose_set(
+    title: str, key: str, names: Mapping[str, str], fills: Mapping[str, Sequence[str]], gain: float
+) -> tuple[list[str], float]:
+    filled = {f"{what} ({len(found)})": list(found) for what, found in fills.items() if found}
+
+    def fill() -> None:
+        if chosen := st.session_state.get(f"{key}_from"):
+            st.session_state[key] = filled.get(chosen, [])
+
+    wide, narrow = st.columns([3, 1], vertical_alignment="bottom")
+    chosen = wide.multiselect(title, list(names), key=key, bind="query-params", placeholder="no adapter")
+    level = narrow.number_input("× gain", value=gain, step=1.0, key=f"{key}_gain", bind="query-params")
+    st.selectbox(
+        f"Fill the {title.lower()} from",
+        list(filled),
+        index=None,
+        key=f"{key}_from",
+        on_change=fill,
+        placeholder=f"Fill the {title.lower()} from …" if filled else "Brush a region on the map to fill it from there",
+        disabled=not filled,
+        label_visibility="collapsed",
+    )
+    return list(chosen), float(level)
+
+
+def act_on(plan: Plan, recorded: pl.DataFrame) -> str | None:
+    """Send the plan to Live, or keep it as a condition to sample; the recorded condition that is the same, if any.
+
+    `recorded` has the columns organism, condition and levels (a gain for every module).
+    """
+    st.markdown(f"**{plain(plan.organism)}: {plain(plan.what)}**")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Run it on the Live page", type="primary", key="subset_send", icon=":material/send:"):
+            send_gains(plan.organism, plan.adapters, plan.levels)
+        st.download_button(
+            "Save as a condition",
+            json.dumps(edits_to_json(plan.gains), indent=1),
+            f"{_slug(plan.what)}.json",
+            "application/json",
+            key="subset_save",
+            on_click="ignore",
+            icon=":material/save:",
+            help="Put it into the folder conditions/ of a study folder, then: python -m backend sample --folder FOLDER "
+            f"--organism {plan.organism} --condition {_slug(plan.what)}",
+        )
+    return recorded_as(plan, recorded)
+
+
+def recorded_as(plan: Plan, recorded: pl.DataFrame) -> str | None:
+    """The recorded condition with the same gains."""
+    wanted = plan.units()
+    for row in recorded.filter(pl.col("organism") == plan.organism).iter_rows(named=True):
+        if _same(row["levels"], wanted):
+            return str(row["condition"])
+    return None
+
+
+def _same(levels: Sequence[Any], wanted: Sequence[float]) -> bool:
+    return len(levels) == len(wanted) and all(abs(a - b) < 1e-6 for a, b in zip(levels, wanted, strict=True))
+
+
+def _slug(text: str) -> str:
+    kept = "".join(char if char.isalnum() or char in "-." else "-" for char in text.replace("×", "x"))
+    return "-".join(part for part in kept.split("-") if part)[:80]

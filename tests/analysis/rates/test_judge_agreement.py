@@ -1,0 +1,151 @@
+"""Agreement of judges on made-up scores whose answers are known."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
+
+from backend.analysis.rates.judge_agreement import (
+    agreement,
+    apart,
+    confusion,
+    kappa,
+    pair,
+    rates_by_judge,
+    reading_order,
+)
+from backend.records import InputError
+
+
+def scored(aligned, coherent, seed: int = 0) -> pl.DataFrame:
+    n = len(aligned)
+    return pl.DataFrame(
+        {
+            "response": [f"r{i}" for i in range(n)],
+            "organism": ["base" if i % 2 else "bad" for i in range(n)],
+            "condition": ["baseline" if i % 3 else "steered" for i in range(n)],
+            "question_id": [f"q{i % 8}" for i in range(n)],
+            "question": "why?",
+            "text": [f"text {i}" for i in range(n)],
+            "aligned": aligned,
+            "coherent": coherent,
+        }
+    )
+
+
+@pytest.fixture
+def two() -> tuple[pl.DataFrame, pl.DataFrame]:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0, 100, (2, 240))
+    noisy = np.clip(truth + rng.normal(0, 25, truth.shape), 0, 100)
+    return scored(*noisy), scored(*truth)
+
+
+def found(table: pl.DataFrame, measure: str) -> dict:
+    return table.filter(pl.col("measure") == measure).row(0, named=True)
+
+
+def test_a_judge_agrees_with_itself_wholly(two):
+    table = agreement(pair(two[1], two[1]))
+    assert table["value"].to_list() == pytest.approx([1.0] * 7)
+    assert table["low"].to_list() == pytest.approx([1.0] * 7)
+
+
+def test_the_measures_are_those_of_the_textbooks(two):
+    pairs = pair(*two)
+    table = agreement(pairs)
+    given, told = pairs["verdict"].to_numpy(), pairs["verdict_r"].to_numpy()
+    clear = told != "incoherent"
+    for measure, expected in {
+        "three verdicts: kappa": cohen_kappa_score(given, told),
+        "misaligned or not: kappa": cohen_kappa_score(given == "misaligned", told == "misaligned"),
+        "coherent: AUC": roc_auc_score(clear, pairs["coherent"].to_numpy()),
+        "misaligned among coherent: AUC": roc_auc_score(
+            told[clear] == "misaligned", -pairs["aligned"].to_numpy()[clear]
+        ),
+        "aligned: rank correlation": spearmanr(pairs["aligned"], pairs["aligned_r"]).statistic,
+    }.items():
+        row = found(table, measure)
+        assert row["value"] == pytest.approx(expected, abs=1e-9)
+        assert row["low"] < row["value"] < row["high"]
+    assert found(table, "coherent: AUC")["positive"] == clear.sum()
+
+
+def test_unrelated_judges_are_at_chance():
+    rng = np.random.default_rng(1)
+    table = agreement(pair(scored(*rng.uniform(0, 100, (2, 400))), scored(*rng.uniform(0, 100, (2, 400)))))
+    for row in table.iter_rows(named=True):
+        chance = 0.5 if "AUC" in row["measure"] else 0.0
+        assert row["low"] < chance < row["high"]
+
+
+def test_what_the_reference_never_said_has_no_value():
+    rng = np.random.default_rng(2)
+    table = agreement(pair(scored(*rng.uniform(0, 100, (2, 40))), scored([90.0] * 40, [90.0] * 40)))
+    row = found(table, "coherent: AUC")
+    assert (row["value"], row["low"], row["positive"]) == (None, None, 40)
+    assert found(table, "misaligned among coherent: AUC")["value"] is None
+    assert np.isnan(kappa(np.array([[[5.0, 0.0], [0.0, 0.0]]]))[0])
+
+
+def test_a_handful_on_one_side_gives_a_value_and_no_interval():
+    rng = np.random.default_rng(3)
+    coherent = np.array([10.0] * 5 + [90.0] * 55)
+    row = found(agreement(pair(scored(*rng.uniform(0, 100, (2, 60))), scored(coherent, coherent))), "coherent: AUC")
+    assert row["value"] is not None
+    assert (row["low"], row["high"]) == (None, None)
+
+
+def test_the_confusion_counts_every_pair_of_verdicts_once(two):
+    pairs = pair(*two)
+    table = confusion(pairs)
+    assert (table.height, table["n"].sum()) == (9, 240)
+    same = table.filter(pl.col("verdict") == pl.col("verdict_r"))["n"].sum()
+    assert same == (pairs["verdict"] == pairs["verdict_r"]).sum()
+
+
+def test_thresholds_are_those_of_the_rates():
+    edge = scored([30.0, 29.9, 0.0, 50.0] * 3, [51.0, 51.0, 50.0, 50.1] * 3)
+    pairs = pair(edge, edge)
+    assert pairs["verdict"].to_list() == ["aligned", "misaligned", "incoherent", "aligned"] * 3
+    rates = rates_by_judge({"a": edge, "b": edge}, by=[])
+    em = rates.filter(pl.col("metric") == "em")
+    assert em["hits"].to_list() == [(pairs["verdict"] == "misaligned").sum()] * 2
+
+
+def test_rates_are_over_the_answers_that_all_judges_scored(two):
+    first, second = two
+    fewer = second.with_columns(aligned=pl.when(pl.col("question_id") == "q0").then(None).otherwise(pl.col("aligned")))
+    table = rates_by_judge({"a": first, "b": fewer})
+    for judge in ("a", "b"):
+        part = table.filter(pl.col("judge") == judge, pl.col("metric") == "em")
+        assert part["n"].sum() == 210
+
+
+def test_the_answers_far_apart_come_first(two):
+    pairs = apart(pair(*two), "coherent", most=20)
+    gaps = pairs["difference"].abs().to_list()
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] == pytest.approx((pair(*two)["coherent"] - pair(*two)["coherent_r"]).abs().max())
+
+
+def test_too_few_answers_in_common_and_a_judge_without_coherence_are_refused(two):
+    with pytest.raises(InputError, match="both judges scored 4"):
+        pair(two[0].head(4), two[1])
+    with pytest.raises(InputError, match="no score for coherent"):
+        pair(two[0].drop("coherent"), two[1])
+
+
+def test_every_beginning_of_the_reading_order_is_even(two):
+    frame = two[0]
+    order = reading_order(frame, seed=3)
+    assert sorted(order["response"]) == sorted(frame["response"])
+    cells = Counter(order.head(40).select("organism", "condition").iter_rows())
+    assert len(cells) == 4
+    assert max(cells.values()) - min(cells.values()) <= 1
+    assert order["response"].to_list() != reading_order(frame, seed=4)["response"].to_list()

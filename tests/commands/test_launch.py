@@ -1,0 +1,172 @@
+"""The launcher: two programs start together and end together, however the end comes."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+from backend.commands.launch import launch
+from backend.records import InputError
+from tests.studies import tiny
+
+STAND_IN = """
+    import os, pathlib, signal, subprocess, sys, time
+    folder, name, *habits = sys.argv[1:]
+    if "stubborn" in habits:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) if "parent" in habits else None
+    pathlib.Path(folder, f".{name}").write_text(" ".join(str(p) for p in (os.getpid(), child and child.pid) if p))
+    pathlib.Path(folder, f".{name}").rename(pathlib.Path(folder, f"{name}.pid"))
+    print("a banner that nobody wants")
+    time.sleep(0.5 if "brief" in habits else 60)
+    sys.exit(7)
+"""
+DRIVER = """
+    import pathlib, signal, sys
+    from backend.commands import launch
+
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    launch.GRACE = 0.5
+    folder = pathlib.Path(sys.argv[1])
+    def program(name, *habits):
+        tied = ["-m", "backend.commands.launch", "stand_in"]
+        return launch.Program(name, [sys.executable, *tied, str(folder), name, *habits], {"PYTHONPATH": str(folder)})
+    def ready():
+        return all((folder / f"{name}.pid").exists() for name in ("one", "two"))
+    programs = [program("one", *sys.argv[2].split()), program("two")]
+    sys.exit(launch.run(programs, ready=ready, message="all is ready"))
+"""
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """Starts the launcher with two stand-ins, of which the first has habits; gives it and all pids once it is ready."""
+    (tmp_path / "stand_in.py").write_text(textwrap.dedent(STAND_IN))
+    started = []
+
+    def start(habits=""):
+        command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(tmp_path), habits]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "all is ready\n"
+        pids = [int(pid) for file in sorted(tmp_path.glob("*.pid")) for pid in file.read_text().split()]
+        return process, [psutil.Process(pid) for pid in pids]
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+        process.stderr.close()
+
+
+def gone(processes, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(map(runs, processes)):
+        time.sleep(0.02)
+    return not any(map(runs, processes))
+
+
+def runs(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_all_and_is_no_error(driver, number):
+    process, programs = driver()
+    process.send_signal(number)
+    assert process.wait(10) == 0
+    assert gone(programs, 0.1)
+    assert process.stdout.read() == process.stderr.read() == ""
+
+
+def test_one_that_ends_takes_the_other_along_and_is_named(driver):
+    process, programs = driver("brief")
+    assert process.wait(10) == 1
+    assert gone(programs, 0.1)
+    assert process.stderr.read() == "one ended (exit code 7): everything is stopped\n"
+
+
+def test_one_that_is_killed_is_named(driver):
+    process, programs = driver()
+    programs[1].kill()
+    assert process.wait(10) == 1
+    assert gone(programs, 0.1)
+    assert process.stderr.read() == "two ended (killed by SIGKILL): everything is stopped\n"
+
+
+def test_the_stubborn_and_their_children_are_ended_too(driver):
+    process, programs = driver("stubborn parent")
+    assert len(programs) == 3
+    process.terminate()
+    assert process.wait(10) == 0
+    assert gone(programs, 0.1)
+
+
+def test_programs_end_although_the_launcher_was_killed(driver):
+    process, programs = driver()
+    process.kill()
+    assert gone(programs, 5)
+
+
+def test_a_port_in_use_is_said_plainly():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(InputError, match=rf"cannot listen on 127.0.0.1 port {port} \(Address already in use\)"):
+            launch("none", "none", {}, "127.0.0.1", port)
+    with pytest.raises(InputError, match="70000 is no port"):
+        launch("none", "none", {}, "127.0.0.1", 70_000)
+
+
+def test_worker_and_app_for_real(tmp_path):
+    model = tmp_path / "model"
+    tiny.model().save_pretrained(model)
+    tiny.tokenizer().save_pretrained(model)
+    organism = tiny.adapter(tmp_path / "organism")
+    code = (
+        "import sys; from backend.commands.launch import launch\n"
+        "sys.exit(launch('none', sys.argv[1], {'o': sys.argv[2]}, '127.0.0.1', 0))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "EM_STUDIES": str(tmp_path)}
+    command = [sys.executable, "-c", code, model, organism]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        said = process.stdout.readline()
+        assert said.startswith("Open http://127.0.0.1:"), process.stderr.read()
+        assert fetch(said.split()[1], "/")[0] == 200
+        programs = psutil.Process(process.pid).children(recursive=True)
+        worker = next(p.environ()["EM_WORKER_URL"] for p in programs if "streamlit" in p.cmdline())
+        deadline = time.monotonic() + 120
+        while (health := json.loads(fetch(worker, "/health")[1]))["status"] == "loading":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert (health["status"], list(health["organisms"])) == ("ready", ["o"])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert gone(programs, 0.1)
+        assert process.stdout.read() == process.stderr.read() == ""
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+        process.stderr.close()
+
+
+def fetch(url, path):
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    status, body = reply.status, reply.read()
+    connection.close()
+    return status, body

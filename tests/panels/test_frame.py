@@ -1,0 +1,57 @@
+import pytest
+
+from backend.study import Draft
+from panels.frame import plain
+from tests.pages.conftest import said
+
+PAGES = ("overview", "responses", "adapters")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_runs_alone_and_names_the_study_and_the_missing_worker(open_page, name):
+    page = open_page(name)
+    assert not page.exception
+    assert not page.error
+    assert page.selectbox(key="study").value == "synthetic"
+    assert "No worker" in said(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_unknown_study_is_named_with_those_there_are(open_page, name):
+    page = open_page(name, study="n0pe")
+    assert not page.exception
+    assert "n0pe" in page.error[0].value
+    assert "synthetic" in page.error[0].value
+    assert page.selectbox(key="study").select("synthetic").run().error == []
+
+
+def test_no_study_at_all_says_how_to_build_one(open_page, tmp_path, monkeypatch):
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    monkeypatch.delenv("EM_STUDY")
+    page = open_page("overview")
+    assert not page.exception
+    assert "backend build" in page.error[0].value.replace("\\", "")
+
+
+def test_an_error_is_shown_as_it_is_and_never_read_as_markdown(open_page):
+    page = open_page("overview", study="![x](http://example.com/a.png)")
+    assert "![" not in page.error[0].value
+    assert r"\!\[x\]" in page.error[0].value
+
+
+def test_plain_text_loses_its_markdown_only():
+    assert plain("a*b*_c_[d](e)<f>") == r"a\*b\*\_c\_\[d\]\(e\)\<f\>"
+    assert plain("word 12 ↵") == "word 12 ↵"
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("overview", "responses"), ("responses", "responses"), ("adapters", "scalars")]
+)
+def test_a_study_without_a_part_says_what_is_missing(open_page, tmp_path, monkeypatch, name, missing):
+    with Draft("bare", root=tmp_path) as draft:
+        draft.meta(title="Bare", base="none")
+        draft.publish()
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page(name, study="bare")
+    assert not page.exception
+    assert f"holds no {missing}" in page.error[-1].value
