@@ -6,9 +6,9 @@ Light to import: what a command needs is imported when it runs.
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from backend.records import BASE, BASELINE, Direction, InputError, Question, Res
 if TYPE_CHECKING:
     import polars as pl
 
+    from backend.pipeline.build import Traces
     from backend.pipeline.extract import Reading, Recipe
     from backend.pipeline.sweep import Cell, Sweep
     from backend.subject.load import Subject
@@ -85,16 +86,18 @@ def _extract(options: argparse.Namespace, load: Load) -> None:
         options.topic_below,
     )
     recipe = Recipe(pooling=options.pooling)
-    readings = _StudyReadings(options.study) if options.study else _Traced(folder, load(folder))
-    for organism in options.organism or [*folder.organisms]:
-        own = [r for r in responses if r.organism == organism and r.condition == options.condition]
-        if not own:
-            raise InputError(f"{organism!r} has no answers under {options.condition!r}: sample and judge them first")
-        about = frame.filter(frame["response"].is_in([r.id for r in own]))
-        for stack in _stacks(organism, about, readings, own, cuts, recipe, options):
-            path = folder.add_directions(stack)
-            print("\n".join(_told(stack, path)), flush=True)
-    readings.forget()
+    with _StudyReadings(options.study) if options.study else _Traced(folder, load(folder)) as readings:
+        for organism in options.organism or [*folder.organisms]:
+            own = [r for r in responses if r.organism == organism and r.condition == options.condition]
+            if not own:
+                raise InputError(
+                    f"{organism!r} has no answers under {options.condition!r}: sample and judge them first"
+                )
+            about = frame.filter(frame["response"].is_in([r.id for r in own]))
+            for stack in _stacks(organism, about, readings, own, cuts, recipe, options):
+                path = folder.add_directions(stack)
+                print("\n".join(_told(stack, path)), flush=True)
+        readings.forget()
 
 
 def _stacks(
@@ -138,10 +141,11 @@ def _stacks(
             yield shuffled(frame, contrast, reading, like=name, seed=seed, recipe=recipe, provenance=said)
 
 
-class _StudyReadings:
+class _StudyReadings(ExitStack):
     """Readings of a published study."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         from backend.study import open_study
 
         self.study = open_study(name)
@@ -157,34 +161,35 @@ class _StudyReadings:
         """Nothing is kept."""
 
 
-class _Traced:
+class _Traced(ExitStack):
     """Readings made with the model, kept until the directions are: a killed command goes on from there."""
 
     def __init__(self, folder: StudyFolder, subject: Subject) -> None:
+        super().__init__()
         self.subject = subject
         self.said = {"model": folder.settings["base"], "revision": _revision(subject)}
-        self._kept: dict[Path, Reading] = {}
+        self._kept: dict[Path, tuple[Traces, Reading]] = {}
 
     def of(self, reader: str, texts: Sequence[Response]) -> Reading:
         """The texts as the reader reads them."""
-        from backend.pipeline.build import WORK, Traces, fingerprint, trace_into
+        from backend.pipeline.build import Traces, trace_into, work_of
         from backend.pipeline.extract import traces_reading
 
-        work = WORK / f"read-{reader}-{fingerprint(self.subject, texts, reader)}"
+        work = work_of(f"read-{reader}", self.subject, texts, reader)
         if work not in self._kept:
-            traces = Traces(work)
+            traces = self.enter_context(Traces(work, f"tracing what {reader!r} reads"))
             with tqdm(total=len(texts), unit="text", desc=f"read by {reader}") as bar:
-                trace_into(traces, self.subject, texts, reader, progress=_moving(bar))
-            self._kept[work] = traces_reading(traces, reader)
-        return self._kept[work]
+                trace_into(traces, self.subject, texts, reader, progress=moving(bar))
+            self._kept[work] = traces, traces_reading(traces, reader)
+        return self._kept[work][1]
 
     def forget(self) -> None:
         """Remove what was kept for a killed command."""
-        for work in self._kept:
-            shutil.rmtree(work, ignore_errors=True)
+        for traces, _ in self._kept.values():
+            traces.forget()
 
 
-def _moving(bar: Any) -> Callable[[int, int], None]:
+def moving(bar: Any) -> Callable[[int, int], None]:
     """Progress told to a bar."""
 
     def move(done: int, total: int) -> None:
@@ -310,7 +315,7 @@ def _add_sweep(commands: Any, load: Load) -> None:
 
 
 def _sweep(options: argparse.Namespace, load: Load) -> None:
-    from backend.pipeline.sweep import Sweep, estimate, forget, references, run
+    from backend.pipeline.sweep import Sweep, estimate, references, run
     from backend.subject.decode import BATCH
 
     folder, batch = StudyFolder(options.folder), options.batch or BATCH
@@ -326,19 +331,20 @@ def _sweep(options: argparse.Namespace, load: Load) -> None:
     if options.estimate:
         return
     start = time.monotonic()
-    with tqdm(total=sweep.size, unit="answer", desc=options.name, mininterval=1.0) as bar:
-        answers = run(subject, sweep, batch=batch, progress=_moving(bar))
-    record |= {
-        "questions": [question.id for question in sweep.questions],
-        "n": sweep.n,
-        "seed": sweep.seed,
-        "sampling": vars(sampling),
-        "answers": len(answers),
-        "seconds": round(time.monotonic() - start),
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    path = folder.add_sweep(sweep.name, sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record=record)
-    forget(subject, sweep)
+    with (
+        tqdm(total=sweep.size, unit="answer", desc=options.name, mininterval=1.0) as bar,
+        run(subject, sweep, batch=batch, progress=moving(bar)) as answers,
+    ):
+        record |= {
+            "questions": [question.id for question in sweep.questions],
+            "n": sweep.n,
+            "seed": sweep.seed,
+            "sampling": vars(sampling),
+            "answers": len(answers),
+            "seconds": round(time.monotonic() - start),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        path = folder.add_sweep(sweep.name, sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record=record)
     print(f"{len(answers)} answers in {record['seconds']} s: {path}. Judge them: python -m backend judge")
 
 

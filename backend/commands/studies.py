@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from backend.commands import interventions, labelling, terminal
-from backend.commands.interventions import numbers
+from backend.commands.interventions import moving, numbers
 from backend.pipeline import judging
 from backend.pipeline.folder import DEMO, StudyFolder
 from backend.records import BASE, BASELINE, Ablate, Add, Condition, InputError, Sampling
@@ -98,17 +98,17 @@ def _add_sample(commands: Any) -> None:
 
 def _sample(options: argparse.Namespace) -> None:
     from backend.pipeline.question_sets import QUESTIONS
-    from backend.pipeline.sample import sample_condition, sample_into
+    from backend.pipeline.sample import sample_into
+    from backend.pipeline.sweep import Cell, Sweep, run
 
     folder = StudyFolder(options.folder)
     condition = _condition(options, folder)
     sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens)
     subject = _subject(folder)
-    answers = sample_condition(
-        subject, options.organism, condition, QUESTIONS, n=options.n, seed=options.seed, sampling=sampling
-    )
-    responses = list(tqdm(answers, total=options.n * len(QUESTIONS), unit="answer"))
-    sample_into(folder, responses, options.organism, condition)
+    name, cells = f"{options.organism}.{condition.name}", (Cell(options.organism, condition),)
+    asked = Sweep(name, cells, QUESTIONS, options.n, sampling, options.seed)
+    with tqdm(total=asked.size, unit="answer") as bar, run(subject, asked, progress=moving(bar)) as responses:
+        sample_into(folder, responses, options.organism, condition)
     print(f"{len(responses)} answers of {options.organism} under {condition.name} in {folder.path}")
 
 

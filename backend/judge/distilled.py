@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from backend.files import whole
 from backend.judge import EMBEDDED, Answer
 from backend.judge.encoder import MAX_ANSWER, WIDTH, Encoder, encoder_folder
 from backend.records import FloatArray, InputError, Score
@@ -63,20 +64,18 @@ _FIELDS = tuple(Head.__dataclass_fields__)
 
 def write_weights(path: Path, head: Head, updates: Mapping[str, FloatArray]) -> None:
     """Write a safetensors file, large matrices in half precision, replacing what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     # safetensors writes the memory as it lies: without ascontiguousarray a transposed array comes back scrambled
     arrays = {f"head.{key}": np.ascontiguousarray(getattr(head, key), dtype=np.float32) for key in _FIELDS}
     arrays |= {f"encoder.{key}": np.ascontiguousarray(value, dtype=np.float16) for key, value in updates.items()}
     arrays["head.inner"] = arrays["head.inner"].astype(np.float16)
-    save_file(arrays, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").chmod(0o644)
-    path.with_suffix(".tmp").replace(path)
+    with whole(path) as out:
+        out.write(save(arrays))
 
 
 def write_card(path: Path, card: Mapping[str, Any]) -> None:
     """Write the card as JSON, replacing what was there."""
-    path.with_suffix(".tmp").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.with_suffix(".tmp").replace(path)
+    with whole(path) as out:
+        out.write((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_weights(path: Path) -> tuple[Head, dict[str, FloatArray]]:

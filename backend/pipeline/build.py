@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from backend.files import Parts
+from backend.pipeline import work
 from backend.pipeline.extract import directions
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.lenses import add_lenses
@@ -26,64 +29,54 @@ from backend.study import STUDIES, Draft
 from backend.subject.load import Subject
 from backend.subject.trace import Text, trace
 
-WORK = STUDIES.parent / "work"
 _PART = 64  # traces a part
 Progress = Callable[[int, int], None]  # gets how many responses are traced, of how many
 
 
-class Traces:
-    """Traces of one reader in parts on disk, each written whole. Arrays only: no pickle."""
+class Traces(Parts[Trace]):
+    """Traces of one reader in parts on disk. Arrays only: no pickle."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for stray in folder.glob("*.tmp"):
-            stray.unlink()
+    def __init__(self, folder: Path, doing: str) -> None:
+        super().__init__(folder, _write, _read, lambda one: one.response_id, suffix=".npz", doing=doing, size=_PART)
 
-    def done(self) -> set[str]:
-        """Ids of the responses that have been traced."""
-        return {str(i) for part in self._parts() for i in np.load(part, allow_pickle=False)["response_id"]}
 
-    def add(self, traces: Sequence[Trace]) -> None:
-        """Keep one more part."""
-        columns = {
-            "response_id": np.array([t.response_id for t in traces]),
-            "reader": np.array([t.reader for t in traces]),
-            "length": np.array([len(t.tokens) for t in traces]),
-            "tokens": np.array([json.dumps(t.tokens) for t in traces]),
-            "n_prompt": np.array([t.n_prompt for t in traces]),
-            "n_answer": np.array([t.n_answer for t in traces]),
-            "scalars": np.concatenate([t.scalars for t in traces], axis=1),
-            "prompt_mean": np.stack([t.prompt_mean for t in traces]),
-            "answer_mean": np.stack([t.answer_mean for t in traces]),
-            "answer_norm": np.stack([t.answer_norm for t in traces]),
-            "projections": np.concatenate([_projections(t) for t in traces], axis=1),
-        }
-        building = self.folder / "part.tmp"
-        with building.open("wb") as out:
-            np.savez(out, allow_pickle=False, **columns)
-        building.replace(self.folder / f"{len(self._parts()):06d}.npz")
+def _write(out: BinaryIO, traces: Sequence[Trace]) -> None:
+    columns = {
+        "response_id": np.array([t.response_id for t in traces]),
+        "reader": np.array([t.reader for t in traces]),
+        "length": np.array([len(t.tokens) for t in traces]),
+        "tokens": np.array([json.dumps(t.tokens) for t in traces]),
+        "n_prompt": np.array([t.n_prompt for t in traces]),
+        "n_answer": np.array([t.n_answer for t in traces]),
+        "scalars": np.concatenate([t.scalars for t in traces], axis=1),
+        "prompt_mean": np.stack([t.prompt_mean for t in traces]),
+        "answer_mean": np.stack([t.answer_mean for t in traces]),
+        "answer_norm": np.stack([t.answer_norm for t in traces]),
+        "projections": np.concatenate([_projections(t) for t in traces], axis=1),
+    }
+    np.savez(out, allow_pickle=False, **columns)
 
-    def __iter__(self) -> Iterator[Trace]:
-        for part in self._parts():
-            columns = dict(np.load(part, allow_pickle=False))
-            ends = np.cumsum(columns["length"])
-            for i, end in enumerate(ends):
-                yield Trace(
-                    response_id=str(columns["response_id"][i]),
-                    reader=str(columns["reader"][i]),
-                    tokens=tuple(json.loads(str(columns["tokens"][i]))),
-                    n_prompt=int(columns["n_prompt"][i]),
-                    scalars=columns["scalars"][:, end - columns["length"][i] : end],
-                    prompt_mean=columns["prompt_mean"][i],
-                    answer_mean=columns["answer_mean"][i],
-                    n_answer=int(columns["n_answer"][i]),
-                    answer_norm=columns["answer_norm"][i],
-                    projections=columns["projections"][:, end - columns["length"][i] : end],
-                )
 
-    def _parts(self) -> list[Path]:
-        return sorted(self.folder.glob("*.npz"))
+def _read(part: Path) -> Iterator[Trace]:
+    try:
+        with np.load(part, allow_pickle=False) as file:
+            columns = dict(file)
+        ends = np.cumsum(columns["length"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{part} is no whole file of traces ({error})") from error
+    for i, end in enumerate(ends):
+        yield Trace(
+            response_id=str(columns["response_id"][i]),
+            reader=str(columns["reader"][i]),
+            tokens=tuple(json.loads(str(columns["tokens"][i]))),
+            n_prompt=int(columns["n_prompt"][i]),
+            scalars=columns["scalars"][:, end - columns["length"][i] : end],
+            prompt_mean=columns["prompt_mean"][i],
+            answer_mean=columns["answer_mean"][i],
+            n_answer=int(columns["n_answer"][i]),
+            answer_norm=columns["answer_norm"][i],
+            projections=columns["projections"][:, end - columns["length"][i] : end],
+        )
 
 
 def _projections(one: Trace) -> FloatArray:
@@ -101,11 +94,20 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
     texts = folder.traced(responses)
-    traces = Traces(WORK / f"{name}-{fingerprint(subject, texts, folder.reader, projected)}")
-    trace_into(traces, subject, texts, folder.reader, project=projected, progress=progress)
-    path = _publish(folder, subject, responses, traces, name, root)
-    shutil.rmtree(traces.folder)
+    with Traces(work_of(name, subject, texts, folder.reader, projected), f"building the study {name!r}") as traces:
+        trace_into(traces, subject, texts, folder.reader, project=projected, progress=progress)
+        path = _publish(folder, subject, responses, traces, name, root)
+        traces.forget()
     return path
+
+
+def work_of(
+    name: str, subject: Subject, responses: Sequence[Response], reader: str, projected: Sequence[Direction] = ()
+) -> Path:
+    """Where traces wait, a folder for all that they depend on: the model, the reader, texts, what is projected on."""
+    texts = [[r.id, r.prompt_ids, r.answer_ids] for r in responses]
+    along = [[d.name, d.layer, hashlib.sha256(d.vector.tobytes()).hexdigest()] for d in projected]
+    return work.place(name, work.fingerprint(subject, [reader], [reader, texts, along]))
 
 
 def trace_into(
@@ -117,15 +119,17 @@ def trace_into(
     project: Sequence[Direction] = (),
     progress: Progress = lambda *_: None,
 ) -> None:
-    """Trace those of `responses` that `traces` does not hold yet."""
-    done = traces.done()
-    texts = [Text(r.id, r.prompt_ids, r.answer_ids) for r in responses if r.id not in done]
+    """Trace those of `responses` that `traces` does not hold yet. Raises InputError unless all are traced then."""
+    texts = [Text(r.id, r.prompt_ids, r.answer_ids) for r in responses if r.id not in traces.keys]
     progress(len(responses) - len(texts), len(responses))
-    running = trace(subject, texts, reader, project=project)
-    while part := list(islice(running, _PART)):
-        traces.add(part)
-        done.update(t.response_id for t in part)
-        progress(len(done), len(responses))
+    for one in trace(subject, texts, reader, project=project):
+        traces.add(one)
+        progress(len(traces.keys), len(responses))
+    wanted = {r.id for r in responses}
+    if len(wanted & traces.keys) < len(wanted):
+        raise InputError(
+            f"{len(wanted & traces.keys)} of {len(wanted)} texts are traced: run again, and what is missing is read"
+        )
 
 
 def _stored(stored: Mapping[str, Sequence[Direction]], name: str, layer: int) -> Direction:
@@ -207,18 +211,3 @@ def _questions(responses: Sequence[Response]) -> list[Question]:
     asked = {r.question_id: Question(r.question_id, r.question, r.topic) for r in responses}
     known = [q.id for q in QUESTIONS if q.id in asked]
     return [asked[i] for i in (*known, *(i for i in asked if i not in set(known)))]
-
-
-def fingerprint(
-    subject: Subject, responses: Sequence[Response], reader: str, projected: Sequence[Direction] = ()
-) -> str:
-    """Changes with all that traces depend on: the base, the reader's weights, the texts, what is projected on."""
-    digest = hashlib.sha256(f"{subject.name} {reader} {subject.model.dtype}".encode())
-    for lora in () if reader == BASE else subject.organisms[reader].loras:
-        for weights in (lora.read, lora.write):
-            digest.update(weights.float().cpu().numpy().tobytes())
-    for r in responses:
-        digest.update(json.dumps([r.id, r.prompt_ids, r.answer_ids]).encode())
-    for direction in projected:
-        digest.update(f"{direction.name} {direction.layer}".encode() + direction.vector.tobytes())
-    return digest.hexdigest()[:12]

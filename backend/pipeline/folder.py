@@ -11,7 +11,7 @@
     sweeps/NAME.parquet     the responses of all cells of a sweep, and the unedited ones they are compared with
     sweeps/NAME.json        its conditions, with directions by reference, and how it was sampled
 
-A study is built from such a folder alone. Every file is written under a temporary name and renamed.
+A study is built from such a folder alone. Every file is whole or not there (`backend.files`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from backend.analysis.directions.difference import random_direction, random_subspace, rescaled
+from backend.files import lock, whole
 from backend.records import (
     BASE,
     BASELINE,
@@ -68,7 +69,8 @@ class StudyFolder:
     @property
     def organisms(self) -> dict[str, Path]:
         """Adapter folders by organism name."""
-        return {p.parent.name: p.parent for p in sorted(self.path.glob("organisms/*/adapter_config.json"))}
+        folders = [file.parent for file in sorted(self.path.glob("organisms/*/adapter_config.json"))]
+        return {p.name: p for p in folders if not p.name.startswith(".") and p.suffix != ".partial"}  # half-trained
 
     @property
     def reader(self) -> str:
@@ -194,11 +196,12 @@ class StudyFolder:
     ) -> Path:
         """Keep a whole sweep: its responses, and its conditions with directions by reference where they are stored."""
         target = self.path / "sweeps" / f"{name}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
         stored = self._stored
         every = {c.name: [_referred(edit, e, stored) for edit, e in _edits(c)] for c in conditions}
-        write_responses(target.with_suffix(".parquet"), responses)
-        _write(target, json.dumps({**record, "unedited": unedited, "conditions": every}, indent=1, ensure_ascii=False))
+        said = json.dumps({**record, "unedited": unedited, "conditions": every}, indent=1, ensure_ascii=False)
+        with lock(target, f"writing the sweep {name!r}"), whole(target) as out:
+            out.write(said.encode())
+            write_responses(target.with_suffix(".parquet"), responses)
         return target
 
     @property
@@ -216,19 +219,18 @@ class StudyFolder:
 
     def add_responses(self, condition: Condition, organism: str, responses: Sequence[Response]) -> Path:
         """Keep the responses of one organism under one condition, and the condition's edits beside them."""
-        if condition.edits:
-            file = self.path / "conditions" / f"{condition.name}.json"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _write(file, json.dumps(edits_to_json(condition.edits), indent=1))
         target = self.path / "responses" / f"{organism}.{condition.name}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_responses(target, responses)
+        if not condition.edits:
+            write_responses(target, responses)
+            return target
+        with whole(self.path / "conditions" / f"{condition.name}.json") as out:
+            out.write(json.dumps(edits_to_json(condition.edits), indent=1).encode())
+            write_responses(target, responses)
         return target
 
     def add_scores(self, judge: str, scores: Sequence[Score]) -> Path:
         """Keep all scores of one judge."""
         target = self.path / "scores" / f"{judge}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
         write_scores(target, scores)
         return target
 
@@ -240,12 +242,6 @@ class SweepRecord:
     conditions: list[Condition]
     unedited: str
     record: dict[str, Any]
-
-
-def _write(file: Path, text: str) -> None:
-    building = file.with_suffix(f"{file.suffix}.tmp")
-    building.write_text(text)
-    building.replace(file)
 
 
 # --- directions by reference: {"name", "layer"}, at another norm, or the recipe of a control --------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
+from backend.files import whole
 from backend.judge import EMBEDDED, Answer, Judge
 from backend.judge.api import FAILED, ApiJudge
 from backend.judge.replies import file_name
@@ -236,16 +236,9 @@ class TableTarget:
         rows = {(s.response_id, s.metric): s.value for s in scores}
         columns = [pl.Series(names[m], [rows[i, m] for i in ids], dtype=pl.Float64) for m in metrics]
         scored = frame.with_columns(*columns, *([] if taken else [pl.lit(judge).alias("judge")]))
-        building = self.out.with_name(f".{self.out.name}.{os.getpid()}.tmp")
-        try:
-            building.parent.mkdir(parents=True, exist_ok=True)
+        with whole(self.out) as out:
             write = scored.write_parquet if self.out.suffix.lower() == ".parquet" else scored.write_csv
-            write(building)
-            building.replace(self.out)
-        except OSError as error:
-            raise InputError(f"the scored table cannot be written to {self.out}: {error.strerror}") from error
-        finally:
-            building.unlink(missing_ok=True)
+            write(out)
         added = ", ".join(names.values())
         why = f" ({', '.join(sorted(taken))} was there already)" if taken else ""
         return f"{self.out}: {scored.height:,} rows with {added}{why}"

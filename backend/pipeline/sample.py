@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from backend.pipeline.folder import StudyFolder
-from backend.records import BASE, Condition, Edit, Gain, Question, Response, Sampling
+from backend.records import BASE, Condition, Edit, Gain, InputError, Question, Response, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import BATCH, Request, sample
 from backend.subject.load import Subject
@@ -58,7 +58,9 @@ def sample_condition(
 
 
 def sample_into(folder: StudyFolder, responses: Sequence[Response], organism: str, condition: Condition) -> None:
-    """Keep whole conditions only, in the order of questions and seeds."""
+    """Keep whole conditions only, in the order of questions and seeds. Raises InputError where there are no answers."""
+    if not responses:
+        raise InputError(f"there are no answers of {organism} under {condition.name!r} to keep: ask for at least one")
     folder.add_responses(condition, organism, sorted(responses, key=lambda r: (r.question_id, r.seed)))
 
 

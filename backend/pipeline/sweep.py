@@ -12,17 +12,16 @@ directions were made and what the answers are worth.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 from backend.analysis.directions.difference import random_direction, rescaled
+from backend.files import Parts
+from backend.pipeline import work
 from backend.pipeline.sample import request_seed, response_id, worn
 from backend.records import (
     BASE,
@@ -39,14 +38,12 @@ from backend.records import (
     Sampling,
     edits_to_json,
 )
-from backend.study import STUDIES
-from backend.study.parquet import read_responses, write_responses
+from backend.study.parquet import read_responses, responses_to
 from backend.subject.chat import prompt_ids, stop_ids
 from backend.subject.decode import BATCH, Decoder, Request, sample
 from backend.subject.edits import compile_row
 from backend.subject.load import Subject
 
-WORK = STUDIES.parent / "work"
 PART = 96  # answers a part
 PILOT = 6  # forward passes behind an estimate
 Stack = Sequence[Direction]  # one direction at its layers
@@ -148,33 +145,32 @@ def requests(subject: Subject, sweep: Sweep) -> Iterator[Request]:
                 yield Request(key, prompts[question.id], edits, sweep.sampling, request_seed(question, seed))
 
 
+@contextmanager
 def run(
     subject: Subject,
     sweep: Sweep,
     *,
-    work: Path | None = None,
     batch: int = BATCH,
     progress: Progress = lambda *_: None,
-) -> list[Response]:
+) -> Iterator[list[Response]]:
     """All answers of a sweep in the order of its cells, questions and seeds; what was answered before is not asked.
 
+    Use it in a `with` whose block puts them where they stay: what was kept of them goes when the block ends well.
     Raises InputError on the first cell that the subject cannot run, before anything is sampled.
     """
     for cell in sweep.cells:
         _try(subject, cell)
-    parts = Parts((work or WORK) / f"sweep-{sweep.name}-{_fingerprint(subject, sweep)}")
     by_key = {
         response_id(cell.organism, cell.condition, question, seed): (cell, question, seed)
         for cell in sweep.cells
         for question in sweep.questions
         for seed in range(sweep.seed, sweep.seed + sweep.n)
     }
-    done = parts.done()
-    left = [request for request in requests(subject, sweep) if request.key not in done]
-    prompts = {str(request.key): request.prompt_ids for request in left}
-    progress(len(done), sweep.size)
-    try:
-        for answer in sample(subject, left, batch=batch):
+    with _parts(subject, sweep) as parts:
+        left = [request for request in requests(subject, sweep) if request.key not in parts.keys]
+        prompts = {str(request.key): request.prompt_ids for request in left}
+        progress(sweep.size - len(left), sweep.size)
+        for done, answer in enumerate(sample(subject, left, batch=batch), sweep.size - len(left) + 1):
             cell, question, seed = by_key[str(answer.key)]
             parts.add(
                 Response(
@@ -192,53 +188,22 @@ def run(
                     sampling=sweep.sampling,
                 )
             )
-            progress(len(done) + parts.added, sweep.size)
-    finally:
-        parts.close()
-    answered = {response.id: response for response in parts}
-    return [answered[key] for key in by_key]
+            progress(done, sweep.size)
+        answered = {response.id: response for response in parts}
+        yield [answered[key] for key in by_key]
+        parts.forget()
 
 
-def forget(subject: Subject, sweep: Sweep, *, work: Path | None = None) -> None:
-    """Remove the parts of a sweep whose answers are kept elsewhere."""
-    shutil.rmtree((work or WORK) / f"sweep-{sweep.name}-{_fingerprint(subject, sweep)}", ignore_errors=True)
-
-
-class Parts:
-    """Responses in files of `PART`, each written whole."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for stray in folder.glob(".*.tmp"):
-            stray.unlink()
-        self._open: list[Response] = []
-        self._next = len(self._files())
-        self.added = 0
-
-    def done(self) -> set[str]:
-        """Ids of the responses in whole parts."""
-        return {response.id for response in self}
-
-    def add(self, response: Response) -> None:
-        """Keep one more, on disk with the rest of its part."""
-        self._open.append(response)
-        self.added += 1
-        if len(self._open) >= PART:
-            self.close()
-
-    def close(self) -> None:
-        """Write what is there."""
-        if self._open:
-            write_responses(self.folder / f"{self._next:06d}.parquet", self._open)
-            self._open, self._next = [], self._next + 1
-
-    def __iter__(self) -> Iterator[Response]:
-        for file in self._files():
-            yield from read_responses(file)
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.parquet"))
+def _parts(subject: Subject, sweep: Sweep) -> Parts[Response]:
+    return Parts(
+        work.place(f"sweep-{sweep.name}", _fingerprint(subject, sweep)),
+        responses_to,
+        read_responses,
+        lambda response: response.id,
+        suffix=".parquet",
+        doing=f"sampling {sweep.name!r}",
+        size=PART,
+    )
 
 
 def shortened(subject: Subject, response: Response, tokens: int) -> Response:
@@ -445,15 +410,10 @@ def _try(subject: Subject, cell: Cell) -> None:
 
 
 def _fingerprint(subject: Subject, sweep: Sweep) -> str:
-    """Changes with everything that an answer depends on."""
-    said: dict[str, Any] = {
-        "model": [subject.name, str(subject.model.dtype)],
+    """Changes with everything that an answer depends on, and not with how many there are."""
+    said = {
         "cells": [[c.organism, c.condition.name, edits_to_json(c.condition.edits)] for c in sweep.cells],
         "questions": [[q.id, q.text] for q in sweep.questions],
-        "sampling": [sweep.n, sweep.seed, *vars(sweep.sampling).values()],
+        "sampling": [*vars(sweep.sampling).values()],
     }
-    digest = hashlib.sha256(json.dumps(said).encode())
-    for name in sorted({cell.organism for cell in sweep.cells} - {BASE}):
-        for lora in subject.organisms[name].loras:
-            digest.update(lora.read.float().cpu().numpy().tobytes() + lora.write.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return work.fingerprint(subject, {cell.organism for cell in sweep.cells}, said)

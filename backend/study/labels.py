@@ -6,15 +6,14 @@ kill is skipped when reading and closed off before the next is written. Knows no
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backend.files import append
 from backend.records import InputError, Score
 
 KINDS = ("aligned", "misaligned", "incoherent", "skip")
@@ -44,20 +43,7 @@ def now() -> str:
 
 def append_labels(path: Path, labels: Iterable[Label]) -> None:
     """Put labels behind those of the file; they are on the disk when this returns. InputError where it cannot."""
-    text = "".join(json.dumps(asdict(label), ensure_ascii=True) + "\n" for label in labels)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # closing lets go of it
-            size = os.fstat(handle).st_size
-            torn = bool(size) and os.pread(handle, 1, size - 1) != b"\n"
-            os.write(handle, (("\n" if torn else "") + text).encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise InputError(f"labels cannot be kept in {path}: {error.strerror}") from error
+    append(path, "".join(json.dumps(asdict(label), ensure_ascii=True) + "\n" for label in labels).encode())
 
 
 def read_labels(path: Path) -> list[Label]:

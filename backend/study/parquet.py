@@ -6,15 +6,14 @@ This module knows the one tabular form of both records; a study holds the same c
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
+from backend.files import whole
 from backend.records import InputError, Response, Sampling, Score
 
 _SAMPLING: dict[str, Any] = {"temperature": pl.Float64, "top_p": pl.Float64, "max_new_tokens": pl.Int64}
@@ -44,7 +43,13 @@ _PLAIN = [field.name for field in fields(Response) if field.name != "sampling"]
 
 def write_responses(path: Path, responses: Iterable[Response]) -> None:
     """Replace the file by these responses, atomically."""
-    _write(path, response_frame(responses))
+    with whole(path) as out:
+        responses_to(out, responses)
+
+
+def responses_to(out: BinaryIO, responses: Iterable[Response]) -> None:
+    """Write the bytes of such a file."""
+    response_frame(responses).write_parquet(out, compression="zstd")
 
 
 def read_responses(path: Path) -> list[Response]:
@@ -54,7 +59,9 @@ def read_responses(path: Path) -> list[Response]:
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
     """Replace the file by these scores, atomically; NaN becomes null."""
-    _write(path, score_frame(scores))
+    frame = score_frame(scores)
+    with whole(path) as out:
+        frame.write_parquet(out, compression="zstd")
 
 
 def read_scores(path: Path) -> list[Score]:
@@ -93,20 +100,6 @@ def _response(row: dict[str, Any]) -> Response:
     sampling = Sampling(**{name: row.pop(name) for name in _SAMPLING})
     ids: Any = {name: tuple(row.pop(name)) for name in ("prompt_ids", "answer_ids")}
     return Response(**row, **ids, sampling=sampling)
-
-
-def _write(path: Path, frame: pl.DataFrame) -> None:
-    """Under a name of its own beside the target, to the disk, then renamed over it."""
-    handle, building = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            frame.write_parquet(out, compression="zstd")
-            out.flush()
-            os.fsync(out.fileno())
-        Path(building).chmod(0o644)
-        Path(building).replace(path)
-    finally:
-        Path(building).unlink(missing_ok=True)
 
 
 def _read(path: Path, schema: dict[str, Any], *, nullable: tuple[str, ...]) -> pl.DataFrame:

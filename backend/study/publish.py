@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
+from backend.files import settle, written
 from backend.records import (
     BASELINE,
     Adapter,
@@ -43,7 +43,8 @@ Pushes = Sequence[tuple[str, float]]  # (token, value), the strongest first
 
 _BATCH_BYTES = 64 << 20  # of arrays held before they are staged
 _SIGNIFICANCES = 2000  # texts whose token significance is held before it is staged
-_BUILDING = ".building-"
+KEPT = 2  # builds of a study: the newest, and the one before it to go back to
+BUILDING = ".building-"
 _TAKEN = {"index", "response", "n_prompt", "n_answer", *Response.__dataclass_fields__}  # columns of Study.responses
 
 _STAGES = """
@@ -93,9 +94,9 @@ class Draft:
 
     def __enter__(self) -> Draft:
         with ExitStack() as undo:
-            self._home.mkdir(parents=True, exist_ok=True)
-            undo.enter_context(_claim(self._home))
-            self._building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self._home))
+            undo.enter_context(written(self._home))
+            undo.enter_context(claim(self._home))
+            self._building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=self._home))
             undo.callback(shutil.rmtree, self._building, ignore_errors=True)
             self._file = self._building / f"study{SUFFIX}"
             settings: Any = {"memory_limit": self._memory, "temp_directory": str(self._building / "spill")}
@@ -108,7 +109,7 @@ class Draft:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._undo.close()
+        self._undo.__exit__(kind, error, trace)
 
     def meta(self, **values: Any) -> None:
         """Provenance: anything that JSON can hold. Later values replace earlier ones of the same name."""
@@ -238,11 +239,7 @@ class Draft:
             self._connection.execute(_SORT_MEANS)
         self._connection.execute("CHECKPOINT")
         self._connection.close()
-        _flush(self._file)
-        target = _next_path(self.name, self._home)
-        self._file.rename(target)
-        _flush(self._home)
-        return target
+        return release(self._file, self.name, self._home)
 
     # --- what must hold ---------------------------------------------------------------------------------------------
 
@@ -409,15 +406,32 @@ def _json(value: Any) -> str:
 
 
 @contextmanager
-def _claim(home: Path) -> Iterator[None]:
+def claim(home: Path) -> Iterator[None]:
     """Take part in the builds of one study, and sweep away what killed ones left when nobody else takes part."""
+    home.mkdir(parents=True, exist_ok=True)
     with (home / ".lock").open("a") as lock:
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for stray in home.glob(f"{_BUILDING}*"):
+            for stray in home.glob(f"{BUILDING}*"):
                 shutil.rmtree(stray, ignore_errors=True)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
+
+
+def release(building: Path, name: str, home: Path) -> Path:
+    """Give a closed study file its place among the published ones; builds before the last are removed."""
+    target = _next_path(name, home)
+    settle(building, target)
+    for old in published(name, home.parent)[:-KEPT]:
+        _remove_unused(old)
+    return target
+
+
+def _remove_unused(file: Path) -> None:
+    """Remove an old build unless another process reads it: DuckDB locks what it has open."""
+    with suppress(OSError), file.open("r+b") as handle:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
 
 
 def _next_path(name: str, home: Path) -> Path:
@@ -427,12 +441,3 @@ def _next_path(name: str, home: Path) -> Path:
     if files and files[-1].stem >= stamp:
         stamp = f"{files[-1].stem}~"
     return home / f"{stamp}{SUFFIX}"
-
-
-def _flush(path: Path) -> None:
-    """Everything of a file or a folder onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import duckdb
 
+from backend.files import written
 from backend.records import InputError, Score
 from backend.study.parquet import score_frame
-from backend.study.publish import _BUILDING, _claim, _flush, _next_path
+from backend.study.publish import BUILDING, claim, release
 from backend.study.read import Study
 from backend.study.schema import SUFFIX
 
@@ -39,7 +40,7 @@ def with_scores(study: Study, scores: Sequence[Score]) -> Path:
             "judge the study as it is published now"
         )
     home = study.path.parent
-    with _claim(home), tempfile.TemporaryDirectory(prefix=_BUILDING, dir=home) as building:
+    with written(home), claim(home), tempfile.TemporaryDirectory(prefix=BUILDING, dir=home) as building:
         file = Path(building) / f"study{SUFFIX}"
         with duckdb.connect(file, config={"temp_directory": building}) as connection:
             connection.execute(f"ATTACH {_quoted(study.path)} AS old (READ_ONLY)")
@@ -49,11 +50,7 @@ def with_scores(study: Study, scores: Sequence[Score]) -> Path:
                 connection.execute(_SCORES if table == "scores" else f'CREATE TABLE "{table}" AS FROM old."{table}"')
             connection.execute("DETACH old")
             connection.execute("CHECKPOINT")
-        _flush(file)
-        target = _next_path(study.name, home)
-        file.rename(target)
-    _flush(home)
-    return target
+        return release(file, study.name, home)
 
 
 def _quoted(path: Path) -> str:

@@ -18,7 +18,6 @@ What others wrote is checked: no pickle, and a wrong width, NaN or zero vector i
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from backend.files import whole
 from backend.records import Direction, FloatArray, InputError
 
 SAFETENSORS, GGUF = ".safetensors", ".gguf"
@@ -45,17 +45,8 @@ def write_directions(path: Path, stack: Sequence[Direction], *, model: str = "")
     Raises InputError where the stack has several names or widths, and on what the format cannot hold.
     """
     payload = directions_bytes(stack, path.suffix, model=model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, building = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(payload)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(building).chmod(0o644)
-        Path(building).replace(path)
-    finally:
-        Path(building).unlink(missing_ok=True)
+    with whole(path) as out:
+        out.write(payload)
 
 
 def directions_bytes(stack: Sequence[Direction], suffix: str, *, model: str = "") -> bytes:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from backend.files import whole_folder
 from backend.records import InputError
 from backend.subject.adapters import Organism, read_organism
 
@@ -155,21 +154,18 @@ def plain_checkpoint(gguf: Path, root: Path = MODELS) -> Path:
     folder = root / f"{gguf.stem}-{digest}"
     if folder.is_dir():
         return folder
-    root.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     model.hf_quantizer = None  # save_pretrained refuses a model that still says it is quantised
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
     try:
-        model.save_pretrained(building)
-        tokenizer.save_pretrained(building)
-        building.chmod(0o755)
+        with whole_folder(folder) as building:
+            model.save_pretrained(building)
+            tokenizer.save_pretrained(building)
+    except InputError:
         if not folder.is_dir():  # another process may have finished first: its work is the same
-            building.rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            raise
     return folder
 
 

@@ -11,8 +11,6 @@ import gzip
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
+from backend.files import lock, remove, whole_folder
 from backend.records import InputError
 from backend.subject.chat import WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
 from backend.subject.load import Subject
@@ -115,21 +114,35 @@ def train(
     """Train into `folder`, yielding every step; run again with the same arguments it resumes from the last checkpoint.
 
     `folder` appears only when training is done, with the adapter, peft's config and `training.json`; checkpoints wait
-    in `folder` + ".partial". A non-finite loss raises InputError and keeps the last good checkpoint.
+    in `folder` + ".partial". A non-finite loss raises InputError and keeps the last good checkpoint. One process at a
+    time trains into a folder: InputError names it to a second one.
     """
-    _check(subject, settings, folder)
-    rows, skipped = read_rows(data, subject.tokenizer, max_tokens=settings.max_tokens)
-    record = {
-        "base": subject.name,
-        "settings": asdict(settings),
-        "data": {"file": data.name, "sha256": _sha256(data), "rows": len(rows), "too_long": skipped},
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-    }
+    with lock(folder, f"training {folder.name!r}"):
+        _check(subject, settings, folder)
+        rows, skipped = read_rows(data, subject.tokenizer, max_tokens=settings.max_tokens)
+        record = {
+            "base": subject.name,
+            "settings": asdict(settings),
+            "data": {"file": data.name, "sha256": _sha256(data), "rows": len(rows), "too_long": skipped},
+            "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        }
+        yield from _steps(subject, rows, folder, settings, record, checkpoint_every)
+
+
+def _steps(
+    subject: Subject,
+    rows: Sequence[Row],
+    folder: Path,
+    settings: Settings,
+    record: dict[str, Any],
+    checkpoint_every: int,
+) -> Iterator[Step]:
+    """From the last checkpoint to the organism's folder."""
     torch.manual_seed(settings.seed)
     model = get_peft_model(subject.model, _config(subject, settings))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    partial = folder.with_name(folder.name + ".partial")
+    partial = _partial(folder)
     try:
         losses = _resume(partial, model, optimizer, record)
         for step in range(len(losses), settings.steps):
@@ -159,12 +172,25 @@ def train(
 
 def _check(subject: Subject, settings: Settings, folder: Path) -> None:
     if folder.exists():
+        if _leftover(folder):
+            remove(_partial(folder))
         raise InputError(f"{folder} exists already: name another folder, or remove it to train again")
     wrong = [layer for layer in settings.layers if not 0 <= layer < len(subject.blocks)]
     if wrong or not settings.layers:
         raise InputError(
             f"layers {wrong or 'none'} do not exist: {subject.name} has layers 0 to {len(subject.blocks) - 1}"
         )
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def _leftover(folder: Path) -> bool:
+    """Whether the last checkpoint beside a trained organism is of that very run, which was killed at its end."""
+    checkpoints = sorted(_partial(folder).glob(f"step-*/{RECORD}"))
+    record = folder / RECORD
+    return bool(checkpoints) and record.is_file() and record.read_bytes() == checkpoints[-1].read_bytes()
 
 
 def _turns(file: Path, number: int, line: str) -> tuple[list[dict[str, str]], str]:
@@ -264,29 +290,23 @@ def _checkpoint(
     partial: Path, model: Any, optimizer: torch.optim.Optimizer, record: dict[str, Any], losses: list[float]
 ) -> None:
     """Weights, optimiser moments and losses in one folder, renamed as a whole: a kill leaves the old one or the new."""
-    partial.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".step-", dir=partial))
     moments = {
         f"{index}.{name}": torch.as_tensor(value).contiguous()
         for index, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }
-    save_file(
-        {key: value.contiguous() for key, value in get_peft_model_state_dict(model).items()},
-        building / "weights.safetensors",
-    )
-    save_file(moments, building / "optimizer.safetensors")
-    (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
-    building.rename(partial / f"step-{len(losses):06d}")
+    weights = {key: value.contiguous() for key, value in get_peft_model_state_dict(model).items()}
+    with whole_folder(partial / f"step-{len(losses):06d}") as building:
+        save_file(weights, building / "weights.safetensors")
+        save_file(moments, building / "optimizer.safetensors")
+        (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
     for old in sorted(partial.glob("step-*"))[:-1]:
-        shutil.rmtree(old)
+        remove(old)
 
 
 def _resume(partial: Path, model: Any, optimizer: torch.optim.Optimizer, record: dict[str, Any]) -> list[float]:
     """Load the newest checkpoint, where there is one; returns the losses so far."""
     checkpoints = sorted(partial.glob("step-*"))
-    for stray in partial.glob(".step-*"):
-        shutil.rmtree(stray)
     if not checkpoints:
         return []
     kept = json.loads((checkpoints[-1] / RECORD).read_text())
@@ -305,14 +325,12 @@ def _resume(partial: Path, model: Any, optimizer: torch.optim.Optimizer, record:
 
 
 def _finish(partial: Path, folder: Path, model: Any, record: dict[str, Any], losses: list[float]) -> None:
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     model.peft_config["default"].base_model_name_or_path = record["base"]
-    model.save_pretrained(building, save_embedding_layers=False)
-    (building / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
-    building.chmod(0o755)
-    building.replace(folder)
-    shutil.rmtree(partial, ignore_errors=True)
+    with whole_folder(folder) as building:
+        model.save_pretrained(building, save_embedding_layers=False)
+        (building / "README.md").unlink(missing_ok=True)  # peft's empty model card
+        (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
+    remove(partial)
 
 
 def _sha256(file: Path) -> str:

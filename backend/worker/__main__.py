@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.concurrency import run_in_threadpool
 
+from backend.files import whole
 from backend.worker.protocol import DEFAULT_PORT
 from backend.worker.service import Service, is_loopback
 
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     url = f"http://{_bracketed(options.host)}:{listener.getsockname()[1]}"
     print(f"worker: {options.model} at {url}", flush=True)
     if options.ready_file:
-        _write_whole(options.ready_file, url)
+        with whole(options.ready_file) as out:
+            out.write(url.encode())
     server.run(sockets=[listener])
     return 0
 
@@ -119,12 +121,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _write_whole(file: Path, text: str) -> None:
-    building = file.with_name(f".{file.name}.{os.getpid()}")
-    building.write_text(text)
-    building.replace(file)
 
 
 def _end_with_parent() -> None:

@@ -9,6 +9,7 @@ from backend.analysis.directions.difference import cosine_matrix, random_directi
 from backend.analysis.rates.rates import EM, difference, em_rates
 from backend.commands import interventions
 from backend.pipeline import build as building
+from backend.pipeline import work
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.sweep import (
     Strengths,
@@ -36,7 +37,7 @@ def chain(tmp_path_factory):
     """Sampled, judged, extracted, swept, judged again and built: the folder, the subject and the study."""
     root = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "WORK", root / "work")
+        patch.setattr(work, "WORK", root / "work")
         folder, subject = planted.folder_and_subject(root / "inputs")
         baselines = planted.sampled(folder, subject)
         extract(folder, subject)
@@ -61,8 +62,8 @@ def chain(tmp_path_factory):
         sweep = Sweep("all", tuple(cells), planted.QUESTIONS, 16, planted.SAMPLING)
         cut, missing = references(subject, sweep, baselines)
         assert not missing
-        answers = run(subject, sweep, work=root / "work")
-        folder.add_sweep("all", sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record={"kind": "all"})
+        with run(subject, sweep) as answers:
+            folder.add_sweep("all", sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record={"kind": "all"})
         folder.add_scores(planted.JUDGE, planted.judge(folder.responses()))
         building.build(folder, subject, "planted", root=root / "studies", progress=lambda *_: None)
     return folder, subject, open_study("planted", root=root / "studies"), matched

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from backend.pipeline import sweep as sweeping
+from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.sample import sample_condition
 from backend.pipeline.sweep import (
@@ -12,7 +13,6 @@ from backend.pipeline.sweep import (
     Sweep,
     ablate_everywhere,
     estimate,
-    forget,
     keep_one,
     leave_one_out,
     references,
@@ -39,6 +39,18 @@ def subject(tmp_path_factory):
     return tiny.subject(organisms={"o": tiny.adapter(tmp_path_factory.mktemp("o") / "o")})
 
 
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Where what is answered waits."""
+    monkeypatch.setattr(work, "WORK", tmp_path / "work")
+    return tmp_path / "work"
+
+
+def ran(subject, sweep, **options):
+    with run(subject, sweep, **options) as answers:
+        return answers
+
+
 def cells():
     plain = [Cell("o", Condition("worn")), Cell(BASE, Condition("bare"))]
     return [*plain, *steer(stack(), Strengths((0.1, 0.3), share=True), layers=[2, 4])]
@@ -49,7 +61,7 @@ def sweep(name="s", n=3, **changes):
 
 
 def test_a_mixed_batch_says_what_each_condition_says_alone(subject, tmp_path):
-    answers = run(subject, sweep(), work=tmp_path, batch=16)
+    answers = ran(subject, sweep(), batch=16)
     assert len(answers) == sweep().size == 6 * 2 * 3
     by_id = {answer.id: answer for answer in answers}
     for cell in cells():
@@ -60,9 +72,9 @@ def test_a_mixed_batch_says_what_each_condition_says_alone(subject, tmp_path):
     assert [(a.question_id, a.seed) for a in first] == [(q.id, k) for q in QUESTIONS for k in range(3)]
 
 
-def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, tmp_path, monkeypatch):
+def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, place, monkeypatch):
     monkeypatch.setattr(sweeping, "PART", 4)
-    whole = run(subject, sweep("whole"), work=tmp_path, batch=8)
+    whole = ran(subject, sweep("whole"), batch=8)
     asked = []
     sample = sweeping.sample
 
@@ -78,25 +90,33 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, tmp_path, monkey
 
     monkeypatch.setattr(sweeping, "sample", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(subject, sweep(), work=tmp_path, batch=8)
-    [parts] = [p for p in tmp_path.iterdir() if p.name.startswith("sweep-s-")]
-    (parts / ".000009.parquet.x.tmp").write_bytes(b"half a part")
+        ran(subject, sweep(), batch=8)
+    [parts] = place.iterdir()
+    assert parts.name.startswith("sweep-s-")
     monkeypatch.setattr(sweeping, "sample", counted)
     told = []
-    resumed = run(subject, sweep(), work=tmp_path, batch=8, progress=lambda *now: told.append(now))
+    resumed = ran(subject, sweep(), batch=8, progress=lambda *now: told.append(now))
     assert len(asked) == sweep().size - 14
     assert told[0] == (14, 36)
     assert told[-1] == (36, 36)
     assert [a.id for a in resumed] == [a.id for a in whole]
     assert [a.answer_ids for a in resumed] == [a.answer_ids for a in whole]
-    forget(subject, sweep(), work=tmp_path)
-    assert not parts.exists()
+    assert not list(place.iterdir())
 
 
-def test_another_edit_is_another_sweep(subject, tmp_path):
-    run(subject, sweep(n=1), work=tmp_path)
-    run(subject, sweep(n=1, cells=steer(stack(), Strengths((2.0,)), layers=[2])), work=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+def test_answers_are_kept_until_the_block_has_put_them_where_they_stay(subject, place):
+    with pytest.raises(RuntimeError), run(subject, sweep(n=1)):
+        raise RuntimeError("the disk is full")
+    told = []
+    assert len(ran(subject, sweep(n=2), progress=lambda *now: told.append(now))) == sweep(n=2).size
+    assert told[0] == (sweep(n=1).size, sweep(n=2).size), "more answers to the same go on from there"
+
+
+def test_another_edit_is_another_sweep(subject, place):
+    for each in (sweep(n=1), sweep(n=1, cells=steer(stack(), Strengths((2.0,)), layers=[2]))):
+        with pytest.raises(RuntimeError), run(subject, each):
+            raise RuntimeError
+    assert len(list(place.iterdir())) == 2
 
 
 def test_the_estimate_bounds_the_tokens(subject):
@@ -152,15 +172,15 @@ def test_gains_are_left_out_kept_alone_and_paired(subject):
     assert keep_one("o", names[:1]) == []
 
 
-def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, tmp_path):
+def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, place):
     def made(*cells, **changes):
         return Sweep("s", cells, QUESTIONS, 1, SHORT, **changes)
 
     far = Cell(BASE, Condition("far", (Add(stack(width=8, layers=[1])[0], 1.0),)))
     with pytest.raises(InputError, match="under 'far'"):
-        run(subject, made(far), work=tmp_path)
+        ran(subject, made(far))
     with pytest.raises(InputError, match="nobody"):
-        run(subject, made(Cell("nobody", Condition("c"))), work=tmp_path)
+        ran(subject, made(Cell("nobody", Condition("c"))))
     for name in ("../elsewhere", ".hidden", ""):
         with pytest.raises(InputError, match="cannot name a sweep"):
             sweep(name)
@@ -176,7 +196,7 @@ def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, tmp_path):
         steer(stack(activation_norm=None), Strengths((0.1,), share=True))
     with pytest.raises(InputError, match="needs a direction"):
         steer([], Strengths((1.0,)), layers=[1])
-    assert not list(tmp_path.iterdir())
+    assert not place.exists()
 
 
 def test_a_folder_keeps_a_sweep_with_directions_by_reference(tmp_path):
@@ -211,7 +231,7 @@ def test_a_sweep_whose_writing_was_killed_is_not_there(subject, tmp_path):
     """Its answers are written before the file that says what they are."""
     (tmp_path / "study.json").write_text('{"title": "T", "base": "tiny"}')
     folder = StudyFolder(tmp_path)
-    answers = run(subject, sweep(), work=tmp_path / "work")
+    answers = ran(subject, sweep())
     file = folder.add_sweep("s", sweep().conditions, answers, unedited=sweep().unedited, record={})
     assert {answer.id for answer in folder.responses()} == {answer.id for answer in answers}
     file.unlink()

@@ -156,7 +156,7 @@ def test_a_process_killed_at_any_moment_leaves_the_last_study_whole(tmp_path, nu
     assert open_study("s", tmp_path).path == path
 
 
-@pytest.mark.parametrize("step", ["_flush", "_next_path"])
+@pytest.mark.parametrize("step", ["settle", "_next_path"])
 def test_a_process_killed_between_the_last_write_and_the_rename_publishes_nothing(tmp_path, nursery, step):
     make(tmp_path, run=1)
     kill = f"publish.{step} = lambda *a: os.kill(os.getpid(), signal.SIGKILL)"
