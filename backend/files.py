@@ -31,6 +31,9 @@ _REMEDIES = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f) and run again",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",
+    errno.EEXIST: "remove what has that name, or choose another",
+    errno.ENOTDIR: "a file has the name of a folder there: choose another",
+    errno.ENOTEMPTY: "remove what has that name, or choose another",
     errno.EROFS: "choose a folder that can be written to",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
@@ -82,26 +85,33 @@ def remove(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def append(path: Path, content: bytes) -> None:
-    """Put lines behind those of the file, which exists from then on: all of them on the disk, or none and InputError.
-
-    A line that a power cut left without its end is closed off first.
-    """
+def append(path: Path, lines: bytes) -> None:
+    """Put lines behind those of the file, made where there is none: all of them on the disk, or none and InputError."""
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)  # closing lets go of it
-            size = os.fstat(handle).st_size
-            torn = bool(size) and os.pread(handle, 1, size - 1) != b"\n"
-            try:
-                _write_all(handle, (b"\n" if torn else b"") + content)
-                os.fsync(handle)
-            except BaseException:
-                os.ftruncate(handle, size)
-                raise
+            extend(handle, lines)
+            os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def extend(handle: int, lines: bytes) -> None:
+    """Put lines behind those of an open file that no other process writes to: all of them, or none and OSError.
+
+    A line that a kill or a power cut left without its end is closed off first.
+    """
+    size = os.fstat(handle).st_size
+    torn = bool(size) and os.pread(handle, 1, size - 1) != b"\n"
+    left = (b"\n" if torn else b"") + lines
+    try:
+        while left:  # the system may take less than it is given, and says so only in what it returns
+            left = left[os.write(handle, left) :]
+    except BaseException:
+        os.ftruncate(handle, size)
+        raise
 
 
 @contextmanager
@@ -123,12 +133,6 @@ def written(path: Path) -> Iterator[None]:
 
 def _full(message: str) -> int | None:
     return next((number for number in _FULL if os.strerror(number) in message), None)
-
-
-def _write_all(handle: int, content: bytes) -> None:
-    """The system may take less than it is given, and says so only in what it returns."""
-    while content:
-        content = content[os.write(handle, content) :]
 
 
 def _flush(path: Path) -> None:

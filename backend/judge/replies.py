@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from backend.files import extend, written
 from backend.records import InputError
 
 
@@ -40,11 +41,9 @@ class Replies:
         self._guard = threading.Lock()
 
     def __enter__(self) -> Replies:
-        try:
+        with written(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise InputError(f"replies of the judge cannot be kept in {self.path}: {error.strerror}") from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -70,18 +69,12 @@ class Replies:
     def keep(self, key: str, reply: Mapping[str, Any]) -> None:
         """Append one reply; it is on file when this returns."""
         line = (json.dumps({"key": key, **reply}, ensure_ascii=True) + "\n").encode()
-        with self._guard:
-            written = os.write(self._fd, line)
-            if written != len(line):
-                os.write(self._fd, b"\n")
-                raise InputError(f"only a part of a reply could be written to {self.path}: is the disk full?")
+        with self._guard, written(self.path):
+            extend(self._fd, line)
             self._known[key] = reply
 
     def _read(self) -> None:
-        content = self.path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            os.write(self._fd, b"\n")
-        for line in content.splitlines():
+        for line in self.path.read_bytes().splitlines():
             try:
                 reply = json.loads(line)
                 self._known[reply["key"]] = reply

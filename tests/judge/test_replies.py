@@ -43,7 +43,7 @@ def test_a_second_run_on_the_same_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be kept"), Replies(tmp_path / "file" / "m.jsonl"):
+    with pytest.raises(InputError, match="cannot be written"), Replies(tmp_path / "file" / "m.jsonl"):
         pass
 
 

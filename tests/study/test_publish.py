@@ -296,6 +296,6 @@ def test_names_that_are_no_folder_are_refused(tmp_path, name):
 
 def test_an_unwritable_place_fails_at_once(tmp_path):
     (tmp_path / "s").write_text("a file where the folder should be")
-    with pytest.raises(OSError), Draft("s", tmp_path):
+    with pytest.raises(InputError, match="s cannot be written"), Draft("s", tmp_path):
         pytest.fail("entered")
     assert os.listdir(tmp_path) == ["s"]  # noqa: PTH208
