@@ -201,12 +201,13 @@ def _is_still(path: Path, handle: int) -> bool:
 def lock(path: Path, doing: str) -> Iterator[None]:
     """Be the only process that is `doing` what `path` is for. Raises InputError naming the one that is at it already.
 
-    The lock ends with its process, however that ends.
+    The lock ends with its process, however that ends. What killed processes left beside `path` is swept away.
     """
     file = path.with_name(f".{path.name}.lock")
     with written(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = _locked(file, doing)
+        _sweep(path.parent)
     try:
         yield
     finally:
@@ -269,7 +270,6 @@ class Parts(Generic[T]):
             undo.enter_context(lock(self.folder, self._doing))
             with written(self.folder):
                 self.folder.mkdir(exist_ok=True)
-                _sweep(self.folder.parent)
                 _sweep(self.folder)
                 for part in self._parts():
                     self._take(part)

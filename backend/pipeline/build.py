@@ -59,8 +59,8 @@ def _write(out: BinaryIO, traces: Sequence[Trace]) -> None:
 
 def _read(part: Path) -> Iterator[Trace]:
     try:
-        with np.load(part, allow_pickle=False) as file:
-            columns = dict(file)
+        with part.open("rb") as stream:
+            columns = dict(np.load(stream, allow_pickle=False))
         ends = np.cumsum(columns["length"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{part} is no whole file of traces ({error})") from error

@@ -10,7 +10,7 @@ from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.sample import sample_condition, sample_into
 from backend.records import Add, Condition, Direction, InputError, Question, Sampling, Score
-from backend.study import open_study
+from backend.study import list_studies, open_study
 from backend.study.vectors import write_directions
 from backend.subject.trace import Text, trace
 from tests.studies import tiny
@@ -97,6 +97,46 @@ def test_a_killed_build_publishes_nothing_and_goes_on_where_it_was(folder, subje
     building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: calls.append(a[0]))
     assert calls[0] == 20, "what was traced is not traced again"
     assert len(open_study("tiny", root=tmp_path / "studies").responses("j")) == 48
+
+
+def test_nothing_is_published_unless_every_text_is_traced(folder, subject, tmp_path, monkeypatch):
+    filled(folder, subject)
+    monkeypatch.setattr(building, "_PART", 10)
+    some = building.trace
+    monkeypatch.setattr(building, "trace", lambda *a, **o: list(some(*a, **o))[:-3])
+    with pytest.raises(InputError, match="45 of 48 texts are traced: run again"):
+        building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    monkeypatch.setattr(building, "trace", some)
+    [parts] = (tmp_path / "work").iterdir()
+    (parts / "000001.npz").write_bytes((parts / "000001.npz").read_bytes()[:-200])
+    publish, read = building._publish, []
+
+    def loses(*arguments):
+        (parts / "000002.npz").unlink()
+        return publish(*arguments)
+
+    monkeypatch.setattr(building, "_publish", loses)
+    with pytest.raises(InputError, match="38 of 48 things"):
+        building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: read.append(a[0]))
+    assert read[0] == 35, "a damaged part is read again"
+    assert list_studies(tmp_path / "studies") == []
+    monkeypatch.setattr(building, "_publish", publish)
+    building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    study = open_study("tiny", root=tmp_path / "studies")
+    assert len(study.residual_means("o", 2).responses) == 48
+
+
+def test_an_organism_that_is_being_trained_is_none_yet(folder):
+    for name in (".o.1234abcd.tmp", "o.partial"):
+        tiny.adapter(folder.path / "organisms" / name)
+    assert list(folder.organisms) == ["o"]
+
+
+def test_answers_are_never_replaced_by_none(folder, subject):
+    filled(folder, subject)
+    with pytest.raises(InputError, match="ask for at least one"):
+        sample_into(folder, [], "o", Condition("baseline"))
+    assert len(folder.responses()) == 48
 
 
 def test_seeds_pair_conditions_and_differ_between_questions(folder, subject):

@@ -16,6 +16,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -26,6 +27,7 @@ KINDS = ("train", "sample", "judge", "labels", "extract", "sweep", "build", "imp
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 TAKES_SPACE = {"open", "os.mkdir", "fsync", "write"}
 WRITES = os.O_WRONLY | os.O_RDWR
+PATIENCE = 3.0  # seconds: who waits for a lock that the run which stands still has, waits longer
 SAID = "said"  # what the last command said
 
 
@@ -86,21 +88,24 @@ class Trials:
         return {"first": first, "second": {"status": status, **self._state(kind)}, "before": self._before[kind]}
 
     def interleaved(self, kind: str, at: int) -> dict[str, Any]:
-        """One run stands still at an event while another runs from beginning to end; then it goes on; then a third."""
+        """One run stands still at an event while another runs to its end, or until it waits; then it goes on; then a
+        third. "quick" is missing where the slow one ended before the event."""
         self._fresh()
-        slow = self._start(kind, "stop", at, "slow")
-        _, code = os.waitpid(slow[0], os.WUNTRACED)
+        slow, told = self._start(kind, "stop", at, "slow")
+        said: dict[str, Any] = {}
+        _, code = os.waitpid(slow, os.WUNTRACED)
         if os.WIFSTOPPED(code):
-            status, _ = self._run(kind)
-            quick = {"status": status, **self._state(kind)}
-            os.kill(slow[0], signal.SIGCONT)
-            _, code = os.waitpid(slow[0], 0)
-        else:
-            quick = {"status": 0, **self._state(kind)}
-        _read(slow[1])
+            child, pipe = self._start(kind, "", 0, SAID)
+            quick = _ended(child, PATIENCE)
+            os.kill(slow, signal.SIGCONT)
+            _, code = os.waitpid(slow, 0)
+            quick = _ended(child) if quick is None else quick
+            _read(pipe)
+            said = {"quick": {"status": quick, **self._state(kind)}}
+        _read(told)
         both = {"status": os.waitstatus_to_exitcode(code), **self._state(kind, "slow")}
         status, _ = self._run(kind)
-        return {"quick": quick, "slow": both, "third": {"status": status, **self._state(kind)}}
+        return {**said, "slow": both, "third": {"status": status, **self._state(kind)}}
 
     # --- children ---------------------------------------------------------------------------------------------------
 
@@ -280,6 +285,17 @@ def watch(home: Path, pipe: int, how: str, at: int) -> None:
 
 def _writes(path: Any, mode: Any, flags: Any) -> bool:
     return isinstance(path, str | bytes) and bool((flags or 0) & WRITES)
+
+
+def _ended(child: int, patience: float | None = None) -> int | None:
+    """How a child ended; None where it still runs when patience (seconds) does."""
+    until = None if patience is None else time.monotonic() + patience
+    while until is None or time.monotonic() < until:
+        done, code = os.waitpid(child, 0 if until is None else os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(code)
+        time.sleep(0.01)
+    return None
 
 
 def _end(do: Callable[[], int]) -> None:

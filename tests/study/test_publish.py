@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import weakref
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -95,6 +96,24 @@ def test_a_clock_that_went_back_does_not_hide_the_new_study(tmp_path):
     assert open_study("s", tmp_path).info["run"] == 2
     make(tmp_path, run=3)
     assert open_study("s", tmp_path).info["run"] == 3
+
+
+def test_the_last_two_builds_stay_and_one_that_another_process_reads(tmp_path, nursery):
+    paths = [make(tmp_path, run=run) for run in range(2)]
+    here = open_study("s", tmp_path)
+    reads = (
+        f"import duckdb; c = duckdb.connect({str(paths[0])!r}, read_only=True); os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    child = born(nursery, reads)
+    while "T" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        time.sleep(0.01)
+    paths += [make(tmp_path, run=run) for run in range(2, 4)]
+    assert visible(tmp_path) == [path.name for path in (paths[0], *paths[2:])]
+    os.kill(child, signal.SIGKILL)
+    assert nursery.stdout.readline() == "dead\n"
+    paths.append(make(tmp_path, run=4))
+    assert visible(tmp_path) == [path.name for path in paths[3:]]
+    assert here.responses()["response"].to_list() == ["r0", "r1"], "who has an old build open goes on"
 
 
 NURSERY = """

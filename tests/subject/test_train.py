@@ -100,6 +100,28 @@ def test_a_killed_run_goes_on_along_the_same_curve(data, tmp_path):
     assert rest == pytest.approx(whole[4:], rel=1e-3), "it resumes from the checkpoint behind step 4"
 
 
+def test_what_a_run_left_that_was_killed_at_its_end_goes_and_another_runs_checkpoints_stay(data, tmp_path):
+    list(train(tiny.subject(), data, tmp_path / "o", SETTINGS))
+    for losses, stays in ((None, False), ([1.0], True)):
+        step = tmp_path / "o.partial" / "step-000006"
+        step.mkdir(parents=True)
+        text = (tmp_path / "o" / "training.json").read_text()
+        said = json.loads(text)
+        (step / "training.json").write_text(text if losses is None else json.dumps({**said, "losses": losses}))
+        with pytest.raises(InputError, match="exists already"):
+            next(train(tiny.subject(), data, tmp_path / "o", SETTINGS))
+        assert step.exists() == stays
+
+
+def test_two_runs_never_train_into_one_folder(data, tmp_path):
+    run = train(tiny.subject(), data, tmp_path / "o", SETTINGS)
+    next(run)
+    with pytest.raises(InputError, match="is training 'o' already"):
+        next(train(tiny.subject(), data, tmp_path / "o", SETTINGS))
+    run.close()
+    assert not list(tmp_path.glob(".*.lock"))
+
+
 def test_resuming_with_other_settings_is_refused(data, tmp_path):
     run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=1)
     next(run)
