@@ -8,6 +8,7 @@ from backend.analysis.conditions.describe import describe_stored, own_baselines
 from backend.analysis.directions.difference import cosine_matrix, random_direction
 from backend.analysis.rates.rates import EM, difference, em_rates
 from backend.commands import interventions
+from backend.edits import Ablate, Condition
 from backend.pipeline import build as building
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.sweep import (
@@ -23,7 +24,7 @@ from backend.pipeline.sweep import (
     steer,
     steer_controls,
 )
-from backend.records import BASE, BASELINE, Ablate, Condition
+from backend.records import BASE, BASELINE
 from backend.study import open_study
 from tests.studies import planted
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from backend.edits import Add, Condition
 from backend.pipeline import sweep as sweeping
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.sample import sample_condition
@@ -22,7 +23,7 @@ from backend.pipeline.sweep import (
     steer_controls,
     without_pairs,
 )
-from backend.records import BASE, Add, Condition, Direction, InputError, Question, Sampling
+from backend.records import BASE, Direction, InputError, Question, Sampling
 from tests.studies import tiny
 
 QUESTIONS = (Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical"))

@@ -14,21 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.records import (
-    BASE,
-    BASELINE,
-    Ablate,
-    Adapter,
-    Add,
-    Condition,
-    Direction,
-    Gain,
-    Question,
-    Response,
-    Sampling,
-    Score,
-    Trace,
-)
+from backend.edits import Ablate, Add, Condition, Gain
+from backend.records import BASE, BASELINE, Adapter, Direction, Question, Response, Sampling, Score, Trace
 from backend.study import Draft
 from tests.studies.synthetic import QUESTIONS, WORDS
 

@@ -3,7 +3,8 @@ import polars as pl
 import pytest
 
 from backend.analysis.conditions.describe import before_after, describe, own_baselines, sweep_rates
-from backend.records import BASELINE, Ablate, AblateWrite, Add, Condition, Direction, Gain
+from backend.edits import Ablate, AblateWrite, Add, Condition, Gain
+from backend.records import BASELINE, Direction
 
 V = Direction("v", 3, np.ones(4, dtype=np.float32))
 W = Direction("w", 3, np.ones(4, dtype=np.float32))

@@ -6,7 +6,8 @@ import pytest
 
 from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.conditions.strengths import relative_strengths
-from backend.records import Ablate, Add, Direction, edits_to_json
+from backend.edits import Ablate, Add, edits_to_json
+from backend.records import Direction
 
 V = Direction("v", 3, np.array([3, 4], dtype=np.float32), activation_norm=20.0)
 UNKNOWN = Direction("u", 3, np.array([3, 4], dtype=np.float32))
