@@ -101,7 +101,7 @@ class Edit:
         return cls(
             **{
                 each.name: _read(hint, each, value[each.name], direction)
-                for each, hint in _fields(Edit._kinds[cls.kind])
+                for each, hint in _fields(cls.kind)
                 if hint is not bool or each.name in value
             }
         )
@@ -310,10 +310,10 @@ def _kinds() -> str:
 
 
 @cache
-def _fields(edit: type[Edit]) -> list[tuple[Field[Any], Any]]:
+def _fields(kind: str) -> list[tuple[Field[Any], Any]]:
     """The fields of an edit with their types."""
-    hints = get_type_hints(edit)
-    return [(each, hints[each.name]) for each in fields(edit)]
+    hints = get_type_hints(Edit._kinds[kind])
+    return [(each, hints[each.name]) for each in fields(Edit._kinds[kind])]
 
 
 def _written(value: Any, direction: Callable[[Direction], Any]) -> Any:
