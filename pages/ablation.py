@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.controls import CONTROLS, ITSELF, owner
+from backend.analysis.conditions.controls import CONTROLS, ITSELF, role
 from backend.analysis.rates.changes import changes
 from backend.charts.ablation import before_after_chart, transfer_chart
 from backend.charts.sweeps import PICK
 from backend.study import Study
+from backend.study.origins import origins
 from panels.frame import current_study, explained, per_study, plain
 from panels.sweeps import (
     ABLATED,
@@ -44,19 +44,11 @@ def changed(study: Study, judge: str, topics: tuple[str, ...], about: str) -> pl
     """What each ablation changed against the same organism without it, with what it ablated and how."""
     rows = swept(study, judge, ABLATED).filter(pl.col("topic").is_in(topics))
     did = cells(study).filter(pl.col("kind").is_in(ABLATED)).with_columns(way=ways())
-    organisms = study.organisms()["organism"].to_list()
-    owners = {name: owner(name, organisms, record) for name, record in records(study).items()}
+    known = origins(study)
     table = changes(rows, did["condition"].to_list(), about=ABOUT[about])
     table = table.join(did, on="condition", how="left", maintain_order="left")
-    whose = pl.Series([owners.get(name) or owner(name or "", organisms) for name in table["like"]], dtype=pl.String)
+    whose = pl.Series([role(name, known).owner if name else None for name in table["like"]], dtype=pl.String)
     return table.with_columns(own=(whose == table["organism"]).fill_null(False) & (pl.col("role") == ITSELF))
-
-
-@per_study
-def records(study: Study) -> dict[str, dict[str, Any]]:
-    """The provenance of every stored direction, of the first layer that has it."""
-    rows = study.directions().unique("name", keep="first", maintain_order=True).select("name", "provenance")
-    return {name: json.loads(text) for name, text in rows.iter_rows()}
 
 
 def ways() -> pl.Expr:

@@ -15,6 +15,7 @@ from backend.charts.convergence import agreement_chart, layer_lines, pair_chart
 from backend.charts.sweeps import series_legend
 from backend.records import FloatArray, InputError
 from backend.study import Study
+from backend.study.origins import controls, origins
 from panels.edits import send_buttons
 from panels.frame import current_study, explained, per_study, plain
 
@@ -67,8 +68,8 @@ def choose(study: Study) -> tuple[str, list[str]]:
 @per_study
 def roles(study: Study) -> dict[str, Role]:
     """What every stored direction stands for, by name."""
-    organisms = study.organisms()["organism"].to_list()
-    return {name: role(name, organisms, stack[0].provenance) for name, stack in stacks(study).items()}
+    known, declared = origins(study), controls(study)
+    return {name: role(name, known, declared) for name in stacks(study)}
 
 
 @per_study

@@ -10,9 +10,10 @@ from functools import partial
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.charts.live import LiveAnswer, LiveRun, edit_text
+from backend.charts.live import LiveAnswer, LiveRun
 from backend.charts.strip import legend, token_strip
-from backend.records import BASE, Ablate, Add, Edit, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Edit, Gain
+from backend.records import BASE, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
 from panels.edits import all_stacks, choose_direction_edits, mix_adapters
@@ -143,7 +144,7 @@ def start_run(
     prompt: str, arms: Sequence[Arm], sampling: Sampling, seed: int, organisms: Mapping[str, Places]
 ) -> LiveRun:
     """An empty run with its settings in words."""
-    edits = "; ".join(edit_text(edit) for edit in arms[1].edits) or "no edits"
+    edits = "; ".join(edit.words for edit in arms[1].edits) or "no edits"
     drawn = f"Temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
     settings = f"{edits}. {drawn}, at most {sampling.max_new_tokens} tokens, seed {seed}."
     adapters = {name: tuple(adapter for adapter, _ in places) for name, places in organisms.items()}

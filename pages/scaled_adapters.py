@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.describe import describe_stored, own_baselines
+from backend.analysis.conditions.baselines import own_baselines
+from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.rates.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way, sensitivity
 from backend.charts.scaled_adapters import cell_chart, sensitivity_chart
 from backend.records import BASELINE, InputError

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.causal import (
     INTACT,
     NONE,
@@ -26,7 +27,7 @@ from backend.analysis.conditions.causal import (
     single_effects,
     unit_of,
 )
-from backend.analysis.conditions.describe import own_baselines, topic_outcomes
+from backend.analysis.conditions.describe import topic_outcomes
 from backend.analysis.contrasts import CONTRASTS, contrast_sizes
 from backend.analysis.probes.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
 from backend.analysis.rates.fourway import NEEDS, four_way

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import streamlit as st
 
-from backend.charts.live import amount
-from backend.records import BASE, RESIDUAL_WRITERS, Ablate, Add, Direction, Edit, Gain, InputError
+from backend.edits import Ablate, Add, Edit, Gain, amount
+from backend.records import BASE, RESIDUAL_WRITERS, Direction, InputError
 from backend.study import Study
 from panels.frame import per_study, plain
 

@@ -15,7 +15,8 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.causal import unit_of, units_of
-from backend.records import Gain, InputError, edits_to_json
+from backend.edits import Gain, edits_to_json
+from backend.records import InputError
 from backend.study import Study
 from panels.edits import send_gains
 from panels.frame import plain

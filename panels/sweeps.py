@@ -11,14 +11,16 @@ from collections.abc import Sequence
 import polars as pl
 import streamlit as st
 
+from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.controls import RANDOM, SUBSPACE, role
-from backend.analysis.conditions.describe import describe_stored, own_baselines
-from backend.analysis.conditions.strengths import relative_strengths
+from backend.analysis.conditions.describe import describe_stored, relative_strengths
 from backend.analysis.rates.pairing import AFTER, BEFORE, Pairs, pairs
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
 from backend.charts.strip import plain_text
-from backend.records import Ablate, Add, InputError
+from backend.edits import Ablate, Add
+from backend.records import InputError
 from backend.study import Study
+from backend.study.origins import controls, origins
 from panels.edits import ALL, OWN, WISE, Stack, send_direction, study_stacks
 from panels.frame import choose_judge, per_study, plain, responses_of
 
@@ -44,8 +46,8 @@ def described(study: Study) -> pl.DataFrame:
     """What every condition did, beside its role, the direction it is like, its share of the norm, and its cell."""
     conditions = study.conditions()
     table = describe_stored(conditions, study.info.get("settings"))
-    organisms = study.organisms()["organism"].to_list()
-    roles = [role(name, organisms) if name else None for name in table["direction"]]
+    known, declared = origins(study), controls(study)
+    roles = [role(name, known, declared) if name else None for name in table["direction"]]
     relative = relative_strengths(conditions, study.directions(), table)
     table = table.join(relative, on="condition", how="left", maintain_order="left").with_columns(
         role=pl.Series([each.kind if each else None for each in roles], dtype=pl.String),

@@ -1,18 +1,17 @@
 """A live generation as it grows: what was asked, and each answer token by token with the scalars that came along.
 
-Takes tokens one by one and says in words what was asked. It refuses to know how tokens arrive, and interprets nothing
-in a model's text.
+Takes tokens one by one. It refuses to know how tokens arrive, and interprets nothing in a model's text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from backend.charts.strip import common_scale
-from backend.records import Ablate, AblateWrite, Add, Direction, Edit, FloatArray, Gain
+from backend.records import FloatArray
 
 ENDINGS = {"stop": "ended by itself", "length": "reached the limit of tokens", "cancelled": "stopped"}
 
@@ -78,39 +77,3 @@ class LiveRun:
     def scale(self, organism: str, adapter: int) -> float:
         """The scale that both answers share."""
         return common_scale(np.concatenate([answer.values(organism, adapter) for answer in self.answers]))
-
-
-def amount(direction: Direction, strength: float) -> str:
-    """A strength in both units: the multiple of the raw vector (the paper's lambda) and the share of the activation."""
-    share = direction.relative(strength)
-    raw = f"λ {strength:.2f} × ‖v‖ {direction.norm:.2f} = {strength * direction.norm:.2f}"
-    if share is None:
-        return f"{raw}; the activation norm at layer {direction.layer} is unknown"
-    return f"{raw}, {share:.0%} of the mean activation norm at layer {direction.layer}"
-
-
-def edit_text(edit: Edit) -> str:
-    """One edit as a line of plain text."""
-    match edit:
-        case Add():
-            places = f"after {_places(edit.layers)}"
-            found = f"{edit.direction.name} of layer {edit.direction.layer}"
-            return f"add {found} {places}{_when(edit)}: {amount(edit.direction, edit.strength)}"
-        case Ablate():
-            places = "every block" if edit.layers is None else _places(edit.layers)
-            return f"ablate {edit.direction.name} of layer {edit.direction.layer} after {places}{_when(edit)}"
-        case AblateWrite():
-            return f"{edit.organism}: {edit.direction.name} of layer {edit.direction.layer} out of its write vectors"
-        case Gain():
-            names = "all adapters" if edit.adapters is None else ", ".join(edit.adapters)
-            return f"{edit.organism}: gain {edit.factor:g} on {names}"
-
-
-def _when(edit: Add | Ablate) -> str:
-    return ", at generated tokens only" if edit.answer_only else ""
-
-
-def _places(layers: Sequence[int]) -> str:
-    if len(layers) == 1:
-        return f"block {layers[0]}"
-    return f"{len(layers)} blocks, {min(layers)} to {max(layers)}"

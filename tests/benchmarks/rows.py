@@ -21,7 +21,8 @@ import torch
 from peft import get_peft_model
 from transformers import TextStreamer
 
-from backend.records import Add, Edit, Gain, Sampling
+from backend.edits import Add, Edit, Gain
+from backend.records import Sampling
 from backend.subject import train as training
 from backend.subject.decode import Request, sample, stream
 from backend.subject.load import Subject
@@ -567,7 +568,7 @@ def first_token(setting: Setting) -> list[Table]:
 
 def training_step(setting: Setting) -> list[Table]:
     """One optimiser step of 8 rows, against the plain peft loop over all logits on the same rows."""
-    settings = training.Settings(layers=tuple(lora.layer for lora in setting.organism.loras), steps=10_000)
+    settings = training.TrainSettings(layers=tuple(lora.layer for lora in setting.organism.loras), steps=10_000)
     subject = setting.new_subject()
     model = get_peft_model(setting.model(), training._config(subject, settings))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from backend.charts.live import LiveAnswer, LiveRun, amount, edit_text
-from backend.records import Ablate, Add, Direction, Gain
+from backend.charts.live import LiveAnswer, LiveRun
 
 
 def answer(*pieces):
@@ -46,19 +45,3 @@ def test_both_answers_share_one_scale():
     run = LiveRun("q", "s", (answer("a", "b"), answer(*"abcdef")))
     assert run.scale("med", 0) == pytest.approx(5, rel=0.05)
     assert LiveRun("q", "s", (answer(), answer())).scale("med", 0) == 1
-
-
-def test_a_strength_is_said_in_both_units():
-    direction = Direction("d", 3, np.array([3.0, 4.0], dtype=np.float32), activation_norm=20)
-    assert amount(direction, 2) == "λ 2.00 × ‖v‖ 5.00 = 10.00, 50% of the mean activation norm at layer 3"
-    unknown = Direction("d", 3, np.array([3.0, 4.0], dtype=np.float32))
-    assert "unknown" in amount(unknown, 2)
-
-
-def test_every_edit_has_a_text_that_names_what_it_does():
-    direction = Direction("d", 3, np.ones(2, dtype=np.float32))
-    assert edit_text(Add(direction, 2)).startswith("add d of layer 3 after block 3: λ 2.00")
-    assert "after 4 blocks, 0 to 3" in edit_text(Add(direction, 2, (0, 1, 2, 3)))
-    assert edit_text(Ablate(direction)) == "ablate d of layer 3 after every block"
-    assert edit_text(Ablate(direction, (3,))) == "ablate d of layer 3 after block 3"
-    assert edit_text(Gain("med", 0.5, ("a", "b"))) == "med: gain 0.5 on a, b"

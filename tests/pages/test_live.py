@@ -4,7 +4,8 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from backend.records import Ablate, Add, Direction, Gain, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, Sampling
 from tests.pages.conftest import said
 from tests.studies.fake_worker import ADAPTERS, fake_worker
 

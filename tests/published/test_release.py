@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from backend.edits import Ablate, Add, Gain
 from backend.published import read_release
 from backend.published.layout import gains_of, layers_of, organism_of, topic_of
 from backend.published.traces import PROBING_SET, RELEASED_CLASS, readable
-from backend.records import BASE, BASELINE, Ablate, Add, Gain, InputError
+from backend.records import BASE, BASELINE, InputError
 from tests.published.sample import (
     ADAPTED,
     CLASSES,

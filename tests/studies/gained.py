@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.records import BASE, Condition, Gain, Response, Score
+from backend.edits import Condition, Gain
+from backend.records import BASE, Response, Score
 from backend.study import Draft
 from tests.studies import synthetic
 from tests.studies.synthetic import JUDGE, LAYERS, ORGANISM

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.edits import Ablate, Add, Condition, Gain
 from backend.records import (
     BASE,
     BASELINE,
-    Ablate,
+    RANDOM,
+    SHUFFLED,
+    SUBSPACE,
     Adapter,
-    Add,
-    Condition,
     Direction,
-    Gain,
+    Origin,
     Question,
     Response,
     Sampling,
@@ -71,7 +72,9 @@ def swept_study(root: Path, name: str = "swept", *, shape: Shape | None = None, 
         for seed in range(shape.samples * (shape.baseline if condition.name == BASELINE else 1))
     ]
     with Draft(name, root=root) as draft:
-        draft.meta(title="Synthetic sweeps", base="synthetic", layers=shape.layers, d_model=shape.d_model)
+        draft.meta(
+            title="Synthetic sweeps", base="synthetic", layers=shape.layers, d_model=shape.d_model, controls=[GOOD]
+        )
         draft.add_organism(BASE, base="synthetic", adapters=(), record={})
         for at, organism in enumerate(ORGANISMS):
             record = {"data": organism, "steps": 60, "rank": 1}
@@ -107,7 +110,8 @@ def directions(shape: Shape) -> dict[str, list[Direction]]:
         stacks[named(organism)] = _stack(named(organism), axis, 0.12, shape, random, _record(organism))
     for seed in SEEDS:
         name = f"shuffled {seed} like {named(BAD[0])}"
-        stacks[name] = _stack(name, np.zeros(shape.d_model), 0.08, shape, random, {"control": "shuffled labels"})
+        whose = Origin(SHUFFLED, named(BAD[0]), seed, BAD[0])
+        stacks[name] = _stack(name, np.zeros(shape.d_model), 0.08, shape, random, whose.provenance)
     return stacks
 
 
@@ -140,7 +144,8 @@ def control(kind: str, like: Direction, seed: int) -> Direction:
     """A random direction of the same norm, named as sweeps name it."""
     draw = np.random.default_rng((seed, like.layer, len(kind))).normal(size=like.vector.shape)
     vector = (draw * (like.norm / np.linalg.norm(draw))).astype(np.float32)
-    return Direction(f"{kind} {seed} like {like.name}", like.layer, vector, like.activation_norm)
+    said = Origin(RANDOM, like.name, seed).provenance
+    return Direction(f"{kind} {seed} like {like.name}", like.layer, vector, like.activation_norm, said)
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,12 @@ def _ablated(
         random = control("random", middle, seed)
         yield organism, Condition(f"ablate {random.name} everywhere", (Ablate(random), worn)), Effect(share, 0.94)
     like = f"random subspace like {named(BAD[0])}"
-    span = [Direction(like, shape.middle, control("random", middle, seed).vector) for seed in range(3)]
+    made = [Origin(SUBSPACE, named(BAD[0]), 0, None, 3, index) for index in range(3)]
+    vectors = [control("random", middle, seed).vector for seed in range(3)]
+    span = [
+        Direction(like, shape.middle, vector, provenance=each.provenance)
+        for vector, each in zip(vectors, made, strict=True)
+    ]
     yield organism, Condition(f"ablate {like}", (*map(Ablate, span), worn)), Effect(share, 0.9)
 
 

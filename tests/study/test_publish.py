@@ -14,7 +14,8 @@ import duckdb
 import numpy as np
 import pytest
 
-from backend.records import Adapter, Condition, Direction, InputError, Question, Response, Score, Trace
+from backend.edits import Condition
+from backend.records import Adapter, Direction, InputError, Question, Response, Score, Trace
 from backend.study import Draft, list_studies, open_study, publish
 
 D, LAYERS = 4, 3

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.records import Ablate, Add, Condition, Direction, Gain, InputError, Question, Response, Score, Trace
+from backend.edits import Ablate, Add, Condition, Gain
+from backend.records import Direction, InputError, Question, Response, Score, Trace
 from backend.study import Draft, list_studies, open_study
 from tests.studies import synthetic
 from tests.studies.synthetic import HTML, JUDGE, LAYERS, ORGANISM

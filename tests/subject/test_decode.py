@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from backend.records import Ablate, Add, Direction, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Request, _nucleus, sample, stream
 from backend.subject.edits import Seam, compile_row

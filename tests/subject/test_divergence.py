@@ -5,7 +5,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from backend.records import Ablate, Add, Direction, Gain, InputError
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, InputError
 from backend.subject.divergence import divergence, mean_kl
 from backend.subject.trace import Text
 from tests.studies import tiny

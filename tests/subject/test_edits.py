@@ -5,7 +5,8 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from backend.records import Ablate, AblateWrite, Add, Direction, Gain, InputError
+from backend.edits import Ablate, AblateWrite, Add, Gain
+from backend.records import Direction, InputError
 from backend.subject.edits import Seam, compile_row
 from tests.studies import tiny
 

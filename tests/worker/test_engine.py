@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from backend.records import Ablate, Add, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Request, sample
 from backend.subject.trace import Text, trace

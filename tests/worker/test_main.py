@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from backend.records import Gain, Sampling
+from backend.edits import Gain
+from backend.records import Sampling
 from backend.worker.__main__ import _load, _Server, main
 from backend.worker.client import Arm, Token, Worker
 from backend.worker.service import Service

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from backend.records import Ablate, Add, Direction, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, InputError, Sampling
 from backend.worker.protocol import (
     MAX_ARMS,
     MAX_NEW_TOKENS,

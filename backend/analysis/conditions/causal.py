@@ -28,7 +28,8 @@ from backend.analysis.rates.rates import (
     em_rates,
     question_counts,
 )
-from backend.records import BASE, BASELINE, Gain, InputError, edits_from_json
+from backend.edits import Gain, edits_from_json
+from backend.records import BASE, BASELINE, InputError
 
 INTACT, NONE = "intact", "none"
 WITHOUT_ONE, WITHOUT_TWO, WITHOUT_SOME = "without one", "without two", "without a group"

@@ -26,7 +26,8 @@ from backend.analysis.conditions.causal import (
     short_names,
     single_effects,
 )
-from backend.records import Add, Condition, Direction, Gain, edits_to_json
+from backend.edits import Add, Condition, Gain, edits_to_json
+from backend.records import Direction
 
 O = "med"  # noqa: E741
 NAMES = tuple(f"layers.{layer}.mlp.down_proj" for layer in (1, 2, 3, 4, 5))
