@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.conditions.describe import before_after, describe, own_baselines, sweep_rates
+from backend.analysis.conditions.describe import describe, own_baselines, sweep_rates
 from backend.records import BASELINE, Ablate, AblateWrite, Add, Condition, Direction, Gain
 
 V = Direction("v", 3, np.ones(4, dtype=np.float32))
@@ -64,17 +64,12 @@ def test_rates_come_in_order_of_strength_without_chosen_answers():
     assert corrected == [1.0, 0.8, 0.5]
 
 
-def test_before_and_after_an_ablation():
-    described = describe([Condition("ablate", (Ablate(V),)), Condition(BASELINE)])
-    frame = pl.concat([answers(BASELINE, 12), answers("ablate", 0), answers("ablate", 3, organism="other")])
-    table = before_after(frame, described)
-    assert table["organism"].to_list() == ["med", "med"]  # the other has no baseline
-    em = table.row(0, named=True)
-    assert (em["before"], em["after"], em["n_before"], em["n_after"]) == (0.6, 0.0, 20, 20)
-    assert em["difference"] == pytest.approx(-0.6)
-    assert em["low"] < -0.6 < em["high"]
-    coherent = table.row(1, named=True)
-    assert coherent["difference"] == 0
+def test_rates_of_cells_count_their_conditions_together():
+    conditions = [Condition(f"x{s}", (Add(V, float(s)),)) for s in (10, 4)]
+    cells = describe(conditions).with_columns(cell=pl.lit("x")).unique("cell").drop("condition")
+    frame = pl.concat([answers("x4", 4), answers("x10", 10)]).with_columns(cell=pl.lit("x"))
+    [em] = sweep_rates(frame, cells, by="cell").filter(pl.col("metric") == "em").iter_rows(named=True)
+    assert (em["cell"], em["hits"], em["n"]) == ("x", 14, 40)
 
 
 def test_ablated_write_vectors_are_a_kind_of_their_own():
@@ -98,7 +93,7 @@ def test_a_sweep_is_compared_with_unedited_answers_of_its_length():
         ]
     )
     found = own_baselines(frame, ["x4", "long"], {"x4": short})
-    sizes = {key: len(rows) for key, rows in found.partition_by("organism", "condition", as_dict=True).items()}
+    sizes = {key: len(rows) for key, rows in found.partition_by("organism", "cell", as_dict=True).items()}
     assert sizes == {
         ("med", BASELINE): 20,
         ("med", "x4"): 20,
@@ -107,8 +102,9 @@ def test_a_sweep_is_compared_with_unedited_answers_of_its_length():
         ("elsewhere", BASELINE): 20,
     }
     hits = {
-        organism: found.filter(pl.col("organism") == organism, pl.col("condition") == BASELINE)
+        organism: found.filter(pl.col("organism") == organism, pl.col("cell") == BASELINE)
         for organism in ("med", "base")
     }
     assert [(rows["aligned"] < 30).sum() for rows in hits.values()] == [5, 6]
-    assert own_baselines(frame, ["x4"], {}).filter(pl.col("condition") == BASELINE)["aligned"].lt(30).sum() == 25
+    assert hits["med"]["condition"].unique().to_list() == [short]  # what was sampled keeps its name
+    assert own_baselines(frame, ["x4"], {}).filter(pl.col("cell") == BASELINE)["aligned"].lt(30).sum() == 25

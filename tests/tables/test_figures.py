@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.pipeline.figures import PAGES, Choices, figures
 from backend.pipeline.import_published import import_published
 from backend.published.traces import PROBING_SET
 from backend.records import BASE, BASELINE, Add, Condition, Direction, InputError, Question, Response, Score
 from backend.study import Draft, open_study
+from backend.tables.figures import PAGES, Choices, figures
 from tests.published.sample import write_release
 from tests.studies import synthetic
 
