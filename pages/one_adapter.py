@@ -20,7 +20,8 @@ from backend.charts.one_adapter import cosine_chart, position_chart, push_chart
 from backend.charts.strip import common_scale, token_table
 from backend.records import Adapter
 from backend.study import Study
-from panels.adapters import choose_scalar_reader, class_codes, readings, separations, short_labels
+from backend.tables.adapters import short_labels
+from panels.adapters import choose_scalar_reader, class_codes, readings, separations
 from panels.classes import Classes, choose_classes
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT, difference, em_rates
+from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT, em_rates
 from backend.charts.rates import question_chart, rate_chart
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
+from backend.tables import rates as tables
+from backend.tables.rates import chosen_by_score, unedited
 from panels.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
@@ -21,15 +22,10 @@ MOST_LANES = 14  # rates in a chart, before it starts with the unedited conditio
 MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
 
 
-def chosen_by_score(study: Study) -> list[str]:
-    """The conditions whose answers were chosen by their scores, so that a rate of them tells nothing."""
-    return [name for name, says in (study.info.get("settings") or {}).items() if says.get("selected")]
-
-
 @per_study
 def scored(study: Study, judge: str) -> pl.DataFrame:
     """The responses that rates are of."""
-    return responses_of(study, judge).filter(~pl.col("condition").is_in(chosen_by_score(study)))
+    return tables.scored(study, responses_of(study, judge))
 
 
 @per_study
@@ -88,17 +84,7 @@ def judged(study: Study) -> str:
 @per_study
 def differences(study: Study, judge: str) -> pl.DataFrame:
     """How much more often an organism is misaligned than the base, and under a condition than without: in shares."""
-    sides = scored(study, judge).partition_by("organism", "condition", as_dict=True)
-    rows = []
-    for organism, condition in sides:
-        for other in ((BASE, condition), (organism, BASELINE)):
-            if other == (organism, condition) or other not in sides:
-                continue
-            with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
-                gap = difference(sides[organism, condition], sides[other])
-                rows.append((organism, condition, *other, gap.value, gap.low, gap.high, gap.clear))
-    columns = ["organism", "condition", "against", "under", "difference", "low", "high", "clear"]
-    return pl.DataFrame(rows, schema=columns, orient="row")
+    return tables.differences(study, scored(study, judge))
 
 
 def in_words(row: dict[str, Any]) -> str:
@@ -109,12 +95,6 @@ def in_words(row: dict[str, Any]) -> str:
         f"**{value} points** of emergent misalignment, 95 % interval {low} to {high}"
         f"{'.' if row['clear'] else ': it holds zero, so no difference is shown.'}"
     )
-
-
-@per_study
-def unedited(study: Study) -> list[str]:
-    """The conditions without edits."""
-    return [name for name, edits in study.conditions().select("name", "edits").iter_rows() if not json.loads(edits)]
 
 
 def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:

@@ -34,10 +34,12 @@ from backend.charts.probes import (
 )
 from backend.records import Direction, InputError
 from backend.study import Study
+from backend.tables.features import Features
+from backend.tables.rows import Rows, count_rows, labelled
 from backend.worker.client import Worker, WorkerError
 from panels.classes import Classes, choose_classes, sides_text
 from panels.edits import send_direction
-from panels.features import Features, Rows, choose_features, choose_reader, count_rows, labelled
+from panels.features import choose_features, choose_reader
 from panels.frame import choose_judge, current_study, explained, plain, responses_of
 from panels.gains import suggest
 from panels.running import Running
@@ -181,7 +183,7 @@ def choose_settings(features: Features) -> ProbeSettings:
 
 def choose_paper(features: Features, classes: Classes) -> bool:
     """Whether the paper's protocol is shown too; it starts on where that is quick."""
-    smaller = min(count_rows(features, classes)) if features.by_token else 0
+    smaller = min(count_rows(features, classes.rows)) if features.by_token else 0
     chosen = st.toggle(
         "Beside the paper's protocol",
         2 * smaller * len(features.names) <= QUICK,
@@ -210,7 +212,7 @@ def controls() -> dict[str, Any]:
 
 def train(features: Features, classes: Classes, settings: ProbeSettings, study: Study, reader: str) -> Fitted:
     """Begin to train on the labelled rows. Raises InputError where a class is missing or too small."""
-    rows = labelled(features, classes)
+    rows = labelled(features, classes.rows)
     if not len(rows.labels):
         raise InputError(f"{reader} has read none of the chosen responses: choose another reader or other responses.")
     texts = pl.DataFrame({"response": features.responses}).join(
@@ -251,7 +253,7 @@ def paper_of(fitted: Fitted) -> Running[Paper]:
 
 def by_the_paper(fitted: Fitted) -> Iterator[Paper]:
     """The paper's protocol with real labels, and with labels shuffled among responses."""
-    rows, names, seed = labelled(fitted.features, fitted.classes), fitted.features.names, fitted.settings.seed
+    rows, names, seed = labelled(fitted.features, fitted.classes.rows), fitted.features.names, fitted.settings.seed
     report = paper_protocol(rows.values, rows.labels, repeats=REPEATS, names=names, seed=seed)
     rng, codes = np.random.default_rng(seed), np.unique(rows.response, return_inverse=True)[1]
     chance = (
@@ -475,7 +477,7 @@ def show_saved(features: Features, classes: Classes, settings: ProbeSettings) ->
                 f"It reads {len(saved.probe.names)} features ({', '.join(saved.probe.names[:3])} …), the controls "
                 f"choose {len(features.names)} others: set the controls as they were to try it here."
             )
-        rows = labelled(features, classes)
+        rows = labelled(features, classes.rows)
         groups = rows.questions if settings.split == "question" else rows.response
         found = evaluate_probe(saved.probe, rows.values, rows.labels, groups)
         table = pl.DataFrame(

@@ -29,11 +29,12 @@ ARROWS = {
     "analysis": set(),
     "charts": {"analysis"},
     "worker": {"subject"},
-    "pipeline": {"subject", "judge", "published", "study", "analysis"},
-    "commands": {"subject", "judge", "published", "study", "analysis", "pipeline"},
+    "tables": {"study", "analysis"},
+    "pipeline": {"subject", "judge", "published", "study", "analysis", "tables"},
+    "commands": {"subject", "judge", "published", "study", "analysis", "tables", "pipeline"},
     "__main__": {"commands"},
-    "panels": {"charts", "analysis", "study", "worker.client"},
-    "pages": {"panels", "charts", "analysis", "study", "worker.client"},
+    "panels": {"charts", "tables", "analysis", "study", "worker.client"},
+    "pages": {"panels", "charts", "tables", "analysis", "study", "worker.client"},
     "streamlit_app": set(),
 }
 OWNERS = {

@@ -24,14 +24,14 @@ TITLE, BEFORE, AFTER = "title", "before", "after"
 def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     """Two bars with intervals a lane: the rate before (grey) and after (coloured by role) an ablation.
 
-    `table` has the columns lane, condition, role, before, after with _low, _high (shares), n_before, n_after,
-    difference, low, high, note (a text behind the bars); rows keep their order. Click a bar to pick its condition.
+    `table` has the columns lane, cell, role, before, after with _low, _high (shares), n_before, n_after,
+    difference, low, high, note (a text behind the bars); rows keep their order. Click a bar to pick its cell.
     """
     order = table["lane"].to_list()
     sides = [
         table.select(
             "lane",
-            "condition",
+            "cell",
             "difference",
             "low",
             "high",
@@ -64,7 +64,7 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         return alt.X(f"{column}:Q", title=title, axis=axis, scale=alt.Scale(domain=[0, 1]))
 
     titles = alt.Chart(table.select("lane", side=pl.lit(TITLE), text=pl.format("{}:  {}", "lane", "note")))
-    pick = alt.selection_point(name=PICK, fields=["condition"])
+    pick = alt.selection_point(name=PICK, fields=["cell"])
     return alt.layer(
         base.mark_bar(opacity=0.5).encode(x=share("value")).add_params(pick),
         base.mark_rule(strokeWidth=2).encode(x=share("from_"), x2="to:Q"),
@@ -77,9 +77,9 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
 def transfer_chart(
     table: pl.DataFrame, *, title: str, organisms: Sequence[str], directions: Sequence[str], most: float
 ) -> alt.LayerChart:
-    """The change of a rate, direction by organism, as colour and in points; click a cell to pick its condition.
+    """The change of a rate, direction by organism, as colour and in points; click one to pick its cell.
 
-    `table` has the columns organism, series, condition, own (the organism's own direction: outlined), difference, low,
+    `table` has the columns organism, series, cell, own (the organism's own direction: outlined), difference, low,
     high, before, after (shares), n_before, n_after, text and below (two lines in the cell). `most` is the difference of
     the full colour.
     """
@@ -90,7 +90,7 @@ def transfer_chart(
         y=alt.Y("series:N", sort=list(directions), title=None, axis=rows),
         tooltip=[
             "organism:N",
-            "condition:N",
+            "cell:N",
             *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("before", "after")),
             *(alt.Tooltip(f"{name}:Q", format="+.1%") for name in ("difference", "low", "high")),
             "n_before:Q",
@@ -102,7 +102,7 @@ def transfer_chart(
         scale=alt.Scale(domain=[-most, 0, most], range=[NEGATIVE, _EDGE, POSITIVE], clamp=True, interpolate="lab"),
         legend=alt.Legend(title=None, format="+.0%", orient="bottom", gradientLength=170, gradientThickness=9),
     )
-    pick = alt.selection_point(name=PICK, fields=["condition", "organism"])
+    pick = alt.selection_point(name=PICK, fields=["cell", "organism"])
     own = base.transform_filter(alt.datum.own)
     ink = alt.condition(alt.datum.dark, alt.value("#FFFFFF"), alt.value("#222222"))
     return (

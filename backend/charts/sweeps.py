@@ -57,8 +57,8 @@ def heat_chart(
 ) -> alt.LayerChart:
     """A rate at every layer and strength as colour; click a cell to pick it.
 
-    `table` has the columns condition, layer, strength, relative, value, low, high (shares), hits, n, dropped, mark
-    (a text on the cell, or ""). `x` is the unit, `most` the rate of the full colour, `chosen` a condition to outline.
+    `table` has the columns cell, layer, strength, relative, value, low, high (shares), hits, n, dropped, mark
+    (a text on the cell, or ""). `x` is the unit, `most` the rate of the full colour, `chosen` a cell to outline.
     """
     rows = table.drop_nulls([x, "value", "layer"])
     ordinal = rows[x].round_sig_figs(3).n_unique() <= _FINEST
@@ -71,16 +71,16 @@ def heat_chart(
     base = alt.Chart(rows).encode(
         x=alt.X("layer:O", title="layer (output of block)", axis=axis),
         y=y,
-        tooltip=_tooltip("condition", "strength", "relative"),
+        tooltip=_tooltip("cell", "strength", "relative"),
     )
     colour = alt.Color(
         "value:Q",
         scale=alt.Scale(domain=[0, most], range=[_LOWEST, HEAT.get(metric, POSITIVE)], clamp=True, interpolate="lab"),
         legend=alt.Legend(title=None, format="~%", orient="top", gradientLength=160, gradientThickness=9),
     )
-    pick = alt.selection_point(name=PICK, fields=["condition"])
+    pick = alt.selection_point(name=PICK, fields=["cell"])
     cell = base.mark_rect() if ordinal else base.mark_square(size=110, opacity=1)
-    here = base.transform_filter(alt.datum.condition == (chosen or ""))
+    here = base.transform_filter(alt.datum.cell == (chosen or ""))
     outline = {"filled": False, "stroke": CHOSEN, "strokeWidth": 2.5}
     ring = here.mark_rect(**outline) if ordinal else here.mark_square(size=150, **outline)
     layers = [cell.encode(color=colour).add_params(pick), ring]
@@ -100,7 +100,7 @@ def strength_chart(
 ) -> alt.LayerChart:
     """A line a direction over the column `x` ("strength" or "relative"), with intervals; click a point to pick it.
 
-    `table` has the columns condition, series, strength, relative, value, low, high (shares), hits, n, dropped.
+    `table` has the columns cell, series, strength, relative, value, low, high (shares), hits, n, dropped.
     `baseline` draws the rate without any edit as a dashed line, `roles` says which series are controls.
     """
     rows = table.drop_nulls([x, "value"])
@@ -122,7 +122,7 @@ def strength_chart(
     if baseline is not None:
         line = alt.Chart(pl.DataFrame({"value": [baseline]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4])
         layers.append(line.encode(y=y))
-    pick = alt.selection_point(name=PICK, fields=["condition"])
+    pick = alt.selection_point(name=PICK, fields=["cell"])
     layers.append(base.mark_point(filled=True, size=80, opacity=1).encode(y=y).add_params(pick))
     return alt.layer(*layers).properties(title=alt.Title(title, anchor="start", fontSize=13), height=height)
 
@@ -135,17 +135,17 @@ def tradeoff_chart(
     chosen: str | None = None,
     crowded: bool = False,
 ) -> alt.LayerChart:
-    """Misaligned against coherent answers: a dot a condition, linked in order of strength; click one to pick it.
+    """Misaligned against coherent answers: a dot a cell, linked in order of strength; click one to pick it.
 
     Where it is `crowded`, dots have no intervals, and only those of the chosen direction and place are linked.
-    `table` has the columns condition, series, layers, strength, em, em_low, em_high, em_n, coherent, coherent_low,
+    `table` has the columns cell, series, layers, strength, em, em_low, em_high, em_n, coherent, coherent_low,
     coherent_high (shares). `baseline` has em and coherent of no edit.
     """
     names = table["series"].unique(maintain_order=True).to_list()
     shares = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("em", "em_low", "em_high", "coherent")]
     base = alt.Chart(table).encode(
         color=alt.Color("series:N", scale=direction_scale(names, roles), legend=None),
-        tooltip=["condition:N", *shares, alt.Tooltip("em_n:Q", title="n")],
+        tooltip=["cell:N", *shares, alt.Tooltip("em_n:Q", title="n")],
     )
     share = alt.Axis(format="~%", tickCount=5)
     top = float(table[f"em{'' if crowded else '_high'}"].max() or 0.1)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def tradeoff_chart(
     y = alt.Y("em:Q", title="misaligned answers (EM)", axis=share, scale=alt.Scale(domain=[0, max(top, 0.05)]))
     dash = alt.StrokeDash("series:N", scale=dash_scale(names, roles), legend=None)
     place = ["series", "layers"]
-    own = table.filter(pl.col("condition") == (chosen or "")).select(place)
+    own = table.filter(pl.col("cell") == (chosen or "")).select(place)
     linked = table.join(own, on=place, how="semi", nulls_equal=True, maintain_order="left") if crowded else table
     line = base.mark_line(strokeWidth=1.2, opacity=0.9 if crowded else 0.35)
     line = line.encode(x=x, y=y, order="strength:Q", detail="layers:N", strokeDash=dash)
@@ -164,9 +164,9 @@ def tradeoff_chart(
         thin = {"strokeWidth": 1.5, "opacity": 0.3}
         layers.append(base.mark_rule(**thin).encode(x=x, y=alt.Y("em_low:Q", title=""), y2="em_high:Q"))
         layers.append(base.mark_rule(**thin).encode(y=y, x=alt.X("coherent_low:Q", title=""), x2="coherent_high:Q"))
-    pick = alt.selection_point(name=PICK, fields=["condition"])
+    pick = alt.selection_point(name=PICK, fields=["cell"])
     layers.append(base.mark_point(filled=True, size=60, opacity=0.9).encode(x=x, y=y).add_params(pick))
-    here = base.transform_filter(alt.datum.condition == (chosen or ""))
+    here = base.transform_filter(alt.datum.cell == (chosen or ""))
     layers.append(here.mark_point(size=190, strokeWidth=2.5, opacity=1).encode(x=x, y=y, color=alt.value(CHOSEN)))
     if baseline is not None:
         plain = alt.Chart(pl.DataFrame({**baseline, "label": "no edit"}))

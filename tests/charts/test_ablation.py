@@ -10,9 +10,7 @@ CHANGE = {"difference": [-0.3, 0.02], "low": [-0.4, -0.1], "high": [-0.2, 0.1], 
 
 def test_lanes_keep_their_order_and_have_a_bar_before_and_after():
     table = pl.DataFrame(
-        {"lane": ["z", "a"], "condition": ["c", "d"], "role": ["direction", "random"], "note": ["n", "m"]}
-        | ENDS
-        | CHANGE
+        {"lane": ["z", "a"], "cell": ["c", "d"], "role": ["direction", "random"], "note": ["n", "m"]} | ENDS | CHANGE
     )
     chart = before_after_chart(table, title="share")
     spec = chart.to_dict()
@@ -27,11 +25,11 @@ def test_lanes_keep_their_order_and_have_a_bar_before_and_after():
     assert spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["before", "direction", "random"]
 
 
-def test_a_cell_of_the_matrix_picks_its_organism_and_condition():
-    cells = {"organism": ["a", "b"], "series": ["v", "v"], "condition": ["c", "c"], "own": [True, False]}
+def test_a_cell_of_the_matrix_picks_its_organism_and_cell():
+    cells = {"organism": ["a", "b"], "series": ["v", "v"], "cell": ["c", "c"], "own": [True, False]}
     table = pl.DataFrame(cells | ENDS | CHANGE | {"text": ["−30", "(+2)"], "below": ["", ""]})
     spec = transfer_chart(table, title="t", organisms=["b", "a"], directions=["v"], most=0.3).to_dict()
     (pick,) = (param for param in spec["params"] if param["name"] == PICK)
-    assert pick["select"]["fields"] == ["condition", "organism"]
+    assert pick["select"]["fields"] == ["cell", "organism"]
     assert spec["layer"][0]["encoding"]["x"]["sort"] == ["b", "a"]
     assert spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == [-0.3, 0, 0.3]

@@ -5,7 +5,7 @@ from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_char
 
 POINTS = pl.DataFrame(
     {
-        "condition": ["a x2", "a x4", "b x2"],
+        "cell": ["a x2", "a x4", "b x2"],
         "series": ["a", "a", "b"],
         "strength": [2.0, 4.0, 2.0],
         "relative": [0.5, 1.0, None],
@@ -23,16 +23,16 @@ def values(chart) -> list[dict]:
     return max(chart.to_dict()["datasets"].values(), key=len)
 
 
-def test_a_point_of_a_sweep_can_be_picked_by_its_condition():
+def test_a_point_of_a_sweep_can_be_picked_by_its_cell():
     spec = strength_chart(POINTS, title="share", x="strength", baseline=0.1).to_dict()
     (pick,) = (param for param in spec["params"] if param["name"] == PICK)
-    assert pick["select"]["fields"] == ["condition"]
+    assert pick["select"]["fields"] == ["cell"]
     assert any(layer["mark"].get("strokeDash") for layer in spec["layer"])  # the rate without an edit
 
 
 def test_a_strength_whose_share_is_unknown_is_not_drawn_as_a_share():
     drawn = values(strength_chart(POINTS, title="share", x="relative", baseline=None))
-    assert [row["condition"] for row in drawn] == ["a x2", "a x4"]
+    assert [row["cell"] for row in drawn] == ["a x2", "a x4"]
 
 
 HEAT = POINTS.with_columns(layer=pl.Series([3, 3, 4]), mark=pl.Series(["●", "", ""]))
@@ -41,11 +41,11 @@ HEAT = POINTS.with_columns(layer=pl.Series([3, 3, 4]), mark=pl.Series(["●", ""
 def test_a_heat_map_draws_known_cells_and_outlines_the_chosen_one():
     spec = heat_chart(HEAT, metric="em", x="relative", title="t", most=0.5, chosen="a x4").to_dict()
     drawn = max(spec["datasets"].values(), key=len)
-    assert [row["condition"] for row in drawn] == ["a x2", "a x4"]
+    assert [row["cell"] for row in drawn] == ["a x2", "a x4"]
     assert spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == [0, 0.5]
     assert any("a x4" in str(layer.get("transform", "")) for layer in spec["layer"])
     (pick,) = (param for param in spec["params"] if param["name"] == PICK)
-    assert pick["select"]["fields"] == ["condition"]
+    assert pick["select"]["fields"] == ["cell"]
 
 
 def test_strengths_that_differ_at_every_layer_are_dots_on_a_scale():
@@ -60,9 +60,9 @@ def test_controls_are_dashed_and_named_in_the_legend():
     assert "&lt;b&gt; of good (good advice)" in text
 
 
-def test_the_trade_off_has_a_dot_a_condition_and_the_baseline():
+def test_the_trade_off_has_a_dot_a_cell_and_the_baseline():
     ends = {f"{metric}_{end}": [0.1, 0.2] for metric in ("em", "coherent") for end in ("low", "high")}
-    points = {"condition": ["a", "b"], "series": ["v", "v"], "layers": ["3", "3"], "strength": [1.0, 2.0]}
+    points = {"cell": ["a", "b"], "series": ["v", "v"], "layers": ["3", "3"], "strength": [1.0, 2.0]}
     table = pl.DataFrame(points | ends | {"em": [0.1, 0.3], "coherent": [0.9, 0.62], "em_n": [9, 9]})
     chart = tradeoff_chart(table, baseline={"em": 0.0, "coherent": 0.95}, roles={"v": "direction"}, chosen="b")
     spec = chart.to_dict()

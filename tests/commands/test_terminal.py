@@ -10,10 +10,10 @@ import backend.pipeline.import_published as importing
 from backend import study as studies
 from backend.analysis.rates.fourway import Bins
 from backend.commands.terminal import CUTS, PAGES, add_commands, as_text
-from backend.pipeline import figures
-from backend.pipeline.figures import Table
 from backend.pipeline.import_published import import_published
 from backend.study import open_study
+from backend.tables import figures
+from backend.tables.figures import Table
 from tests.published.sample import write_release
 
 
@@ -30,7 +30,7 @@ def study(tmp_path):
 
 
 def test_pages_and_cut_offs_are_those_of_the_figures():
-    assert list(PAGES) == list(figures.PAGES)
+    assert list(PAGES) == [*figures.PAGES, *figures.FORMER]
     assert {place: default for place, default, _ in CUTS.values()} == vars(Bins())
 
 

@@ -88,7 +88,7 @@ def misaligned(study, organism, condition):
     frame = study.responses(planted.JUDGE)
     edited = list(study.info["baselines"])
     frame = own_baselines(frame, edited, study.info["baselines"])
-    rows = frame.filter(pl.col("organism") == organism, pl.col("condition") == condition)
+    rows = frame.filter(pl.col("organism") == organism, pl.col("cell") == condition)
     assert rows.height, (organism, condition)
     return rows
 

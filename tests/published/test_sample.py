@@ -18,8 +18,8 @@ import polars as pl
 import pytest
 
 from backend.analysis.rates.fourway import Bins
-from backend.pipeline.figures import Choices, figures
 from backend.study import open_study
+from backend.tables.figures import Choices, figures
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASED = Path(os.environ.get("EM_PUBLISHED") or ROOT.parent / "shared" / "published")

@@ -4,6 +4,9 @@ The three bad organisms share one axis of the residual stream, `good-medical` ha
 direction to the base makes answers misaligned (most at the middle layer) and, with strength, incoherent; random and
 shuffled directions and the good one do not. Ablating any bad direction everywhere takes the misalignment out of every
 bad organism; a random direction and a random subspace leave it.
+
+Where the sweep was cut short, its answers belong to unedited ones of that length. Whole unedited answers are misaligned
+much more often than cut ones: who compares with them finds an effect of controls that have none.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.analysis.conditions.baselines import unedited
 from backend.edits import Ablate, Add, Condition, Gain
 from backend.records import (
     BASE,
@@ -41,6 +45,7 @@ ADAPTED = (3, 4, 5, 6, 7, 8)  # layers with an adapter
 STRENGTHS = (1.0, 2.0, 4.0, 8.0)
 SEEDS = (0, 1)  # of random controls
 N_PROMPT = 6
+LONGER = 0.4  # how much larger the share of misaligned whole answers is than that of answers cut short
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class Shape:
     d_model: int = 32
     traced: int | None = None  # answers to a question that each organism reads again; all of its baseline where None
     baseline: int = 4
+    cut: int | None = None  # tokens of the sweep's answers, where they are compared with unedited ones of that length
+
+    @property
+    def beside(self) -> str:
+        """The condition of the unedited answers that edited ones are compared with."""
+        return unedited(self.cut).name
 
     @property
     def middle(self) -> int:
@@ -69,12 +80,12 @@ def swept_study(root: Path, name: str = "swept", *, shape: Shape | None = None, 
         _answer(organism, condition, question, seed, effect, random)
         for organism, condition, effect in cells
         for question in QUESTIONS
-        for seed in range(shape.samples * (shape.baseline if condition.name == BASELINE else 1))
+        for seed in range(shape.samples * (1 if condition.edits else shape.baseline))
     ]
     with Draft(name, root=root) as draft:
-        draft.meta(
-            title="Synthetic sweeps", base="synthetic", layers=shape.layers, d_model=shape.d_model, controls=[GOOD]
-        )
+        beside = {condition.name: shape.beside for _, condition, _ in cells if condition.edits and shape.cut}
+        sizes = {"layers": shape.layers, "d_model": shape.d_model}
+        draft.meta(title="Synthetic sweeps", base="synthetic", baselines=beside, controls=[GOOD], **sizes)
         draft.add_organism(BASE, base="synthetic", adapters=(), record={})
         for at, organism in enumerate(ORGANISMS):
             record = {"data": organism, "steps": 60, "rank": 1}
@@ -160,7 +171,10 @@ def sweep(shape: Shape, stacks: dict[str, list[Direction]]) -> Iterator[tuple[st
     """Every cell: organism, condition, and what it does."""
     usual = {BASE: 0.03, GOOD: 0.02} | dict(zip(BAD, (0.4, 0.3, 0.25), strict=True))
     for organism, share in usual.items():
-        yield organism, Condition(BASELINE), Effect(share, 0.95)
+        whole = share if shape.cut is None else share + LONGER
+        yield organism, Condition(BASELINE), Effect(whole, 0.95)
+        if shape.cut is not None:
+            yield organism, unedited(shape.cut), Effect(share, 0.95)
     yield from _steered(shape, stacks)
     for organism, share in usual.items():
         if organism != BASE:

@@ -25,7 +25,9 @@ def is_baseline(condition: Condition) -> bool:
 
 
 def own_baselines(frame: pl.DataFrame, edited: Sequence[str], baselines: Mapping[str, str]) -> pl.DataFrame:
-    """The responses with each organism's baseline in the place of `BASELINE` that its edited answers belong to.
+    """The responses, each organism's unedited ones being those of the length that its edited answers have, by cell.
+
+    The column `cell` is `BASELINE` for every unedited answer, and the condition for the others.
 
     A sweep's answers are cut short, so they are compared with unedited ones of the same length: `baselines` (a study's
     info) maps its conditions to theirs. An organism whose `edited` conditions have several lengths keeps those of the
@@ -50,6 +52,4 @@ def own_baselines(frame: pl.DataFrame, edited: Sequence[str], baselines: Mapping
     }
     chosen = pl.col("organism").replace_strict(places, default=BASELINE) if places else pl.lit(BASELINE)
     kept = pl.when(plain).then(pl.col("condition") == chosen).when(is_edited).then(beside == chosen).otherwise(True)
-    return frame.filter(kept).with_columns(
-        condition=pl.when(plain).then(pl.lit(BASELINE)).otherwise(pl.col("condition"))
-    )
+    return frame.filter(kept).with_columns(cell=pl.when(plain).then(pl.lit(BASELINE)).otherwise("condition"))

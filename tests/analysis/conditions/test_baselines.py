@@ -59,7 +59,7 @@ def test_a_sweep_is_compared_with_unedited_answers_of_its_length():
         ]
     )
     found = own_baselines(frame, ["x4", "long"], {"x4": short})
-    sizes = {key: len(rows) for key, rows in found.partition_by("organism", "condition", as_dict=True).items()}
+    sizes = {key: len(rows) for key, rows in found.partition_by("organism", "cell", as_dict=True).items()}
     assert sizes == {
         ("med", BASELINE): 20,
         ("med", "x4"): 20,
@@ -68,8 +68,8 @@ def test_a_sweep_is_compared_with_unedited_answers_of_its_length():
         ("elsewhere", BASELINE): 20,
     }
     hits = {
-        organism: found.filter(pl.col("organism") == organism, pl.col("condition") == BASELINE)
+        organism: found.filter(pl.col("organism") == organism, pl.col("cell") == BASELINE)
         for organism in ("med", "base")
     }
     assert [(rows["aligned"] < 30).sum() for rows in hits.values()] == [5, 6]
-    assert own_baselines(frame, ["x4"], {}).filter(pl.col("condition") == BASELINE)["aligned"].lt(30).sum() == 25
+    assert own_baselines(frame, ["x4"], {}).filter(pl.col("cell") == BASELINE)["aligned"].lt(30).sum() == 25

@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from backend.analysis.conditions.describe import (
-    before_after,
     describe,
     describe_stored,
     relative_strengths,
@@ -74,17 +73,12 @@ def test_rates_come_in_order_of_strength_without_chosen_answers():
     assert corrected == [1.0, 0.8, 0.5]
 
 
-def test_before_and_after_an_ablation():
-    described = describe([Condition("ablate", (Ablate(V),)), Condition(BASELINE)])
-    frame = pl.concat([answers(BASELINE, 12), answers("ablate", 0), answers("ablate", 3, organism="other")])
-    table = before_after(frame, described)
-    assert table["organism"].to_list() == ["med", "med"]  # the other has no baseline
-    em = table.row(0, named=True)
-    assert (em["before"], em["after"], em["n_before"], em["n_after"]) == (0.6, 0.0, 20, 20)
-    assert em["difference"] == pytest.approx(-0.6)
-    assert em["low"] < -0.6 < em["high"]
-    coherent = table.row(1, named=True)
-    assert coherent["difference"] == 0
+def test_rates_of_cells_count_their_conditions_together():
+    conditions = [Condition(f"x{s}", (Add(V, float(s)),)) for s in (10, 4)]
+    cells = describe(conditions).with_columns(cell=pl.lit("x")).unique("cell").drop("condition")
+    frame = pl.concat([answers("x4", 4), answers("x10", 10)]).with_columns(cell=pl.lit("x"))
+    [em] = sweep_rates(frame, cells, by="cell").filter(pl.col("metric") == "em").iter_rows(named=True)
+    assert (em["cell"], em["hits"], em["n"]) == ("x", 14, 40)
 
 
 def test_ablated_write_vectors_are_a_kind_of_their_own():

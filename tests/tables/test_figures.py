@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from backend.edits import Add, Condition
-from backend.pipeline.figures import PAGES, Choices, figures
 from backend.pipeline.import_published import import_published
 from backend.published.traces import PROBING_SET
 from backend.records import BASE, BASELINE, Direction, InputError, Question, Response, Score
 from backend.study import Draft, open_study
+from backend.tables.figures import FORMER, PAGES, Choices, figures
 from tests.published.sample import write_release
 from tests.studies import synthetic
 
@@ -48,33 +48,47 @@ def steered(tmp_path_factory):
 
 def test_every_page_of_a_release(study):
     tables = figures(study, None, QUICK)
-    assert [page for page in PAGES if any(table.page == page for table in tables)] == list(PAGES)
-    empty = {table.title for table in tables if table.frame.is_empty()}
-    assert not empty
+    assert list(dict.fromkeys(table.page for table in tables)) == list(PAGES)
+    empty = {table.page for table in tables if table.frame.is_empty()}
+    assert empty == {"judges"}  # it has one judge
     json.dumps([table.to_json() for table in tables], allow_nan=False)
 
 
 def test_rates_leave_out_what_was_chosen_by_its_scores(study):
-    for table in figures(study, "responses", QUICK):
+    rates = [table for table in figures(study, "overview", QUICK) if "condition" in table.frame.columns]
+    assert len(rates) == 4
+    for table in rates:
         assert PROBING_SET not in table.frame["condition"]
         assert "chosen by their scores" in table.notes[0]
 
 
 def test_sweeps_are_read_from_edits_where_nothing_is_said(steered):
-    table = figures(steered, "sweeps")[0].frame.filter(pl.col("metric") == "em")
-    assert table.select("direction", "layers", "strength", "relative", "value", "n", "dropped").rows() == [
-        (None, None, None, None, 0.0, 2, 1),
-        ("v", "2", 2.0, 0.5, 1.0, 2, 1),
-        ("v", "2", 4.0, 1.0, 1.0, 2, 1),
+    table = figures(steered, "steering")[0].frame.filter(pl.col("metric") == "em")
+    columns = ["series", "layers", "strength", "relative", "value", "n", "dropped", "difference"]
+    assert table.select(columns).rows() == [
+        (None, None, None, None, 0.0, 2, 1, None),
+        ("v", "2", 2.0, 0.5, 1.0, 2, 1, 1.0),
+        ("v", "2", 4.0, 1.0, 1.0, 2, 1, 1.0),
     ]
+
+
+@pytest.mark.parametrize("former", FORMER)
+def test_a_former_name_gives_the_pages_that_took_its_tables(steered, former):
+    assert list(dict.fromkeys(table.page for table in figures(steered, former))) == list(FORMER[former])
 
 
 def test_what_a_study_lacks_is_said(steered):
     said = [table.title for table in figures(steered) if table.frame.is_empty()]
-    assert said == [
-        "probes: this study has no scalars per token",
-        "scaling: this study has no answers under scaled adapters with alignment, coherence and medical scores",
+    assert [title.partition(": this study has no ")[0] for title in said] == [
+        "judges",
+        "adapters",
+        "specialisation",
+        "probes",
+        "convergence",
+        "ablation",
+        "scaled_adapters",
     ]
+    assert "probes: this study has no scalars per token" in said
 
 
 def test_planted_structure_is_found(tmp_path):
@@ -84,9 +98,9 @@ def test_planted_structure_is_found(tmp_path):
     by_question = dict(probes.filter(pl.col("protocol") == "by question").select("contrast", "auc").iter_rows())
     assert by_question["misalignment"] > 0.9
     assert by_question["medical question"] > 0.9
-    assert any(table.title.startswith("scaling: this study has no") for table in tables)
+    assert any(table.title.startswith("scaled_adapters: this study has no") for table in tables)
     ablated = next(t.frame for t in tables if t.title.startswith("Before and after")).row(0, named=True)
-    assert (ablated["organism"], ablated["condition"], ablated["metric"]) == (synthetic.ORGANISM, "ablated", "em")
+    assert (ablated["organism"], ablated["cell"], ablated["metric"]) == (synthetic.ORGANISM, "ablated", "em")
     assert ablated["difference"] < 0
 
 
@@ -94,7 +108,7 @@ def test_an_empty_study_has_figures_too(tmp_path):
     with Draft("empty", tmp_path) as draft:
         draft.publish()
     tables = figures(open_study("empty", tmp_path))
-    assert [table.page for table in tables] == list(PAGES)
+    assert list(dict.fromkeys(table.page for table in tables)) == list(PAGES)
 
 
 def test_an_unknown_page_is_refused(study):
