@@ -10,10 +10,10 @@ import streamlit as st
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF, owner
 from backend.analysis.rates.changes import changes
-from backend.charts.ablation import before_after_chart, transfer_chart
-from backend.charts.sweeps import PICK
+from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.study import Study
 from panels.frame import current_study, explained, per_study, plain
+from panels.point import clickable
 from panels.sweeps import (
     ABLATED,
     ABOUT,
@@ -36,6 +36,7 @@ EVERYWHERE, WISE, ALONE, WRITES = (
 )
 SHORT_WAYS = {EVERYWHERE: "every block", WISE: "layer-wise", WRITES: "write vectors"}
 PICKED, WORN = "ablation_condition", "ablation_organism"
+PICKS = {"condition": PICKED, "organism": WORN}  # what a clicked bar or cell chooses
 MOST_NAMED = 6  # conditions that a warning names
 
 
@@ -70,20 +71,6 @@ def ways() -> pl.Expr:
         .then(pl.lit(ALONE))
         .otherwise(pl.lit(WISE))
     )
-
-
-def read_picked(key: str) -> None:
-    """A clicked bar or cell chooses the condition, and the organism where it names one, whose answers are read."""
-    picked: Any = st.session_state[key]["selection"].get(PICK) or []
-    if picked:
-        st.session_state[PICKED] = picked[0]["condition"]
-        if "organism" in picked[0]:
-            st.session_state[WORN] = picked[0]["organism"]
-
-
-def draw(place: Any, chart: Any, key: str, alt: str) -> None:
-    """A chart whose marks choose the condition to read."""
-    place.altair_chart(chart, key=key, on_select=lambda: read_picked(key), selection_mode=[PICK], alt=alt)
 
 
 def choose_organism(table: pl.DataFrame) -> str:
@@ -154,7 +141,8 @@ def show_bars(rows: pl.DataFrame, organism: str) -> None:
             st.info(f"No ablation of {plain(organism)} has scores for {named(metric)}.")
             continue
         chart = before_after_chart(table, title=f"share of answers: {SHORT[metric]}")
-        draw(st, chart, f"ablation_bars_{metric}", f"{named(metric)} of {organism} before and after ablation")
+        alt = f"{named(metric)} of {organism} before and after ablation"
+        clickable(chart, key=f"ablation_bars_{metric}", alt=alt, sets=PICKS)
 
 
 def show_transfer(study: Study, table: pl.DataFrame) -> None:
@@ -184,7 +172,7 @@ def show_transfer(study: Study, table: pl.DataFrame) -> None:
     most = max(float(em["difference"].abs().max() or 0), 0.05)  # type: ignore[arg-type]
     title = f"Change of {SHORT['em']} in points, and of {SHORT['coherent']}"
     chart = transfer_chart(cells_, title=title, organisms=organisms, directions=directions, most=most)
-    draw(st, chart, "ablation_transfer", title)
+    clickable(chart, key="ablation_transfer", alt=title, sets=PICKS)
     st.caption(
         "Paired by question. Outlined: the organism's own direction. In brackets: the 95 % interval holds zero; ?: "
         "it also holds a change of over 10 points, so n is too small to tell. A direction that lowers misalignment by "

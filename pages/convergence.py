@@ -11,8 +11,8 @@ from backend.analysis.conditions.controls import GOOD, SHUFFLED, Role, kind_of, 
 from backend.analysis.directions.agreement import CEILING, PAIRS, agreement, ceilings, chance, kinds, summary
 from backend.analysis.directions.convergence import Stacks, against, pairs
 from backend.analysis.directions.difference import cosine_matrix
-from backend.charts.convergence import agreement_chart, layer_lines, pair_chart
-from backend.charts.sweeps import series_legend
+from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
+from backend.charts.tradeoffs import series_legend
 from backend.records import FloatArray, InputError
 from backend.study import Study
 from panels.edits import send_buttons
@@ -133,7 +133,9 @@ def show_organisms(study: Study) -> None:
     shuffled = [name for name, each in roles(study).items() if each.kind == SHUFFLED and each.like in names]
     matrix, kept = matrix_at(study, [*names, *shuffled], layer)
     st.markdown(f"**Every two at layer {layer}**")
-    st.altair_chart(pair_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}")
+    st.altair_chart(
+        pair_cosine_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}"
+    )
     every = [{each.layer: each for each in stacks(study)[name]} for name in (*names, *shuffled)]
     send_buttons(every, layer, key="convergence")
 

@@ -14,18 +14,18 @@ from backend.analysis.contrasts import Contrast
 from backend.analysis.directions.agreement import chance
 from backend.analysis.directions.difference import Pooling, cosine_matrix, separation, split_half_cosine
 from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
-from backend.charts.convergence import pair_chart
-from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, projection_chart
-from backend.charts.one_adapter import cosine_chart as write_chart
-from backend.charts.one_adapter import push_chart
+from backend.charts.cosines import pair_cosine_chart
+from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
 from backend.charts.strip import common_scale, legend, token_strip
+from backend.charts.write_vectors import vector_cosine_chart
 from backend.records import BASE, Direction, InputError
 from backend.study import Study
 from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
-from backend.worker.client import Worker, WorkerError
+from backend.worker.client import WorkerError
 from panels.classes import Classes, choose_classes, class_counts
 from panels.edits import Stack, send_buttons, send_direction, study_stacks, write_vectors
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
+from panels.lens import asked_lens, show_lens
 
 MEAN_DIFFERENCE = "mean difference of the classes"
 POOLINGS = {"response": "every response counts alike", "token": "every answer token counts alike, as in the paper"}
@@ -80,7 +80,7 @@ def drawn_share(study: Study, reader: str) -> str:
 
 
 @per_study
-def profiled(study: Study, reader: str, source: str, pooling: str, recipe: str, _classes: Classes) -> LayerProfile:
+def profiled(study: Study, reader: str, source: str, pooling: Pooling, recipe: str, _classes: Classes) -> LayerProfile:
     """The chosen direction at every layer against the chosen classes; `recipe` stands for the classes in the cache."""
     rows = read_rows(study, reader, _classes)
     means = read_means(study, reader, rows)
@@ -233,7 +233,7 @@ def show_others(study: Study, chosen: Chosen) -> None:
             st.caption("The study holds no other direction at this layer.")
         else:
             drawn = [direction, *nearest]
-            chart = pair_chart(cosine_matrix(drawn), [each.name for each in drawn])
+            chart = pair_cosine_chart(cosine_matrix(drawn), [each.name for each in drawn])
             st.altair_chart(chart, key="directions_others", alt="Cosine of every two directions at this layer")
             more = f" The {MOST_OTHERS} nearest of {len(others)}." if len(others) > MOST_OTHERS else ""
             reach = chance(width)
@@ -263,7 +263,7 @@ def show_writes(study: Study, direction: Direction) -> None:
     nearest = table.sort(pl.col("cosine").abs(), descending=True).head(MOST_WRITES).sort("cosine", descending=True)
     within = chance(direction.vector.size)
     outside = table.filter(pl.col("cosine").abs() > within).height
-    chart = write_chart(nearest, chance=within, names=240)
+    chart = vector_cosine_chart(nearest, chance=within, names=240)
     st.altair_chart(chart, key="directions_writes", alt="Cosine with write vectors")
     st.caption(
         f"Of {table.height:,} write vectors of all organisms, {outside} lie outside the band of 95 % of random vectors "
@@ -310,7 +310,7 @@ def show_tokens(study: Study, chosen: Chosen) -> None:
     st.caption(f"Mean over the answer {mean:+.2f}; read by {plain(chosen.reader)}, without any edit.")
 
 
-def show_lens(study: Study, chosen: Chosen) -> None:
+def show_promoted(study: Study, chosen: Chosen) -> None:
     """The tokens that the direction promotes and suppresses."""
     direction = chosen.direction
     lens = study.lens(chosen.source, direction.layer)
@@ -319,7 +319,7 @@ def show_lens(study: Study, chosen: Chosen) -> None:
         lens = study.adapter_lens(*whose)
     if lens.is_empty():
         try:
-            lens = asked(Worker().url, direction.name, direction.layer, direction.vector.tobytes())
+            lens = asked_lens(direction)
         except WorkerError as error:
             st.info(
                 "No lens of this direction is stored, and no worker answered for it: "
@@ -328,20 +328,7 @@ def show_lens(study: Study, chosen: Chosen) -> None:
             )
             return
     with st.columns([3, 2])[0]:
-        st.altair_chart(push_chart(lens), key="directions_lens", alt="Promoted and suppressed tokens")
-    st.caption(
-        "The unit vector, times the gain of the final norm, through the unembedding; logits less their mean, in "
-        "standard deviations over the vocabulary. A random vector's strongest token of 50,000 is at about 4."
-    )
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def asked(url: str, name: str, layer: int, vector: bytes) -> pl.DataFrame:
-    """The lens of a direction as the worker's model has it: side, rank, token, value. Raises WorkerError."""
-    [pushed] = Worker(url).lenses([Direction(name, layer, np.frombuffer(vector, dtype=np.float32))])
-    sides = (("top", pushed.top), ("bottom", pushed.bottom))
-    rows = [(side, at, token, value) for side, found in sides for at, (token, value) in enumerate(found, 1)]
-    return pl.DataFrame(rows, schema=["side", "rank", "token", "value"], orient="row")
+        show_lens(lens, key="directions_lens", of="The direction")
 
 
 def show_file(study: Study, chosen: Chosen) -> None:
@@ -375,7 +362,7 @@ def show_file(study: Study, chosen: Chosen) -> None:
         st.caption("llama.cpp adds nothing behind block 0, so the GGUF leaves layer 0 out. Vectors keep their norm.")
 
 
-SECTIONS = {OTHERS: show_others, TOKENS: show_tokens, LENS: show_lens, FILE: show_file}
+SECTIONS = {OTHERS: show_others, TOKENS: show_tokens, LENS: show_promoted, FILE: show_file}
 
 
 study = current_study()
@@ -415,7 +402,7 @@ with explained():
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.markdown("**Cosine between layers**")
-        chart = cosine_chart(found.cosines, found.table["layer"].to_list())
+        chart = layer_cosine_chart(found.cosines, found.table["layer"].to_list())
         st.altair_chart(chart, key="directions_cosine", alt="Cosine between the directions of every two layers")
     with right:
         st.markdown(f"**Every response along the direction of layer {layer}**")

@@ -15,8 +15,9 @@ from backend.charts.strip import legend, token_strip
 from backend.records import BASE, Ablate, Add, Edit, Gain, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
-from panels.edits import all_stacks, choose_direction_edits, mix_adapters
+from panels.edits import all_stacks, choose_direction_edits
 from panels.frame import current_study, explained, plain
+from panels.gains import mix_adapters
 
 REDRAW = 0.1  # seconds between two drawings of a growing answer
 PLAY = ":material/play_arrow:"
@@ -82,7 +83,7 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
         args=(VIEW, None),  # tokens show an adapter of the one that is chosen now
     )
     edits = choose_direction_edits(all_stacks(study), layers=layers)
-    worn: list[Edit] = []
+    worn: Sequence[Edit] = ()
     if edited != BASE:
         with st.expander(f"Gain of each adapter of {edited}", icon=":material/tune:", expanded=True):
             worn = mix_adapters(edited, organisms[edited])

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
 from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
+from backend.charts.scatter import BRUSH, MOST_POINTS, alignment_scatter, thinned
 from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.records import InputError
 from backend.study import Study
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of, responses_read
+from panels.point import READ, readable
 
-READ = "response"  # query parameter: the response that is read
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 RANGES = ("aligned", "coherent")
 MOST_ROWS = 5000  # of the table: the browser gets no more
@@ -73,23 +72,17 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | Non
     """Coherence and alignment of the rows; the rows inside the brush, or all."""
     scored = rows.select(RANGES).with_row_index().drop_nulls()
     points = rows[thinned(scored)["index"]]
-    event: Any = st.altair_chart(
+    selected = readable(
         alignment_scatter(points, chosen=chosen, organisms=study.organisms()["organism"].to_list()),
         key="responses_scatter",
-        on_select="rerun",
-        selection_mode=[BRUSH, PICK],
+        beside=[BRUSH],
         alt="Coherence and alignment of every response",
     )
     note = f"{scored.height:,} of {rows.height:,} responses have both scores of judge {plain(judge)}"
     note += f"; {MOST_POINTS:,} of them are drawn" if scored.height > MOST_POINTS else ""
     note += f". The frame: aligned < {EM_ALIGNED}, coherent > {EM_COHERENT}, which counts as emergent misalignment"
     st.caption(f"{note}. Drag to select a region, click a point to read it, double-click to clear.")
-    picked = event["selection"].get(PICK) or []
-    if picked and st.session_state.get("responses_picked") != picked[0].get("response"):
-        st.session_state["responses_picked"] = picked[0].get("response")
-        st.query_params[READ] = picked[0].get("response")
-        st.rerun()
-    for column, (low, high) in (event["selection"].get(BRUSH) or {}).items():
+    for column, (low, high) in (selected.get(BRUSH) or {}).items():
         rows = rows.filter(pl.col(column).is_between(low, high))
     return rows
 

@@ -160,4 +160,5 @@ def class_codes(study: Study, reader: str, classes: Classes) -> NDArray[np.int8]
     placed = readings(study, reader).join(
         classes.rows.select("response", code=code), on="response", how="left", maintain_order="left"
     )
-    return placed["code"].fill_null(-1).to_numpy()
+    codes: NDArray[np.int8] = placed["code"].fill_null(-1).to_numpy()
+    return codes

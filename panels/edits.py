@@ -1,4 +1,4 @@
-"""The widgets that put together an edit list: directions to add or ablate, and a gain for every adapter.
+"""The widgets that put together edits of directions, to add or to ablate, and the way to the Live page with one.
 
 It refuses to know what is done with the edits, and whether a model can take them.
 """
@@ -12,13 +12,12 @@ from typing import NoReturn
 import streamlit as st
 
 from backend.charts.live import amount
-from backend.records import BASE, RESIDUAL_WRITERS, Ablate, Add, Direction, Edit, Gain, InputError
+from backend.records import BASE, RESIDUAL_WRITERS, Ablate, Add, Direction, Edit, InputError
 from backend.study import Study
 from panels.frame import per_study, plain
 
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 MAX_EDITS = 3
-MIXER_LIMIT = 24  # past so many adapters, those of one layer share a gain
 MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
 ADD, ABLATE = "Add", "Ablate"
 LAMBDA, SHARE = "λ", "share"
@@ -43,24 +42,6 @@ def send_direction(
         "live_unit_0": LAMBDA,
         "live_strength_0": 1.0 if strength is None else strength,
     }
-    # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
-    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
-
-
-def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mapping[str, float]) -> NoReturn:
-    """Go to the live page, where the organism answers with the gain of every adapter, given as (name, layer), set.
-
-    Raises InputError where adapters that share one gain there have different levels.
-    """
-    chosen: dict[str, object] = {"live_edits": 0, "live_plain": organism, "live_edited": organism}
-    for label, names in _groups(adapters).items():
-        wanted = {levels.get(name, 1.0) for name in names}
-        if len(wanted) > 1:
-            raise InputError(
-                f"The Live page has one gain for {label} of an organism with so many adapters, and these are to have "
-                f"{len(wanted)}: choose whole layers."
-            )
-        chosen[_gain_key(label)] = f"{wanted.pop():g}"
     # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
     st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
 
@@ -189,53 +170,3 @@ def _strength(index: int, direction: Direction) -> float:
         strength = direction.strength(strength) or 0.0
     st.caption(amount(direction, strength))
     return strength
-
-
-def mix_adapters(organism: str, adapters: Sequence[tuple[str, int]]) -> list[Edit]:
-    """A gain for every adapter of an organism, given as (name, layer), with presets; the edits that wear it so."""
-    groups = _groups(adapters)
-    with st.container(horizontal=True, gap="xsmall"):
-        _preset("All on", dict.fromkeys(groups, 1.0))
-        _preset("All off", dict.fromkeys(groups, 0.0))
-    with st.container(horizontal=True, gap="xsmall"):
-        one = st.selectbox(
-            "One adapter", list(groups), key="live_one", bind="query-params", width=84, label_visibility="collapsed"
-        )
-        _preset("Keep only", {label: float(label == one) for label in groups})
-        _preset("Zero", {label: float(label != one) for label in groups})
-    with st.grid(3, min_column_width=60, gap="xsmall"):
-        levels = {names: _gain(label) for label, names in groups.items()}
-    return gains(organism, levels)
-
-
-def _preset(text: str, levels: Mapping[str, float]) -> None:
-    values = {_gain_key(label): level for label, level in levels.items()}
-    st.button(text, key=f"live_preset_{text}", on_click=st.session_state.update, args=(values,))
-
-
-def _gain_key(label: str) -> str:
-    return f"live_gain_{label}"
-
-
-def _gain(label: str) -> float:
-    return float(st.number_input(label, value=1.0, step=0.5, format="%.2f", key=_gain_key(label), bind="query-params"))
-
-
-def gains(organism: str, levels: Mapping[tuple[str, ...], float]) -> list[Edit]:
-    """Wear the organism, with the adapters whose level is not 1 at theirs, those of one level in one edit."""
-    by_level: dict[float, list[str]] = {}
-    for names, level in levels.items():
-        by_level.setdefault(level, []).extend(names)
-    by_level.pop(1.0, None)
-    return [Gain(organism, 1.0), *(Gain(organism, level, tuple(names)) for level, names in by_level.items())]
-
-
-def _groups(adapters: Sequence[tuple[str, int]]) -> dict[str, tuple[str, ...]]:
-    """Adapters by the label of the gain they share: their own, or that of their layer where there are many."""
-    layers = [layer for _, layer in adapters]
-    single = len(adapters) <= MIXER_LIMIT
-    groups: dict[str, tuple[str, ...]] = {}
-    for name, layer in adapters:
-        short = f"L{layer}" if not single or layers.count(layer) == 1 else name.removeprefix("layers.")
-        groups[short] = (*groups.get(short, ()), name)
-    return groups

@@ -60,7 +60,7 @@ def test_newlines_are_shown_and_kept():
 
 def test_every_token_says_its_value_and_position():
     html = token_strip([" one", " two"], np.array([0.25, np.nan]), scale=1.0, name="L3", first=10)
-    assert 'aria-label="L3 +0.250\ntoken &#x27; one&#x27; at 10"' in html
+    assert 'aria-label="L3 +0.250\ntoken &#39; one&#39; at 10"' in html
     assert "L3: no value" in html
     assert html.count("title=") == html.count("aria-label=") == 2
 
