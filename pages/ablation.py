@@ -13,7 +13,7 @@ from backend.analysis.rates.changes import changes
 from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.study import Study
 from panels.frame import current_study, explained, per_study, plain
-from panels.point import clickable
+from panels.point import choosing_chart
 from panels.sweeps import (
     ABLATED,
     ABOUT,
@@ -142,7 +142,7 @@ def show_bars(rows: pl.DataFrame, organism: str) -> None:
             continue
         chart = before_after_chart(table, title=f"share of answers: {SHORT[metric]}")
         alt = f"{named(metric)} of {organism} before and after ablation"
-        clickable(chart, key=f"ablation_bars_{metric}", alt=alt, sets=PICKS)
+        choosing_chart(chart, key=f"ablation_bars_{metric}", alt=alt, sets=PICKS)
 
 
 def show_transfer(study: Study, table: pl.DataFrame) -> None:
@@ -172,7 +172,7 @@ def show_transfer(study: Study, table: pl.DataFrame) -> None:
     most = max(float(em["difference"].abs().max() or 0), 0.05)  # type: ignore[arg-type]
     title = f"Change of {SHORT['em']} in points, and of {SHORT['coherent']}"
     chart = transfer_chart(cells_, title=title, organisms=organisms, directions=directions, most=most)
-    clickable(chart, key="ablation_transfer", alt=title, sets=PICKS)
+    choosing_chart(chart, key="ablation_transfer", alt=title, sets=PICKS)
     st.caption(
         "Paired by question. Outlined: the organism's own direction. In brackets: the 95 % interval holds zero; ?: "
         "it also holds a change of over 10 points, so n is too small to tell. A direction that lowers misalignment by "

@@ -63,7 +63,7 @@ def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classe
     )
 
 
-def show_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
+def show_response_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
     """Every shown adapter at every token of one response."""
     options = classes.rows["response"].head(MOST_OPTIONS).to_list()
     response = st.selectbox("Response", options, key="scalars_response", bind="query-params")
@@ -80,7 +80,7 @@ def show_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classe
     st.html(legend(scale))
 
 
-def show(study: Study) -> None:
+def show_adapters(study: Study) -> None:
     """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
     reader = choose_scalar_reader(study, "scalars")
     judge = choose_judge(study, reader)
@@ -109,10 +109,10 @@ def show(study: Study) -> None:
     st.caption(f"{text} A number links to its response.")
     st.markdown(f"[Everything about {plain(names[chosen])}]({link_to(study, reader, chosen)})")
     st.subheader("Every adapter on one response")
-    show_heat(study, reader, adapters, classes)
+    show_response_heat(study, reader, adapters, classes)
 
 
 study = current_study()
 st.title("Adapters")
 with explained():
-    show(study)
+    show_adapters(study)

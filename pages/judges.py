@@ -26,7 +26,7 @@ from backend.records import InputError
 from backend.study import STUDIES, Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
 from panels.frame import current_study, explained, per_study, plain, responses_of
-from panels.point import readable
+from panels.point import reading_chart
 
 GIVEN_HERE = "labels given here"
 AGAIN = "judges_again"  # session: the answer to be labelled again
@@ -108,7 +108,7 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
         )
         chosen = st.query_params.get(READ)
         chart = score_scatter(pairs, metric=str(metric), judge=judge, reference=reference, chosen=chosen)
-        readable(chart, key="judges_scatter", alt=f"{metric} by both judges", parameter=READ)
+        reading_chart(chart, key="judges_scatter", alt=f"{metric} by both judges", parameter=READ)
         st.caption("One point an answer. Dashed: the threshold. Click a point to read it below.")
     with right:
         st.markdown("**Verdicts**")
@@ -120,7 +120,7 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
         )
 
 
-def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> None:
+def show_judged_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> None:
     """What each judge would report for every organism and condition."""
     st.subheader("What would each report?")
     table = rates_by_judge({name: judges[name] for name in (judge, reference)})
@@ -278,7 +278,7 @@ def show_comparison(study: Study) -> None:
     if pairs is None:
         return
     show_agreement(study, pairs, judge, reference)
-    show_rates(judges, judge, reference)
+    show_judged_rates(judges, judge, reference)
     with explained():
         show_apart(pairs, judge, reference)
 

@@ -22,7 +22,7 @@ from panels.adapters import choose_scalar_reader, class_codes, readings, separat
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
-from panels.lens import show_lens
+from panels.promoted import show_promoted
 
 TOP = 20  # tokens on either side
 MOST_OTHERS = 300  # adapters compared with this one: those with the largest write vectors
@@ -80,7 +80,7 @@ class Spread:
 
 
 @per_study
-def spread(study: Study, reader: str, name: str) -> Spread:
+def scalar_spread(study: Study, reader: str, name: str) -> Spread:
     """Its scalar at every token, read once."""
     read = readings(study, reader)
     answer, question = study.scalar_column(reader, name), study.scalar_column(reader, name, "prompt").values
@@ -100,7 +100,7 @@ def spread(study: Study, reader: str, name: str) -> Spread:
 def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
     """Distributions by class and by segment, and its course along the answer."""
     positive, negative = classes.names
-    found, codes = spread(study, reader, name), class_codes(study, reader, classes)
+    found, codes = scalar_spread(study, reader, name), class_codes(study, reader, classes)
     left, middle, right, last = st.columns(4)
     with left:
         table = found.answers.by_class(codes, classes.names)
@@ -123,7 +123,7 @@ def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
 # --- its vectors -----------------------------------------------------------------------------------------------------
 
 
-def show_promoted(study: Study, reader: str, adapter: Adapter) -> None:
+def show_write_lens(study: Study, reader: str, adapter: Adapter) -> None:
     """What its write vector promotes and suppresses."""
     lens = study.adapter_lens(reader, adapter.name)
     if lens.is_empty():
@@ -132,7 +132,7 @@ def show_promoted(study: Study, reader: str, adapter: Adapter) -> None:
         st.caption(f"No lens is stored of this write vector: {why}.")
         return
     more = " A positive scalar promotes the orange ones, a negative scalar the blue ones."
-    show_lens(lens, key="adapter_lens", of="The write vector", more=more)
+    show_promoted(lens, key="adapter_lens", of="The write vector", more=more)
 
 
 @per_study
@@ -194,7 +194,7 @@ def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
     )
 
 
-def show(study: Study) -> None:
+def show_one_adapter(study: Study) -> None:
     """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
     reader = choose_scalar_reader(study, "adapter")
     judge = choose_judge(study, reader)
@@ -215,7 +215,7 @@ def show(study: Study) -> None:
         return
     left, right = st.columns([2, 5], gap="large")
     with left:
-        show_promoted(study, reader, adapter)
+        show_write_lens(study, reader, adapter)
     with right:
         show_cosines(study, reader, adapter)
 
@@ -223,4 +223,4 @@ def show(study: Study) -> None:
 study = current_study()
 st.title("One adapter")
 with explained():
-    show(study)
+    show_one_adapter(study)

@@ -14,14 +14,14 @@ from backend.records import Direction, InputError
 from backend.study import Study
 from backend.worker.client import WorkerError
 from panels.classes import Classes, choose_classes
-from panels.edits import send_direction
 from panels.features import Features, choose_features, choose_reader, labelled
 from panels.frame import choose_judge, current_study, explained, plain
 from panels.gains import suggest
-from panels.lens import asked_lens, show_lens
 from panels.probe_controls import LEAK, choose_paper, choose_settings, controls
 from panels.probe_report import show_growing, show_paper, show_report
 from panels.probe_training import FITTED, Fitted, begin, recipe_of
+from panels.promoted import asked_lens, show_promoted
+from panels.stacks import send_direction
 
 
 def offer(fitted: Fitted, study: Study) -> None:
@@ -41,7 +41,7 @@ def offer(fitted: Fitted, study: Study) -> None:
         if direction is not None and st.button("Send its direction to Live", key="probes_send", icon=":material/send:"):
             send_direction({direction.layer: direction}, direction.layer)
     if direction is not None:
-        show_promoted(direction)
+        show_probe_lens(direction)
     if "adapters" in fitted.features.made_of:
         clear = fitted.report.coefficients.drop_nulls("low").filter(pl.col("low") * pl.col("high") > 0)
         contrast = fitted.classes.contrast
@@ -50,7 +50,7 @@ def offer(fitted: Fitted, study: Study) -> None:
             suggest(fitted.reader, f"the probe's clear coefficients towards {name}", chosen)
 
 
-def show_promoted(direction: Direction) -> None:
+def show_probe_lens(direction: Direction) -> None:
     """Which tokens the probe's direction promotes, asked of the worker, whose model must be the study's."""
     if not st.toggle("Which tokens does its direction promote?", key="probes_lens", bind="query-params"):
         return
@@ -60,7 +60,7 @@ def show_promoted(direction: Direction) -> None:
         st.caption(plain(error))
         return
     with st.columns([2, 3])[0]:
-        show_lens(lens, key="probes_pushed", of="The direction")
+        show_promoted(lens, key="probes_pushed", of="The direction")
 
 
 def direction_of(fitted: Fitted, study: Study) -> Direction | None:

@@ -14,7 +14,7 @@ from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.records import InputError
 from backend.study import Study
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of, responses_read
-from panels.point import READ, readable
+from panels.point import READ, reading_chart
 
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 RANGES = ("aligned", "coherent")
@@ -35,7 +35,7 @@ def lowered(study: Study) -> pl.Series:
     return responses_of(study).select(text.alias("text")).to_series()
 
 
-def choose(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
+def choose_rows(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows of `frame`, which holds all of the study, that pass the filters of this page."""
     masks: list[pl.Expr | pl.Series] = []
     for place, (column, label) in zip(st.columns(4), FILTERS.items(), strict=True):
@@ -72,7 +72,7 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | Non
     """Coherence and alignment of the rows; the rows inside the brush, or all."""
     scored = rows.select(RANGES).with_row_index().drop_nulls()
     points = rows[thinned(scored)["index"]]
-    selected = readable(
+    selected = reading_chart(
         alignment_scatter(points, chosen=chosen, organisms=study.organisms()["organism"].to_list()),
         key="responses_scatter",
         beside=[BRUSH],
@@ -87,7 +87,7 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | Non
     return rows
 
 
-def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
+def show_responses(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
     """The rows as a table; a click reads one."""
     main = [metric for metric in RANGES if metric in metrics]
     others = [metric for metric in metrics if metric not in RANGES]
@@ -226,7 +226,7 @@ if not frame.height:
             "The pages under Representations show what it does hold."
         )
     st.stop()
-rows = choose(study, frame)
+rows = choose_rows(study, frame)
 chosen = None
 with explained():
     chosen = chosen_response(frame, rows)
@@ -240,7 +240,7 @@ else:
         else:
             st.info("No judge scored both alignment and coherence, so there is nothing to plot.")
     with right:
-        show_table(rows, metrics)
+        show_responses(rows, metrics)
 if chosen:
     st.divider()
     steps(rows, chosen)

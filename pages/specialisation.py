@@ -303,10 +303,11 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     with st.columns([3, 2])[0]:
         chart = interaction_chart(table, labels=list(labels.values()))
         st.altair_chart(chart, key="map_pairs", alt="Interaction of every pair of adapters")
+    least, most = together.select(least=pl.col("n").min(), most=pl.col("n").max()).row(0)
     pair_count = own.filter(pl.col("arrangement") == WITHOUT_TWO).height
     st.caption(
         f"The {plain(outcome)} rate without both, less what the two single changes add up to ({together.height} of "
-        f"{pair_count} recorded pairs, n = {together['n'].min()} to {together['n'].max()} answers each). Above zero "
+        f"{pair_count} recorded pairs, n = {least} to {most} answers each). Above zero "
         "they do the same work, or the rate has reached its floor; below zero each stands in for the other. Pale: the "
         "95 % interval over questions holds zero."
     )

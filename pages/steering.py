@@ -16,7 +16,7 @@ from backend.charts.tradeoffs import heat_chart, series_legend, strength_chart, 
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from panels.frame import current_study, explained, per_study, plain
-from panels.point import clickable
+from panels.point import choosing_chart
 from panels.sweeps import (
     STEERED,
     cells,
@@ -105,7 +105,7 @@ def show_heat(here: pl.DataFrame, unit: str, chosen: str) -> None:
     for at, (column, (metric, title, rows, top)) in enumerate(zip(st.columns(len(drawn)), drawn, strict=True)):
         chart = heat_chart(rows, metric=metric, x=unit, title=title, most=top, chosen=chosen)
         with column:
-            clickable(chart, key=f"steering_heat_{at}", alt=f"{title} by layer and strength", sets=PICKS)
+            choosing_chart(chart, key=f"steering_heat_{at}", alt=f"{title} by layer and strength", sets=PICKS)
     st.caption(f"{told(em, 'this direction')}{told(controls, 'its random controls')} {MARKS}")
 
 
@@ -168,7 +168,7 @@ def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], 
             points, title=SHORT.get(metric, named(metric)), x=unit, baseline=baseline(metric), roles=kinds
         )
         with column:
-            clickable(chart, key=f"steering_{metric}", alt=f"{named(metric)} by strength", sets=PICKS)
+            choosing_chart(chart, key=f"steering_{metric}", alt=f"{named(metric)} by strength", sets=PICKS)
     dropped = rows.filter(pl.col("metric") == "em").select(pl.col("dropped").max()).item() or 0
     st.caption(
         "Shares of the answers with the scores a rate needs; bars are 95 % intervals for questions like these, the "
@@ -203,7 +203,7 @@ def show_tradeoff(here: pl.DataFrame, baseline: Callable[[str], float | None], c
         chosen=chosen,
         crowded=table.height > MOST_INTERVALS,
     )
-    clickable(chart, key="steering_tradeoff", alt="Misaligned against coherent answers", sets=PICKS)
+    choosing_chart(chart, key="steering_tradeoff", alt="Misaligned against coherent answers", sets=PICKS)
     st.caption(
         "Every dot is a point of the sweep, "
         f"{'those of the chosen block ' if table.height > MOST_INTERVALS else ''}linked in order of strength; the "

@@ -39,7 +39,7 @@ class Plan:
         return [first[unit] for unit in units_of([name for name, _ in self.adapters])]
 
 
-def worn(organism: str, levels: Mapping[str, float]) -> tuple[Gain, ...]:
+def gains_at(organism: str, levels: Mapping[str, float]) -> tuple[Gain, ...]:
     """The edits that wear an organism with its adapters at these levels, those of one level in one edit."""
     by_level: dict[float, list[str]] = {}
     for name, level in levels.items():
@@ -126,7 +126,7 @@ def act_on(plan: Plan, recorded: pl.DataFrame) -> str | None:
             send_gains(plan.organism, plan.adapters, plan.levels)
         st.download_button(
             "Save as a condition",
-            json.dumps(edits_to_json(worn(plan.organism, plan.levels)), indent=1),
+            json.dumps(edits_to_json(gains_at(plan.organism, plan.levels)), indent=1),
             f"{_slug(plan.what)}.json",
             "application/json",
             key="subset_save",
@@ -191,7 +191,7 @@ def mix_adapters(organism: str, adapters: Sequence[tuple[str, int]]) -> tuple[Ga
         _preset("Zero", {label: float(label != one) for label in groups})
     with st.grid(3, min_column_width=60, gap="xsmall"):
         levels = {label: _gain(label) for label in groups}
-    return worn(organism, {name: levels[label] for label, names in groups.items() for name in names})
+    return gains_at(organism, {name: levels[label] for label, names in groups.items() for name in names})
 
 
 def _preset(text: str, levels: Mapping[str, float]) -> None:

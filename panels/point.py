@@ -15,7 +15,7 @@ from backend.charts.pick import PICK, Drawn
 READ = "response"  # the field of a mark that names its answer
 
 
-def clickable(chart: Drawn, *, key: str, alt: str, sets: Mapping[str, str]) -> None:
+def choosing_chart(chart: Drawn, *, key: str, alt: str, sets: Mapping[str, str]) -> None:
     """A chart whose marks set widgets: `sets` has the widget's key by the field of the mark that is its value."""
 
     def choose() -> None:
@@ -25,7 +25,9 @@ def clickable(chart: Drawn, *, key: str, alt: str, sets: Mapping[str, str]) -> N
     st.altair_chart(chart, key=key, on_select=choose, selection_mode=[PICK], alt=alt)
 
 
-def readable(chart: Drawn, *, key: str, alt: str, parameter: str = READ, beside: Sequence[str] = ()) -> dict[str, Any]:
+def reading_chart(
+    chart: Drawn, *, key: str, alt: str, parameter: str = READ, beside: Sequence[str] = ()
+) -> dict[str, Any]:
     """A chart whose points are answers: a click puts one into the query parameter and draws the page again.
 
     Returns what is selected by the parameters `beside` the click.

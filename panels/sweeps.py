@@ -19,8 +19,8 @@ from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
 from backend.charts.strip import plain_text
 from backend.records import Ablate, Add, InputError
 from backend.study import Study
-from panels.edits import ALL, OWN, WISE, Stack, send_direction, study_stacks
 from panels.frame import choose_judge, per_study, plain, responses_of
+from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
 STEERED, ABLATED = ("steer",), ("ablate", "ablate_write")
 ABOUT = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}

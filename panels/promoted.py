@@ -27,7 +27,7 @@ def _asked(url: str, layer: int, vector: bytes) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["side", "rank", "token", "value"], orient="row")
 
 
-def show_lens(lens: pl.DataFrame, *, key: str, of: str, more: str = "") -> None:
+def show_promoted(lens: pl.DataFrame, *, key: str, of: str, more: str = "") -> None:
     """The promoted and the suppressed tokens of what `of` names, with what the numbers are; `more` is said behind."""
     st.altair_chart(push_chart(lens), key=key, alt="Promoted and suppressed tokens")
     st.caption(
