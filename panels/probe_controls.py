@@ -87,10 +87,10 @@ def choose_paper(features: Features, classes: Classes) -> bool:
 
 def controls() -> dict[str, Any]:
     """The values of this page's widgets that a link could hold."""
-    plain_kinds = str | int | float | bool | list[Any] | tuple[Any, ...]
+    kinds = (str, int, float, bool, list, tuple)
     buttons = ("probes_train", "probes_send", "probes_save", "probes_load", "probes_restore", "probes_saved_send")
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in st.session_state.items()
-        if isinstance(key, str) and key.startswith("probes_") and isinstance(value, plain_kinds) and key not in buttons
+        if isinstance(key, str) and key.startswith("probes_") and isinstance(value, kinds) and key not in buttons
     }
