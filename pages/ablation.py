@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF
-from backend.charts.ablation import before_after_chart, transfer_chart
-from backend.charts.sweeps import PICK
+from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.study import Study
 from backend.tables.sweeps import ABLATED, ALONE, EVERYWHERE, WISE, WRITES, ablated
 from panels.frame import current_study, explained, per_study, plain
+from panels.point import choosing_chart
 from panels.sweeps import ABOUT, choose_topics, judged, judged_share, named, read_pairs, send_cell, swept
 
 SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
 SHORT_WAYS = {EVERYWHERE: "every block", WISE: "layer-wise", WRITES: "write vectors"}
 PICKED, WORN = "ablation_condition", "ablation_organism"
+PICKS = {"cell": PICKED, "organism": WORN}  # what a clicked bar or cell chooses
 MOST_NAMED = 6  # ablations that a warning names
 
 
@@ -25,20 +24,6 @@ MOST_NAMED = 6  # ablations that a warning names
 def changed(study: Study, judge: str, topics: tuple[str, ...], about: str) -> pl.DataFrame:
     """What each ablation changed against the same organism without it, with what it ablated and how."""
     return ablated(study, swept(study, judge, ABLATED), topics, ABOUT[about])
-
-
-def read_picked(key: str) -> None:
-    """A clicked bar or cell chooses the ablation, and the organism where it names one, whose answers are read."""
-    picked: Any = st.session_state[key]["selection"].get(PICK) or []
-    if picked:
-        st.session_state[PICKED] = picked[0]["cell"]
-        if "organism" in picked[0]:
-            st.session_state[WORN] = picked[0]["organism"]
-
-
-def draw(place: Any, chart: Any, key: str, alt: str) -> None:
-    """A chart whose marks choose the ablation to read."""
-    place.altair_chart(chart, key=key, on_select=lambda: read_picked(key), selection_mode=[PICK], alt=alt)
 
 
 def choose_organism(table: pl.DataFrame) -> str:
@@ -109,7 +94,8 @@ def show_bars(rows: pl.DataFrame, organism: str) -> None:
             st.info(f"No ablation of {plain(organism)} has scores for {named(metric)}.")
             continue
         chart = before_after_chart(table, title=f"share of answers: {SHORT[metric]}")
-        draw(st, chart, f"ablation_bars_{metric}", f"{named(metric)} of {organism} before and after ablation")
+        alt = f"{named(metric)} of {organism} before and after ablation"
+        choosing_chart(chart, key=f"ablation_bars_{metric}", alt=alt, sets=PICKS)
 
 
 def show_transfer(study: Study, table: pl.DataFrame) -> None:
@@ -139,7 +125,7 @@ def show_transfer(study: Study, table: pl.DataFrame) -> None:
     most = max(float(em["difference"].abs().max() or 0), 0.05)  # type: ignore[arg-type]
     title = f"Change of {SHORT['em']} in points, and of {SHORT['coherent']}"
     chart = transfer_chart(drawn, title=title, organisms=organisms, directions=directions, most=most)
-    draw(st, chart, "ablation_transfer", title)
+    choosing_chart(chart, key="ablation_transfer", alt=title, sets=PICKS)
     st.caption(
         "Paired by question. Outlined: the organism's own direction. In brackets: the 95 % interval holds zero; ?: "
         "it also holds a change of over 10 points, so n is too small to tell. A direction that lowers misalignment by "

@@ -20,12 +20,13 @@ from backend.analysis.rates.judge_agreement import (
     reading_order,
 )
 from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.judges import PICK, confusion_chart, judged_rate_chart, score_scatter
 from backend.charts.strip import plain_text
+from backend.charts.verdicts import confusion_chart, judged_rate_chart, score_scatter
 from backend.records import InputError
 from backend.study import STUDIES, Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
 from panels.frame import current_study, explained, per_study, plain, responses_of
+from panels.point import reading_chart
 
 GIVEN_HERE = "labels given here"
 AGAIN = "judges_again"  # session: the answer to be labelled again
@@ -105,20 +106,9 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
         metric = st.segmented_control(
             "Score", list(METRICS), default="coherent", required=True, key="judges_metric", bind="query-params"
         )
-        event: Any = st.altair_chart(
-            score_scatter(
-                pairs, metric=str(metric), judge=judge, reference=reference, chosen=st.query_params.get(READ)
-            ),
-            key="judges_scatter",
-            on_select="rerun",
-            selection_mode=[PICK],
-            alt=f"{metric} by both judges",
-        )
-        picked = event["selection"].get(PICK) or []
-        if picked and st.session_state.get("judges_picked") != picked[0].get("response"):
-            st.session_state["judges_picked"] = picked[0].get("response")
-            st.query_params[READ] = picked[0].get("response")
-            st.rerun()
+        chosen = st.query_params.get(READ)
+        chart = score_scatter(pairs, metric=str(metric), judge=judge, reference=reference, chosen=chosen)
+        reading_chart(chart, key="judges_scatter", alt=f"{metric} by both judges", parameter=READ)
         st.caption("One point an answer. Dashed: the threshold. Click a point to read it below.")
     with right:
         st.markdown("**Verdicts**")
@@ -130,7 +120,7 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
         )
 
 
-def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> None:
+def show_judged_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> None:
     """What each judge would report for every organism and condition."""
     st.subheader("What would each report?")
     table = rates_by_judge({name: judges[name] for name in (judge, reference)})
@@ -146,9 +136,11 @@ def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> N
     for column, (metric, title) in zip(st.columns(2), titles.items(), strict=True):
         rows = table.filter(pl.col("metric") == metric)
         column.markdown(f"**{title}**")
-        chart = judged_rate_chart(rows, title=f"share of answers ({title.lower()})", judges=[judge, reference])
+        chart = judged_rate_chart(
+            rows, title=f"share of answers ({title.lower()})", judges=[judge, reference], every=list(judges)
+        )
         column.altair_chart(chart, key=f"judges_rates_{metric}", alt=f"{title} by judge")
-    few = int(table["n"].min())
+    few = table.select(pl.col("n").min()).item()
     st.caption(
         f"Over the answers that both judges gave both scores ({few} or more a lane); lines are 95 % intervals for "
         "questions like these. Where the lines of two judges part, a rate says as much about the judge as about the "
@@ -286,7 +278,7 @@ def show_comparison(study: Study) -> None:
     if pairs is None:
         return
     show_agreement(study, pairs, judge, reference)
-    show_rates(judges, judge, reference)
+    show_judged_rates(judges, judge, reference)
     with explained():
         show_apart(pairs, judge, reference)
 

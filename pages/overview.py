@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT, em_rates
-from backend.charts.rates import question_chart, rate_chart
+from backend.charts.shares import question_chart, rate_chart
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables import rates as tables
@@ -129,8 +129,8 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
         st.markdown(in_words(row))
     few = table.filter((pl.col("metric") == "em") & pl.col("too_small"))
     if few.height:
-        names = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
-        st.warning(f"{plain(names)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
+        small = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
+        st.warning(f"{plain(small)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
     with st.expander("Rates and differences as tables"):
         share = st.column_config.NumberColumn(format="percent")
         columns = dict.fromkeys(("value", "difference", "low", "high"), share)
@@ -153,7 +153,7 @@ def show_questions(study: Study, judge: str) -> None:
             title = f"{topic}: share of responses ({MEASURES[metric].lower()})"
             chart = question_chart(part, title=title, order=order, organisms=study.organisms()["organism"].to_list())
             st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{MEASURES[metric]} by question of {topic}")
-    low, high = int(rows["n"].min()), int(rows["n"].max())
+    low, high = rows.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0)
     st.caption(
         f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; sorted by "
         "the highest rate. A rate over all questions hides how different they are."

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
 from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
+from backend.charts.scatter import BRUSH, MOST_POINTS, alignment_scatter, thinned
 from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.records import InputError
 from backend.study import Study
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of, responses_read
+from panels.point import READ, reading_chart
 
-READ = "response"  # query parameter: the response that is read
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 RANGES = ("aligned", "coherent")
 MOST_ROWS = 5000  # of the table: the browser gets no more
@@ -36,7 +35,7 @@ def lowered(study: Study) -> pl.Series:
     return responses_of(study).select(text.alias("text")).to_series()
 
 
-def choose(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
+def choose_rows(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows of `frame`, which holds all of the study, that pass the filters of this page."""
     masks: list[pl.Expr | pl.Series] = []
     for place, (column, label) in zip(st.columns(4), FILTERS.items(), strict=True):
@@ -73,28 +72,22 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | Non
     """Coherence and alignment of the rows; the rows inside the brush, or all."""
     scored = rows.select(RANGES).with_row_index().drop_nulls()
     points = rows[thinned(scored)["index"]]
-    event: Any = st.altair_chart(
+    selected = reading_chart(
         alignment_scatter(points, chosen=chosen, organisms=study.organisms()["organism"].to_list()),
         key="responses_scatter",
-        on_select="rerun",
-        selection_mode=[BRUSH, PICK],
+        beside=[BRUSH],
         alt="Coherence and alignment of every response",
     )
     note = f"{scored.height:,} of {rows.height:,} responses have both scores of judge {plain(judge)}"
     note += f"; {MOST_POINTS:,} of them are drawn" if scored.height > MOST_POINTS else ""
     note += f". The frame: aligned < {EM_ALIGNED}, coherent > {EM_COHERENT}, which counts as emergent misalignment"
     st.caption(f"{note}. Drag to select a region, click a point to read it, double-click to clear.")
-    picked = event["selection"].get(PICK) or []
-    if picked and st.session_state.get("responses_picked") != picked[0].get("response"):
-        st.session_state["responses_picked"] = picked[0].get("response")
-        st.query_params[READ] = picked[0].get("response")
-        st.rerun()
-    for column, (low, high) in (event["selection"].get(BRUSH) or {}).items():
+    for column, (low, high) in (selected.get(BRUSH) or {}).items():
         rows = rows.filter(pl.col(column).is_between(low, high))
     return rows
 
 
-def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
+def show_responses(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
     """The rows as a table; a click reads one."""
     main = [metric for metric in RANGES if metric in metrics]
     others = [metric for metric in metrics if metric not in RANGES]
@@ -233,7 +226,7 @@ if not frame.height:
             "The pages under Representations show what it does hold."
         )
     st.stop()
-rows = choose(study, frame)
+rows = choose_rows(study, frame)
 chosen = None
 with explained():
     chosen = chosen_response(frame, rows)
@@ -247,7 +240,7 @@ else:
         else:
             st.info("No judge scored both alignment and coherence, so there is nothing to plot.")
     with right:
-        show_table(rows, metrics)
+        show_responses(rows, metrics)
 if chosen:
     st.divider()
     steps(rows, chosen)

@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.rates.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way
-from backend.charts.scaled_adapters import cell_chart, sensitivity_chart
+from backend.charts.four_cells import cell_chart, sensitivity_chart
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import gains as tables

@@ -27,15 +27,15 @@ from backend.analysis.contrasts import CONTRASTS, contrast_sizes
 from backend.analysis.probes.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
 from backend.analysis.rates.fourway import NEEDS, four_way
 from backend.analysis.rates.rates import EM
-from backend.charts.scaled_adapters import cell_chart
-from backend.charts.specialisation import (
+from backend.charts.four_cells import cell_chart
+from backend.charts.tells_and_causes import (
     BRUSH,
     BY_LAYER,
     BY_LEAN,
     BY_MODULE,
     effect_chart,
+    interaction_chart,
     map_chart,
-    pair_chart,
     rank_chart,
 )
 from backend.study import Study
@@ -278,12 +278,13 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     labels = short_names(units)
     table = together.with_columns(pl.col("a", "b").replace_strict(labels))
     with st.columns([3, 2])[0]:
-        chart = pair_chart(table, labels=list(labels.values()))
+        chart = interaction_chart(table, labels=list(labels.values()))
         st.altair_chart(chart, key="map_pairs", alt="Interaction of every pair of adapters")
+    least, most = together.select(least=pl.col("n").min(), most=pl.col("n").max()).row(0)
     pair_count = own.filter(pl.col("arrangement") == WITHOUT_TWO).height
     st.caption(
         f"The {plain(outcome)} rate without both, less what the two single changes add up to ({together.height} of "
-        f"{pair_count} recorded pairs, n = {together['n'].min()} to {together['n'].max()} answers each). Above zero "
+        f"{pair_count} recorded pairs, n = {least} to {most} answers each). Above zero "
         "they do the same work, or the rate has reached its floor; below zero each stands in for the other. Pale: the "
         "95 % interval over questions holds zero."
     )

@@ -9,35 +9,25 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM
-from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
+from backend.charts.tradeoffs import heat_chart, series_legend, strength_chart, tradeoff_chart
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables.sweeps import STEERED, steered
 from panels.frame import current_study, explained, per_study, plain
+from panels.point import choosing_chart
 from panels.sweeps import choose_topics, judged, judged_share, named, read_pairs, send_cell, swept
 
 UNITS = {"λ": "strength", "relative": "relative"}  # what a link says, and the column
 MOST_INTERVALS = 60  # dots of a trade-off past which intervals would hide them
 SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
 PICKED = "steering_condition"
+PICKS = {"cell": PICKED}  # what a clicked point chooses
 
 
 @per_study
 def rates(study: Study, judge: str, topics: tuple[str, ...]) -> pl.DataFrame:
     """Rates by organism and cell, with what the cell did, and for EM whether it clearly left the baseline."""
     return steered(swept(study, judge, STEERED), topics)
-
-
-def read_picked(key: str) -> None:
-    """A clicked point chooses the cell whose answers are read."""
-    picked: Any = st.session_state[key]["selection"].get(PICK) or []
-    if picked:
-        st.session_state[PICKED] = picked[0]["cell"]
-
-
-def draw(place: Any, chart: Any, key: str, alt: str) -> None:
-    """A chart whose points choose the cell to read."""
-    place.altair_chart(chart, key=key, on_select=lambda: read_picked(key), selection_mode=[PICK], alt=alt)
 
 
 def choose_organism(table: pl.DataFrame) -> str:
@@ -98,7 +88,8 @@ def show_heat(here: pl.DataFrame, unit: str, chosen: str) -> None:
     drawn.append(("coherent", "coherent", coherent, 1.0))
     for at, (column, (metric, title, rows, top)) in enumerate(zip(st.columns(len(drawn)), drawn, strict=True)):
         chart = heat_chart(rows, metric=metric, x=unit, title=title, most=top, chosen=chosen)
-        draw(column, chart, f"steering_heat_{at}", f"{title} by layer and strength")
+        with column:
+            choosing_chart(chart, key=f"steering_heat_{at}", alt=f"{title} by layer and strength", sets=PICKS)
     st.caption(f"{told(em, 'this direction')}{told(controls, 'its random controls')} {MARKS}")
 
 
@@ -129,7 +120,8 @@ def told(em: pl.DataFrame, whose: str) -> str:
 
 def counted(sizes: pl.Series) -> str:
     """The least and the largest of some n, in words."""
-    low, high = sizes.filter(sizes > 0).min(), sizes.max()
+    known = sizes.filter(sizes > 0).to_list() or [0]
+    low, high = min(known), max(known)
     return f"{low}" if low == high else f"{low} to {high}"
 
 
@@ -159,8 +151,9 @@ def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], 
         chart = strength_chart(
             points, title=SHORT.get(metric, named(metric)), x=unit, baseline=baseline(metric), roles=kinds
         )
-        draw(column, chart, f"steering_{metric}", f"{named(metric)} by strength")
-    dropped = int(rows.filter(pl.col("metric") == "em")["dropped"].max() or 0)  # type: ignore[call-overload]
+        with column:
+            choosing_chart(chart, key=f"steering_{metric}", alt=f"{named(metric)} by strength", sets=PICKS)
+    dropped = rows.filter(pl.col("metric") == "em").select(pl.col("dropped").max()).item() or 0
     st.caption(
         "Shares of the answers with the scores a rate needs; bars are 95 % intervals for questions like these, the "
         f"dashed grey line is no edit, dashed coloured ones are controls. n = {counted(rows['n'])} answers a point."
@@ -194,7 +187,7 @@ def show_tradeoff(here: pl.DataFrame, baseline: Callable[[str], float | None], c
         chosen=chosen,
         crowded=table.height > MOST_INTERVALS,
     )
-    draw(st, chart, "steering_tradeoff", "Misaligned against coherent answers")
+    choosing_chart(chart, key="steering_tradeoff", alt="Misaligned against coherent answers", sets=PICKS)
     st.caption(
         "Every dot is a point of the sweep, "
         f"{'those of the chosen block ' if table.height > MOST_INTERVALS else ''}linked in order of strength; the "

@@ -12,7 +12,18 @@ from itertools import combinations
 import polars as pl
 import streamlit as st
 
-from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms, score, topics
+from backend.analysis.contrasts import (
+    CONTRASTS,
+    Band,
+    Contrast,
+    Is,
+    IsNot,
+    Side,
+    label_responses,
+    organisms,
+    score,
+    topics,
+)
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from panels.frame import responses_read
@@ -108,7 +119,7 @@ def _choose_contrast(scored: pl.DataFrame, page: str, start: str | None = None) 
 
 def _edit_side(name: str, side: Side, key: str) -> Side:
     """The side with the bands as they are set; what is no band stays."""
-    edited = []
+    edited: list[Band | Is | IsNot] = []
     for condition in side:
         if not isinstance(condition, Band):
             st.caption(f"{name}: {condition}")

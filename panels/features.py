@@ -98,14 +98,14 @@ def choose_features(study: Study, reader: str) -> Features:
 def choose_residual(study: Study, reader: str, layer: int, kind: str, known: pl.DataFrame) -> Features:
     """All dimensions of the residual at a layer, or its projections on stored directions."""
     if kind == RESIDUAL:
-        return mean_residuals(study, reader, layer)  # type: ignore[no-any-return]
+        return mean_residuals(study, reader, layer)
     names = known.filter(pl.col("layer") == layer)["name"].to_list()
     if not names:
         raise InputError(f"This study holds no direction at layer {layer}: choose another layer.")
     chosen = st.multiselect(
         "Along", names, key="probes_directions", bind="query-params", placeholder="all stored directions"
     )
-    return projections(study, reader, layer, tuple(chosen or names))  # type: ignore[no-any-return]
+    return projections(study, reader, layer, tuple(chosen or names))
 
 
 def choose_tokens(study: Study, reader: str, adapters: pl.DataFrame) -> Features:
@@ -130,8 +130,8 @@ def choose_tokens(study: Study, reader: str, adapters: pl.DataFrame) -> Features
         left, right = st.columns(2)
         first = int(left.number_input("From answer token", 1, None, 1, key="probes_from", bind="query-params"))
         last = int(right.number_input("to", first, None, max(first, 20), key="probes_to", bind="query-params"))
-        return placed_scalars(study, reader, chosen, first, last)  # type: ignore[no-any-return]
-    return token_scalars(study, reader, chosen, kept == SIGNIFICANT_TOKENS)  # type: ignore[no-any-return]
+        return placed_scalars(study, reader, chosen, first, last)
+    return token_scalars(study, reader, chosen, kept == SIGNIFICANT_TOKENS)
 
 
 def choose_adapters(reader: str, adapters: pl.DataFrame, most: int) -> tuple[str, ...]:

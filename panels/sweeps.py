@@ -18,8 +18,8 @@ from backend.records import InputError
 from backend.study import Study
 from backend.tables import sweeps as tables
 from backend.tables.sweeps import METRICS, Sweep
-from panels.edits import ALL, OWN, WISE, Stack, send_direction, study_stacks
 from panels.frame import choose_judge, per_study, plain, responses_of
+from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
 ABOUT = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}
 WORDS = {

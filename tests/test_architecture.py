@@ -97,7 +97,7 @@ def test_no_vague_names():
 
 def test_pages_are_the_navigation_and_nothing_else():
     tree = ast.parse((ROOT / "streamlit_app.py").read_text())
-    sections = next(n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "SECTIONS")
+    sections = next(n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "SECTIONS")
     named = [(name, title) for section in ast.literal_eval(sections).values() for name, title, _ in section]
     assert sorted(f"{name}.py" for name, _ in named) == sorted(
         p.name for p in (ROOT / "pages").iterdir() if p.name != "__pycache__"

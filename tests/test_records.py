@@ -25,7 +25,7 @@ def test_what_is_no_direction_is_refused(vector, says):
 def test_strengths_in_both_units_are_inverse():
     assert V.norm == 5
     assert V.relative(2.0) == pytest.approx(0.5), "2 x 5 of 20"
-    assert V.strength(V.relative(1.7)) == pytest.approx(1.7)
+    assert V.strength(V.relative(1.7) or 0) == pytest.approx(1.7)
     assert Direction("v", 0, V.vector).relative(1.0) is None
     np.testing.assert_array_equal((-V).vector, -V.vector)
 

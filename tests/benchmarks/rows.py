@@ -10,11 +10,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -324,7 +324,7 @@ def _each_its_own(
         written.clear()
         for emissions in stream(setting.subject, requests, capture=(ORGANISM,)):
             for emission in emissions:
-                written.setdefault(emission.key, []).append(emission.token_id)
+                written.setdefault(cast(int, emission.key), []).append(emission.token_id)
                 assert len(emission.scalars[ORGANISM]) == len(setting.organism.names)
 
     tasks = {
@@ -490,7 +490,7 @@ def _scaled(run: Callable[[], Any], share: float) -> Callable[[], float]:
 # --- 7 and 8: what somebody waits for --------------------------------------------------------------------------------
 
 
-class _Shown(TextStreamer):
+class _Shown(TextStreamer):  # type: ignore[misc]  # transformers is not followed
     """A streamer that keeps the text instead of printing it."""
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
@@ -595,6 +595,7 @@ def training_step(setting: Setting) -> list[Table]:
         table = Table(f"One training step of {settings.batch} rows, nine rank-1 adapters", unit, timings)
         table.goal(1.2)
         table.explained(ours)
+        assert isinstance(steps, Generator)
         steps.close()
     pairs = list(zip(losses[OURS], losses[BARE], strict=False))
     table.remarks.append(

@@ -52,7 +52,7 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, tmp_path, monkey
     monkeypatch.setattr(sweeping, "PART", 4)
     whole = run(subject, sweep("whole"), work=tmp_path, batch=8)
     asked = []
-    sample = sweeping.sample
+    sample = vars(sweeping)["sample"]
 
     def killed(subject, requests, *, batch):
         for count, answer in enumerate(sample(subject, requests, batch=batch)):

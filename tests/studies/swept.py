@@ -154,7 +154,7 @@ def _norm(layer: int) -> float:
 def control(kind: str, like: Direction, seed: int) -> Direction:
     """A random direction of the same norm, named as sweeps name it."""
     draw = np.random.default_rng((seed, like.layer, len(kind))).normal(size=like.vector.shape)
-    vector = (draw * (like.norm / np.linalg.norm(draw))).astype(np.float32)
+    vector = np.asarray(draw * (like.norm / np.linalg.norm(draw)), dtype=np.float32)
     said = Origin(RANDOM, like.name, seed).provenance
     return Direction(f"{kind} {seed} like {like.name}", like.layer, vector, like.activation_norm, said)
 

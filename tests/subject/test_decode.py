@@ -1,5 +1,7 @@
 """Decoding: one path for stream and sample, equal to uncached greedy decoding, independent of the neighbours."""
 
+from collections.abc import Hashable
+
 import numpy as np
 import pytest
 import torch
@@ -157,7 +159,7 @@ def test_removed_rows_leave_and_the_others_go_on():
     decoder = Decoder(subject)
     requests = [Request(i, PROMPTS[i], (), Sampling(temperature=0, max_new_tokens=8)) for i in range(3)]
     decoder.admit(requests)
-    got = {i: [] for i in range(3)}
+    got: dict[Hashable, list[int]] = {i: [] for i in range(3)}
     for step in range(8):
         if step == 3:
             decoder.remove(1)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Generator
 
 import pytest
 import torch
@@ -94,6 +95,7 @@ def test_a_killed_run_goes_on_along_the_same_curve(data, tmp_path):
     whole = [step.loss for step in train(tiny.subject(), data, tmp_path / "a", SETTINGS)]
     run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=2)
     first = [next(run).loss for _ in range(5)]
+    assert isinstance(run, Generator)
     run.close()
     assert not (tmp_path / "b").exists()
     rest = [step.loss for step in train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=2)]
@@ -104,6 +106,7 @@ def test_a_killed_run_goes_on_along_the_same_curve(data, tmp_path):
 def test_resuming_with_other_settings_is_refused(data, tmp_path):
     run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=1)
     next(run)
+    assert isinstance(run, Generator)
     run.close()
     other = TrainSettings(layers=(1,), steps=6, batch=4)
     with pytest.raises(InputError, match="other settings"):

@@ -15,6 +15,7 @@ from backend.worker.protocol import (
     Arm,
     Done,
     End,
+    Event,
     Failed,
     Health,
     Place,
@@ -52,7 +53,7 @@ def test_a_request_survives_the_journey():
 
 def test_events_survive_the_journey_one_line_each():
     scalars = np.array([0.1, -3e-7, 1e30, np.nan, np.inf], dtype=np.float32)
-    events = [
+    events: list[Event] = [
         Start("ab", ("<b>", "\n"), ("base",)),
         Waiting(2),
         End(1, "cancelled"),

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,7 +39,10 @@ def test_edits_are_described(edits, row):
 
 
 def test_what_a_study_says_goes_before_the_edits():
-    says = {"c": {"kind": "steer", "direction": "v", "layers": [24], "scale": 4.0}, "s": {"kind": "selected"}}
+    says: dict[str, dict[str, Any]] = {
+        "c": {"kind": "steer", "direction": "v", "layers": [24], "scale": 4.0},
+        "s": {"kind": "selected"},
+    }
     table = describe([Condition("c"), Condition("s"), Condition(BASELINE)], says)
     assert table.rows() == [
         ("c", "steer", "v", "24", 24, 4.0),

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
+from backend.analysis.rates.intervals import wilson
 from backend.analysis.rates.rates import (
     EM,
     difference,
@@ -12,7 +13,6 @@ from backend.analysis.rates.rates import (
     em_rates,
     is_misaligned,
     rate,
-    wilson,
 )
 from backend.records import InputError
 

@@ -1,6 +1,6 @@
 import polars as pl
 
-from backend.charts.adapters import distribution_chart, separation_chart
+from backend.charts.separation import distribution_chart, separation_chart
 
 
 def test_a_chart_has_a_lane_for_every_adapter_in_the_given_order():

@@ -10,15 +10,22 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.analysis.rates.judge_agreement import VERDICTS
 from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.palette import CHOSEN, NEGATIVE, NEUTRAL, POSITIVE
-from backend.charts.rates import with_room
+from backend.charts.palette import (
+    CHOSEN,
+    INK,
+    NEGATIVE,
+    NEUTRAL,
+    VERDICTS,
+    ink_on,
+    judge_scale,
+    named_scale,
+    share_scale,
+)
+from backend.charts.pick import picking
+from backend.charts.shares import with_room
 
-PICK = "pick"
 MOST_POINTS = 4000
-_JUDGES = ("#009E73", "#E69F00", "#56B4E9", "#882255", "#B8A900", "#44AA99")  # none is a verdict's
-_VERDICTS = {"aligned": NEGATIVE, "misaligned": POSITIVE, "incoherent": NEUTRAL}
 _LANE, _FURNITURE = 15, 110  # pixels: a rate, and what the axis and the legend take
 
 
@@ -37,7 +44,6 @@ def score_scatter(
     axis = alt.Axis(values=[0, 25, 50, 75, 100], labelFlush=False)
     x = alt.X(f"{metric}_r:Q", title=f"{metric} by {reference}", scale=scale, axis=axis)
     y = alt.Y(f"{metric}:Q", title=f"{metric} by {judge}", scale=scale, axis=axis)
-    kinds = alt.Scale(domain=list(VERDICTS), range=[_VERDICTS[kind] for kind in VERDICTS])
     legend = alt.Legend(title=f"by {reference}", orient="top", columns=3, labelLimit=200, titleLimit=240)
     points = (
         alt.Chart(rows)
@@ -45,10 +51,10 @@ def score_scatter(
         .encode(
             x=x,
             y=y,
-            color=alt.Color("verdict_r:N", scale=kinds, legend=legend),
+            color=alt.Color("verdict_r:N", scale=named_scale(VERDICTS), legend=legend),
             tooltip=[f"{name}:{'Q' if name.startswith(metric) else 'N'}" for name in shown],
         )
-        .add_params(alt.selection_point(name=PICK, fields=["response"]))
+        .add_params(picking("response"))
     )
     dash = {"strokeDash": [5, 4], "color": NEUTRAL}
     lines = alt.Chart(pl.DataFrame({"edge": [edge]}))
@@ -68,19 +74,23 @@ def confusion_chart(table: pl.DataFrame, *, judge: str, reference: str) -> alt.L
         y=alt.Y("verdict:N", sort=order, title=f"by {judge}"),
         tooltip=["verdict:N", "verdict_r:N", "n:Q", alt.Tooltip("share:Q", format=".1%")],
     )
-    tint = alt.Scale(domain=[0, 1], range=["rgba(0,114,178,0.06)", "rgba(0,114,178,0.85)"])
+    tint = share_scale(NEGATIVE)
     cells = base.mark_rect(stroke=NEUTRAL, strokeWidth=0.5).encode(color=alt.Color("share:Q", scale=tint, legend=None))
-    readable = alt.condition("datum.share > 0.4", alt.value("white"), alt.value(NEUTRAL))
-    counts = base.mark_text(fontSize=15, fontWeight=600).encode(text="text:N", color=readable)
+    counts = base.mark_text(fontSize=15, fontWeight=600).encode(text="text:N", color=ink_on("share"))
     return alt.layer(cells, counts).properties(height=230)
 
 
-def judged_rate_chart(table: pl.DataFrame, *, title: str, judges: Sequence[str]) -> alt.LayerChart:
-    """A point and its interval a judge in every lane; `table` has judge, organism, condition, value, low, high, n."""
+def judged_rate_chart(
+    table: pl.DataFrame, *, title: str, judges: Sequence[str], every: Sequence[str] = ()
+) -> alt.LayerChart:
+    """A point and its interval a judge in every lane; `table` has judge, organism, condition, value, low, high, n.
+
+    `every` are all judges of the study, for their colours.
+    """
     fraction = pl.format("{}% ({}/{})", (pl.col("value") * 100).round(1), "hits", "n")
     rows = table.filter(pl.col("n") > 0).with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=fraction)
     lanes = rows["lane"].unique(maintain_order=True).to_list()
-    colours = alt.Scale(domain=list(judges), range=[_JUDGES[i % len(_JUDGES)] for i in range(len(judges))])
+    colours = judge_scale(judges, every)
     scale, axis = with_room(rows)
     base = alt.Chart(rows).encode(
         y=alt.Y("lane:N", sort=lanes, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=230)),
@@ -103,6 +113,6 @@ def judged_rate_chart(table: pl.DataFrame, *, title: str, judges: Sequence[str])
 
     rule = base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q")
     point = base.mark_point(filled=True, size=60, opacity=1).encode(x=share("value"))
-    text = base.mark_text(align="left", dx=6, fontSize=10).encode(x=share("high"), text="text:N")
+    text = base.mark_text(align="left", dx=6, fontSize=10).encode(x=share("high"), text="text:N", color=alt.value(INK))
     height = max(_LANE * len(judges) + 8, 24) * len(lanes) + _FURNITURE
     return alt.layer(rule, point, text).properties(height=height)

@@ -1,6 +1,6 @@
 import polars as pl
 
-from backend.charts.probes import REAL, SHUFFLED, coefficient_chart, metric_chart, roc_chart
+from backend.charts.probing import REAL, SHUFFLED, coefficient_chart, metric_chart, roc_chart
 
 
 def rows_of(chart):

@@ -1,8 +1,8 @@
 import numpy as np
 import polars as pl
 
-from backend.charts.convergence import agreement_chart, layer_lines, pair_chart
-from tests.charts.test_probes import rows_of
+from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
+from tests.charts.test_probing import rows_of
 
 TABLE = pl.DataFrame(
     {
@@ -30,7 +30,7 @@ def test_a_negative_cosine_is_on_the_axis():
 
 def test_every_pair_has_its_cosine_and_what_is_none_is_not_drawn():
     matrix = np.array([[1, 0.5], [np.nan, 1]])
-    rows = {(row["a"], row["b"]): row["cosine"] for row in rows_of(pair_chart(matrix, ["x", "y"]))}
+    rows = {(row["a"], row["b"]): row["cosine"] for row in rows_of(pair_cosine_chart(matrix, ["x", "y"]))}
     assert rows == {("x", "x"): 1, ("x", "y"): 0.5, ("y", "y"): 1}
 
 

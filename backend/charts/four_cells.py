@@ -8,15 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.palette import NEUTRAL
-
-_CELL_COLOURS = {
-    "misaligned non-medical": "#D55E00",
-    "misaligned medical": "#CC79A7",
-    "aligned non-medical": "#56B4E9",
-    "aligned medical": "#009E73",
-}
-_CUT_COLOURS = ("#8A8F98", "#0072B2", "#E69F00", "#D55E00")
+from backend.charts.palette import CELLS, INK, NEUTRAL, cut_scale, named_scale
 
 
 def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
@@ -24,11 +16,11 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
 
     `table` has the columns condition, cell, value, low, high (shares), hits, n; conditions keep their order.
     """
-    cells = list(_CELL_COLOURS)
+    cells = list(CELLS)
     conditions = table["condition"].unique(maintain_order=True).to_list()
     colour = alt.Color(
         "cell:N",
-        scale=alt.Scale(domain=cells, range=list(_CELL_COLOURS.values())),
+        scale=named_scale(CELLS),
         legend=alt.Legend(title=None, orient="top", symbolOpacity=1),
     )
     text = pl.format("{}% ({}/{})", (pl.col("value") * 100).round(1), "hits", "n")
@@ -59,7 +51,7 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
     return alt.layer(
         base.mark_bar(opacity=0.55).encode(x=share("value"), color=colour),
         base.mark_rule(strokeWidth=2).encode(x=share("low"), x2="high:Q", color=colour),
-        base.mark_text(align="left", dx=6, fontSize=11, color=NEUTRAL).encode(x=share("high"), text="text:N"),
+        base.mark_text(align="left", dx=6, fontSize=11, color=INK).encode(x=share("high"), text="text:N"),
     ).properties(height=120 * len(conditions) + 60)
 
 
@@ -74,13 +66,13 @@ def sensitivity_chart(table: pl.DataFrame, *, title: str, edge: float) -> alt.La
         x=alt.X("medical:Q", title="edge: medical above", scale=alt.Scale(zero=False, nice=False)),
         color=alt.Color(
             "cut:N",
-            scale=alt.Scale(domain=cuts, range=[_CUT_COLOURS[at % len(_CUT_COLOURS)] for at in range(len(cuts))]),
+            scale=cut_scale(cuts),
             legend=alt.Legend(title=None, orient="top", symbolOpacity=1),
         ),
         tooltip=["cut:N", "medical:Q", *(alt.Tooltip(f"{n}:Q", format=".1%") for n in ("value", "low", "high")), "n:Q"],
     )
     y = alt.Y("value:Q", title=title, axis=alt.Axis(format="~%", tickCount=5))
-    here = alt.Chart(pl.DataFrame({"medical": [edge]})).mark_rule(strokeDash=[4, 4], color="#8A8F98")
+    here = alt.Chart(pl.DataFrame({"medical": [edge]})).mark_rule(strokeDash=[4, 4], color=NEUTRAL)
     return alt.layer(
         base.mark_area(opacity=0.1, interpolate="step-after").encode(y=alt.Y("low:Q", title=title), y2="high:Q"),
         base.mark_line(strokeWidth=2, interpolate="step-after").encode(y=y),

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.charts.palette import CHOSEN, NEGATIVE, NEUTRAL, POSITIVE
+from backend.charts.palette import INK, LOWEST, NEUTRAL, POSITIVE, TELLS, ink_on, signed_scale
 
 BRUSH = "region"  # the parameter of the map's brush
 BY_LEAN, BY_LAYER, BY_MODULE = "what they tell", "layer", "module"
 MOST_INTERVALS = 60  # adapters; past it the intervals are in the tooltips alone
-_LEANS = ("#009E73", POSITIVE, CHOSEN, NEUTRAL)  # the topic, the valence, both, neither
 ROW = 26  # pixels of height a row gets
 FURNITURE = 70
 
@@ -47,7 +46,7 @@ def map_chart(table: pl.DataFrame, *, topic: str, valence: str, by: str = BY_LEA
             line.encode(y=alt.Y("valence_low:Q", scale=scale), y2=alt.Y2("valence_high:Q"), x=x, color=colour),
         ]
     size = alt.Size("size:Q", scale=alt.Scale(range=[60, 420], zero=False), legend=None)
-    points = base.mark_point(filled=True, stroke="white", strokeWidth=0.5).encode(
+    points = base.mark_point(filled=True, stroke=LOWEST, strokeWidth=0.5).encode(
         x=x,
         y=y,
         color=colour,
@@ -61,7 +60,7 @@ def map_chart(table: pl.DataFrame, *, topic: str, valence: str, by: str = BY_LEA
     )
     layers.append(points.add_params(alt.selection_interval(name=BRUSH)))
     if rows.height <= MOST_INTERVALS:
-        words = base.mark_text(align="left", dx=9, dy=-8, fontSize=11, color=NEUTRAL)
+        words = base.mark_text(align="left", dx=9, dy=-8, fontSize=11, color=INK)
         layers.append(words.encode(x=x, y=y, text=alt.Text("label:N")))
     return alt.layer(*layers, height=460)
 
@@ -81,7 +80,7 @@ def rank_chart(table: pl.DataFrame, *, left: str, right: str) -> alt.LayerChart:
         strokeWidth=alt.StrokeWidthValue(1.5, condition={"test": "datum.conflict", "value": 4}),
         opacity=alt.OpacityValue(0.6, condition={"test": "datum.conflict", "value": 1}),
     )
-    text = base.encode(text=alt.Text("label:N"), size=alt.SizeValue(12))
+    text = base.encode(text=alt.Text("label:N"), size=alt.SizeValue(12), color=alt.value(INK))
     ends = [
         text.transform_filter(alt.datum.side == side).mark_text(fontSize=12, align=align, dx=dx)
         for side, align, dx in ((left, "right", -10), (right, "left", 10))
@@ -121,7 +120,7 @@ def effect_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     return alt.layer(zero, modules, height=ROW * rows.height + FURNITURE)
 
 
-def pair_chart(table: pl.DataFrame, *, labels: Sequence[str]) -> alt.LayerChart:
+def interaction_chart(table: pl.DataFrame, *, labels: Sequence[str]) -> alt.LayerChart:
     """The interaction of every pair: vermillion above zero, blue below, pale where the interval holds zero.
 
     `table` has the columns a, b (labels), value, expected, interaction, low, high, n.
@@ -130,22 +129,20 @@ def pair_chart(table: pl.DataFrame, *, labels: Sequence[str]) -> alt.LayerChart:
     most = float(rows["interaction"].abs().max() or 0) or 1.0  # type: ignore[arg-type]
     colour = alt.Color(
         "interaction:Q",
-        scale=alt.Scale(domain=[-most, 0, most], range=[NEGATIVE, "#FFFFFF00", POSITIVE], interpolate="rgb"),
+        scale=signed_scale(most),
         legend=alt.Legend(title="beyond the sum", format="+.0%", orient="right"),
     )
     order = list(labels)
     base = alt.Chart()
+    below = base.mark_rect(color=LOWEST, stroke=NEUTRAL)  # pale, whatever the page is
     cells = base.mark_rect().encode(
-        color=colour,
-        opacity=alt.OpacityValue(0.45, condition={"test": "datum.clear", "value": 1}),
-        stroke=alt.StrokeValue(NEUTRAL),
+        color=colour, opacity=alt.OpacityValue(0.45, condition={"test": "datum.clear", "value": 1})
     )
-    strong = f"datum.clear && abs(datum.interaction) > {most / 2}"
     text = base.mark_text(fontSize=10).encode(
         text=alt.Text("interaction:Q", format="+.0%"),
-        color=alt.ColorValue(NEUTRAL, condition={"test": strong, "value": "white"}),
+        color=ink_on("interaction", where="datum.clear"),
     )
-    return alt.layer(cells, text, data=rows, height=max(34 * len(order), 120) + 30).encode(
+    return alt.layer(below, cells, text, data=rows, height=max(34 * len(order), 120) + 30).encode(
         x=alt.X("b:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, orient="top", ticks=False, domain=False)),
         y=alt.Y("a:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False)),
         tooltip=[
@@ -166,6 +163,6 @@ def _colour(rows: pl.DataFrame, by: str, topic: str, valence: str) -> alt.Color:
     names = [topic, valence, "both", "neither"]
     return alt.Color(
         "lean:N",
-        scale=alt.Scale(domain=names, range=list(_LEANS)),
+        scale=alt.Scale(domain=names, range=list(TELLS.values())),
         legend=alt.Legend(title="tells", orient="top", labelLimit=220),
     )

@@ -1,4 +1,4 @@
-"""Adapter scalars as charts: how they are distributed in two classes, and how well one tells the classes apart.
+"""Adapter scalars in two classes as charts: their distribution, their course along an answer, how far they tell.
 
 Takes tables and draws them. It refuses to know how the classes were chosen.
 """
@@ -37,6 +37,34 @@ def distribution_chart(histogram: pl.DataFrame, *, positive: str, negative: str,
                 alt.Tooltip("n:Q", title="tokens"),
             ],
         )
+    )
+
+
+def position_chart(table: pl.DataFrame, *, positive: str, negative: str, part: str) -> alt.LayerChart:
+    """The mean scalar along the answer with its interval, one line a class.
+
+    `table` has the columns label (a class), part, place, mean, low, high, n; `part` is "token" or "share".
+    """
+    rows = table.filter(pl.col("part") == part)
+    title = "answer token" if part == "token" else "share of the answer"
+    axis = alt.Axis(format="d", tickMinStep=1) if part == "token" else alt.Axis(format="%", tickCount=5)
+    base, scale = alt.Chart(), alt.Scale(zero=False)
+    mean = alt.Y("mean:Q", title="mean scalar", scale=scale)
+    return alt.layer(
+        base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="mean scalar", scale=scale), y2=alt.Y2("high:Q")),
+        base.mark_line(strokeWidth=2).encode(y=mean),
+        base.mark_point(filled=True, size=26, opacity=1).encode(y=mean),
+        data=rows,
+        height=210,
+    ).encode(
+        x=alt.X("place:Q", title=title, axis=axis, scale=alt.Scale(nice=False)),
+        color=alt.Color("label:N", scale=class_scale(positive, negative), legend=None),
+        tooltip=[
+            alt.Tooltip("label:N"),
+            alt.Tooltip("place:Q"),
+            *(alt.Tooltip(f"{c}:Q", format=".2f") for c in ("mean", "low", "high")),
+            alt.Tooltip("n:Q"),
+        ],
     )
 
 

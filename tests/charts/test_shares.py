@@ -1,6 +1,6 @@
 import polars as pl
 
-from backend.charts.rates import question_chart, rate_chart
+from backend.charts.shares import question_chart, rate_chart
 
 RATES = pl.DataFrame(
     {

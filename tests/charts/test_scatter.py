@@ -1,7 +1,8 @@
 import polars as pl
 
 from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
+from backend.charts.pick import PICK
+from backend.charts.scatter import BRUSH, MOST_POINTS, alignment_scatter, thinned
 
 
 def responses(count: int) -> pl.DataFrame:

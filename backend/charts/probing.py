@@ -14,7 +14,7 @@ import polars as pl
 
 from backend.analysis.estimates import Estimate
 from backend.analysis.probes.probe import ProbeReport
-from backend.charts.palette import NEUTRAL, POSITIVE, class_scale
+from backend.charts.palette import INK, NEUTRAL, POSITIVE, class_scale
 
 METRIC_NAMES = {"auc": "AUC", "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 REAL, SHUFFLED = "real labels", "shuffled labels"
@@ -84,7 +84,7 @@ def metric_chart(table: pl.DataFrame) -> alt.LayerChart:
             x=alt.X("low:Q", title="held-out folds", axis=alt.Axis(format=".1f", tickCount=6)), x2="high:Q"
         ),
         base.mark_point(filled=True, size=70, opacity=1).encode(x=x),
-        base.mark_text(align="left", fontSize=11, dx=8).encode(x=alt.datum(1.03), text="text:N"),
+        base.mark_text(align="left", fontSize=11, dx=8).encode(x=alt.datum(1.03), text="text:N", color=alt.value(INK)),
     ).properties(height=34 * len(order) + FURNITURE)
 
 

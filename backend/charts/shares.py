@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.charts.palette import organism_scale
+from backend.charts.palette import INK, organism_scale
 
 LANE = 26  # pixels of height a rate gets
 FURNITURE = 62  # pixels that the axis takes
@@ -86,7 +86,7 @@ def _point_and_interval(
     return [
         base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q"),
         base.mark_point(filled=True, size=size, opacity=1).encode(x=share("value")),
-        base.mark_text(align="left", dx=8, fontSize=11).encode(x=share("high"), text="text:N"),
+        base.mark_text(align="left", dx=8, fontSize=11).encode(x=share("high"), text="text:N", color=alt.value(INK)),
     ]
 
 

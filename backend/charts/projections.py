@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, class_scale
+from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, class_scale, signed_scale
 from backend.records import FloatArray
 
 MOST_DOTS = 2000  # drawn; the quartiles are of all
@@ -44,7 +44,7 @@ def layer_chart(table: pl.DataFrame, *, title: str, chosen: int, chance: float |
     return alt.layer(*layers).properties(title=title, height=210)
 
 
-def cosine_chart(matrix: FloatArray, layers: Sequence[int]) -> alt.Chart:
+def layer_cosine_chart(matrix: FloatArray, layers: Sequence[int]) -> alt.Chart:
     """Cosine between the directions of every two layers; `matrix` is (layer, layer)."""
     rows, columns = np.meshgrid(np.asarray(layers), np.asarray(layers), indexing="ij")
     table = pl.DataFrame({"layer": rows.ravel(), "other": columns.ravel(), "cosine": np.asarray(matrix).ravel()})
@@ -57,7 +57,7 @@ def cosine_chart(matrix: FloatArray, layers: Sequence[int]) -> alt.Chart:
             y=alt.Y("layer:O", title="layer", axis=axis, sort="descending"),
             color=alt.Color(
                 "cosine:Q",
-                scale=alt.Scale(domain=[-1, 0, 1], range=[NEGATIVE, "#F4F3F0", POSITIVE], interpolate="lab"),
+                scale=signed_scale(),
                 legend=alt.Legend(title="cosine", gradientLength=140, orient="right"),
             ),
             tooltip=["layer:O", "other:O", alt.Tooltip("cosine:Q", format=".3f")],

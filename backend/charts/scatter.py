@@ -12,10 +12,11 @@ import polars as pl
 
 from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE, organism_scale, shape_scale
+from backend.charts.pick import picking
 
 MOST_POINTS = 5000
 MOST_SHAPES = 6  # conditions that a shape can tell apart; past it all points are circles
-BRUSH, PICK = "brush", "pick"
+BRUSH = "brush"
 _GREY = {"symbolFillColor": NEUTRAL, "symbolStrokeColor": NEUTRAL}
 _SHOWN = ("response", "organism", "condition", "question_id", "coherent", "aligned", "opening")
 
@@ -48,7 +49,7 @@ def alignment_scatter(
             opacity=alt.condition(alt.selection_interval(name=BRUSH), alt.value(0.7), alt.value(0.18)),
             tooltip=[f"{name}:{'Q' if name in ('coherent', 'aligned') else 'N'}" for name in _SHOWN],
         )
-        .add_params(alt.selection_interval(name=BRUSH), alt.selection_point(name=PICK, fields=["response"]))
+        .add_params(alt.selection_interval(name=BRUSH), picking("response"))
     )
     here = alt.Chart(rows.filter(pl.col("response") == (chosen or "")))
     ring = here.mark_point(size=240, strokeWidth=3, color=CHOSEN, opacity=1).encode(x="coherent:Q", y="aligned:Q")

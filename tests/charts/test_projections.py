@@ -1,8 +1,8 @@
 import numpy as np
 import polars as pl
 
-from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, projection_chart
-from tests.charts.test_probes import rows_of
+from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
+from tests.charts.test_probing import rows_of
 
 
 def test_the_chosen_layer_is_marked():
@@ -12,7 +12,7 @@ def test_the_chosen_layer_is_marked():
 
 
 def test_every_pair_of_layers_has_its_cosine():
-    rows = rows_of(cosine_chart(np.array([[1, 0.5], [0.5, 1]], dtype=np.float32), [3, 9]))
+    rows = rows_of(layer_cosine_chart(np.array([[1, 0.5], [0.5, 1]], dtype=np.float32), [3, 9]))
     assert {(row["layer"], row["other"]): row["cosine"] for row in rows} == {
         (3, 3): 1,
         (3, 9): 0.5,

@@ -1,7 +1,7 @@
 import polars as pl
 
-from backend.charts.one_adapter import cosine_chart, push_chart
-from backend.charts.specialisation import MOST_INTERVALS, effect_chart, map_chart, pair_chart, rank_chart
+from backend.charts.tells_and_causes import MOST_INTERVALS, effect_chart, interaction_chart, map_chart, rank_chart
+from backend.charts.write_vectors import push_chart, vector_cosine_chart
 
 
 def drawn(chart, key):
@@ -72,7 +72,7 @@ def test_a_pair_without_an_interval_is_not_clear():
         }
         | ends
     )
-    assert [row["clear"] for row in drawn(pair_chart(table, labels=["x", "y", "z"]), "clear")] == [False, True]
+    assert [row["clear"] for row in drawn(interaction_chart(table, labels=["x", "y", "z"]), "clear")] == [False, True]
 
 
 def test_spaces_of_tokens_are_seen():
@@ -82,4 +82,4 @@ def test_spaces_of_tokens_are_seen():
 
 def test_cosines_keep_their_order():
     table = pl.DataFrame({"name": ["x", "y"], "cosine": [0.2, -0.4], "what": ["", ""]})
-    assert [row["name"] for row in drawn(cosine_chart(table, chance=0.1), "name")] == ["x", "y"]
+    assert [row["name"] for row in drawn(vector_cosine_chart(table, chance=0.1), "name")] == ["x", "y"]

@@ -6,50 +6,44 @@ Takes tables of rates and draws them. It refuses to compute a rate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import altair as alt
 import numpy as np
 import polars as pl
+from markupsafe import Markup
 
-from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE
-from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE
+from backend.analysis.conditions.controls import ITSELF
+from backend.charts.palette import (
+    CHOSEN,
+    NEUTRAL,
+    ON_PALE,
+    OUTCOMES,
+    POSITIVE,
+    dash_scale,
+    direction_scale,
+    share_scale,
+)
+from backend.charts.pick import picking
 
-PICK = "pick"
 UNITS = {"strength": "strength λ", "relative": "added norm / activation norm"}
-HEAT = {"em": POSITIVE, "coherent": "#009E73"}
-ROLE_COLOURS = {RANDOM: "#56B4E9", SUBSPACE: "#0072B2", SHUFFLED: "#B8A900", GOOD: "#009E73"}  # grey is no edit
-_COLOURS = ("#D55E00", "#CC79A7", "#E69F00", "#882255", "#44AA99", "#7A5195", "#A65628")
-_LOWEST = "#F4F3F0"
 _FINEST = 16  # values of a unit past which a heat map's cells become dots
-
-
-def direction_scale(names: Sequence[str], roles: Mapping[str, str] | None = None) -> alt.Scale:
-    """One colour a direction, in the order given, controls in those of their kind; past seven they repeat."""
-    roles = roles or {}
-    themselves = [name for name in names if roles.get(name, ITSELF) == ITSELF]
-    colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(themselves)}
-    return alt.Scale(domain=list(names), range=[colours.get(n) or ROLE_COLOURS[roles[n]] for n in names])
-
-
-def dash_scale(names: Sequence[str], roles: Mapping[str, str]) -> alt.Scale:
-    """Whole lines for directions, dashed ones for their controls."""
-    return alt.Scale(domain=list(names), range=[[1, 0] if roles.get(n, ITSELF) == ITSELF else [5, 3] for n in names])
 
 
 def series_legend(names: Sequence[str], roles: Mapping[str, str]) -> str:
     """The colour of every series as HTML, for charts beside each other that share it; controls are named as such."""
     scale = direction_scale(names, roles).to_dict()
+    chip = Markup(
+        '<span style="display:inline-flex;align-items:center;gap:0.4em"><span style="display:inline-block;'
+        'width:22px;border-top:3px {} {}"></span>{}</span>'
+    )
     chips = []
     for name, colour in zip(scale["domain"], scale["range"], strict=True):
         kind = roles.get(name, ITSELF)
-        line = "solid" if kind == ITSELF else "dashed"
         said = "" if kind == ITSELF or name.startswith(kind) else f" ({kind})"
-        chips.append(
-            '<span style="display:inline-flex;align-items:center;gap:0.4em"><span style="display:inline-block;'
-            f'width:22px;border-top:3px {line} {colour}"></span>{escape(name + said)}</span>'
-        )
-    return f'<div style="display:flex;flex-wrap:wrap;gap:0.2em 1.4em;font-size:0.84rem">{"".join(chips)}</div>'
+        chips.append(chip.format("solid" if kind == ITSELF else "dashed", colour, name + said))
+    return Markup('<div style="display:flex;flex-wrap:wrap;gap:0.2em 1.4em;font-size:0.84rem">{}</div>').format(
+        Markup("").join(chips)
+    )
 
 
 def heat_chart(
@@ -75,17 +69,16 @@ def heat_chart(
     )
     colour = alt.Color(
         "value:Q",
-        scale=alt.Scale(domain=[0, most], range=[_LOWEST, HEAT.get(metric, POSITIVE)], clamp=True, interpolate="lab"),
+        scale=share_scale(OUTCOMES.get(metric, POSITIVE), most),
         legend=alt.Legend(title=None, format="~%", orient="top", gradientLength=160, gradientThickness=9),
     )
-    pick = alt.selection_point(name=PICK, fields=["cell"])
     cell = base.mark_rect() if ordinal else base.mark_square(size=110, opacity=1)
     here = base.transform_filter(alt.datum.cell == (chosen or ""))
     outline = {"filled": False, "stroke": CHOSEN, "strokeWidth": 2.5}
     ring = here.mark_rect(**outline) if ordinal else here.mark_square(size=150, **outline)
-    layers = [cell.encode(color=colour).add_params(pick), ring]
+    layers = [cell.encode(color=colour).add_params(picking("cell")), ring]
     if rows["mark"].str.len_chars().sum():
-        layers.append(base.mark_text(fontSize=11, color="#222222").encode(text="mark:N"))
+        layers.append(base.mark_text(fontSize=11, color=ON_PALE).encode(text="mark:N"))
     return alt.layer(*layers).properties(title=alt.Title(title, anchor="start", fontSize=13), height=320)
 
 
@@ -122,8 +115,7 @@ def strength_chart(
     if baseline is not None:
         line = alt.Chart(pl.DataFrame({"value": [baseline]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4])
         layers.append(line.encode(y=y))
-    pick = alt.selection_point(name=PICK, fields=["cell"])
-    layers.append(base.mark_point(filled=True, size=80, opacity=1).encode(y=y).add_params(pick))
+    layers.append(base.mark_point(filled=True, size=80, opacity=1).encode(y=y).add_params(picking("cell")))
     return alt.layer(*layers).properties(title=alt.Title(title, anchor="start", fontSize=13), height=height)
 
 
@@ -164,8 +156,7 @@ def tradeoff_chart(
         thin = {"strokeWidth": 1.5, "opacity": 0.3}
         layers.append(base.mark_rule(**thin).encode(x=x, y=alt.Y("em_low:Q", title=""), y2="em_high:Q"))
         layers.append(base.mark_rule(**thin).encode(y=y, x=alt.X("coherent_low:Q", title=""), x2="coherent_high:Q"))
-    pick = alt.selection_point(name=PICK, fields=["cell"])
-    layers.append(base.mark_point(filled=True, size=60, opacity=0.9).encode(x=x, y=y).add_params(pick))
+    layers.append(base.mark_point(filled=True, size=60, opacity=0.9).encode(x=x, y=y).add_params(picking("cell")))
     here = base.transform_filter(alt.datum.cell == (chosen or ""))
     layers.append(here.mark_point(size=190, strokeWidth=2.5, opacity=1).encode(x=x, y=y, color=alt.value(CHOSEN)))
     if baseline is not None:

@@ -1,8 +1,8 @@
 import polars as pl
 
-from backend.charts.ablation import before_after_chart, transfer_chart
-from backend.charts.sweeps import PICK
-from tests.charts.test_probes import rows_of
+from backend.charts.pick import PICK
+from backend.charts.transfer import before_after_chart, transfer_chart
+from tests.charts.test_probing import rows_of
 
 ENDS = {f"{side}{end}": [0.1, 0.2] for side in ("before", "after") for end in ("", "_low", "_high")}
 CHANGE = {"difference": [-0.3, 0.02], "low": [-0.4, -0.1], "high": [-0.2, 0.1], "n_before": [9, 9], "n_after": [8, 7]}

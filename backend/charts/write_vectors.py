@@ -1,4 +1,4 @@
-"""One adapter as charts: its scalar along the answer, what its write vector promotes, how it lies to other vectors.
+"""A vector as charts: which tokens it promotes and suppresses, and how it lies to other vectors.
 
 Takes tables and draws them. It refuses to know where a vector comes from. Channels are objects, not shorthand strings,
 and what layers share is said once: Altair takes 1 to 2 ms to find the class of each string.
@@ -9,38 +9,10 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, class_scale
+from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE
 
 ROW = 22  # pixels of height a row gets
 FURNITURE = 60
-
-
-def position_chart(table: pl.DataFrame, *, positive: str, negative: str, part: str) -> alt.LayerChart:
-    """The mean scalar along the answer with its interval, one line a class.
-
-    `table` has the columns label (a class), part, place, mean, low, high, n; `part` is "token" or "share".
-    """
-    rows = table.filter(pl.col("part") == part)
-    title = "answer token" if part == "token" else "share of the answer"
-    axis = alt.Axis(format="d", tickMinStep=1) if part == "token" else alt.Axis(format="%", tickCount=5)
-    base, scale = alt.Chart(), alt.Scale(zero=False)
-    mean = alt.Y("mean:Q", title="mean scalar", scale=scale)
-    return alt.layer(
-        base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title="mean scalar", scale=scale), y2=alt.Y2("high:Q")),
-        base.mark_line(strokeWidth=2).encode(y=mean),
-        base.mark_point(filled=True, size=26, opacity=1).encode(y=mean),
-        data=rows,
-        height=210,
-    ).encode(
-        x=alt.X("place:Q", title=title, axis=axis, scale=alt.Scale(nice=False)),
-        color=alt.Color("label:N", scale=class_scale(positive, negative), legend=None),
-        tooltip=[
-            alt.Tooltip("label:N"),
-            alt.Tooltip("place:Q"),
-            *(alt.Tooltip(f"{c}:Q", format=".2f") for c in ("mean", "low", "high")),
-            alt.Tooltip("n:Q"),
-        ],
-    )
 
 
 def push_chart(lens: pl.DataFrame) -> alt.Chart:
@@ -72,7 +44,7 @@ def _words() -> alt.Axis:
     )
 
 
-def cosine_chart(table: pl.DataFrame, *, chance: float, names: int = 110) -> alt.LayerChart:
+def vector_cosine_chart(table: pl.DataFrame, *, chance: float, names: int = 110) -> alt.LayerChart:
     """Cosines, one row a vector in the order given; the grey band holds 95 % of random vectors of that size.
 
     `table` has the columns name, cosine, what; `names` is the pixels that a name gets.

@@ -1,7 +1,8 @@
 import polars as pl
 
-from backend.charts.scaled_adapters import cell_chart, sensitivity_chart
-from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
+from backend.charts.four_cells import cell_chart, sensitivity_chart
+from backend.charts.pick import PICK
+from backend.charts.tradeoffs import heat_chart, series_legend, strength_chart, tradeoff_chart
 
 POINTS = pl.DataFrame(
     {

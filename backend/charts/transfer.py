@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.analysis.conditions.controls import ITSELF
-from backend.charts.palette import CHOSEN, NEGATIVE, NEUTRAL, POSITIVE
-from backend.charts.sweeps import PICK, ROLE_COLOURS
+from backend.analysis.conditions.controls import CONTROLS, ITSELF
+from backend.charts.palette import INK, NEUTRAL, ON_PALE, ink_on, role_scale, signed_scale
+from backend.charts.pick import picking
 
 LANE = 58  # pixels of height a lane gets: its title and two bars
 FURNITURE = 100  # pixels that the axis and the legend take
 CELL = 46  # pixels of height a direction gets
-_EDGE = "#F4F3F0"
 TITLE, BEFORE, AFTER = "title", "before", "after"
 
 
@@ -44,8 +43,7 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         )
         for side in (BEFORE, AFTER)
     ]
-    roles = {BEFORE: NEUTRAL, ITSELF: POSITIVE, **ROLE_COLOURS}
-    drawn = [name for name in roles if name in {BEFORE, *table["role"]}]
+    drawn = [name for name in (BEFORE, ITSELF, *CONTROLS) if name in {BEFORE, *table["role"]}]
     percent = [alt.Tooltip(name, format=".1%") for name in ("value:Q", "from_:Q", "to:Q")]
     points = [alt.Tooltip(name, format="+.1%") for name in ("difference:Q", "low:Q", "high:Q")]
     base = alt.Chart(pl.concat(sides)).encode(
@@ -53,7 +51,7 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         yOffset=alt.YOffset("side:N", sort=[TITLE, BEFORE, AFTER], scale=alt.Scale(domain=[TITLE, BEFORE, AFTER])),
         color=alt.Color(
             "role:N",
-            scale=alt.Scale(domain=drawn, range=[roles[name] for name in drawn]),
+            scale=role_scale(drawn, **{BEFORE: NEUTRAL}),
             legend=alt.Legend(title=None, orient="top", symbolOpacity=1, columns=3),
         ),
         tooltip=["lane:N", "side:N", *percent, "n:Q", *points],
@@ -64,11 +62,10 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         return alt.X(f"{column}:Q", title=title, axis=axis, scale=alt.Scale(domain=[0, 1]))
 
     titles = alt.Chart(table.select("lane", side=pl.lit(TITLE), text=pl.format("{}:  {}", "lane", "note")))
-    pick = alt.selection_point(name=PICK, fields=["cell"])
     return alt.layer(
-        base.mark_bar(opacity=0.5).encode(x=share("value")).add_params(pick),
+        base.mark_bar(opacity=0.5).encode(x=share("value")).add_params(picking("cell")),
         base.mark_rule(strokeWidth=2).encode(x=share("from_"), x2="to:Q"),
-        titles.mark_text(align="left", fontSize=12, color=NEUTRAL).encode(
+        titles.mark_text(align="left", fontSize=12, color=INK).encode(
             x=alt.value(3), y=alt.Y("lane:N", sort=order), yOffset=alt.YOffset("side:N"), text="text:N"
         ),
     ).properties(height=LANE * len(order) + FURNITURE)
@@ -99,19 +96,14 @@ def transfer_chart(
     )
     colour = alt.Color(
         "difference:Q",
-        scale=alt.Scale(domain=[-most, 0, most], range=[NEGATIVE, _EDGE, POSITIVE], clamp=True, interpolate="lab"),
+        scale=signed_scale(most),
         legend=alt.Legend(title=None, format="+.0%", orient="bottom", gradientLength=170, gradientThickness=9),
     )
-    pick = alt.selection_point(name=PICK, fields=["cell", "organism"])
     own = base.transform_filter(alt.datum.own)
-    ink = alt.condition(alt.datum.dark, alt.value("#FFFFFF"), alt.value("#222222"))
-    return (
-        alt.layer(
-            base.mark_rect().encode(color=colour).add_params(pick),
-            own.mark_rect(filled=False, stroke=CHOSEN, strokeWidth=3),
-            base.mark_text(fontSize=13, fontWeight="bold", dy=-7).encode(text="text:N", color=ink),
-            base.mark_text(fontSize=10, dy=9).encode(text="below:N", color=ink),
-        )
-        .transform_calculate(dark=f"abs(datum.difference) > {0.6 * most}")
-        .properties(title=alt.Title(title, anchor="start", fontSize=13), height=CELL * len(directions) + FURNITURE)
-    )
+    ink = ink_on("difference")
+    return alt.layer(
+        base.mark_rect().encode(color=colour).add_params(picking("cell", "organism")),
+        own.mark_rect(filled=False, stroke=ON_PALE, strokeWidth=3),
+        base.mark_text(fontSize=13, fontWeight="bold", dy=-7).encode(text="text:N", color=ink),
+        base.mark_text(fontSize=10, dy=9).encode(text="below:N", color=ink),
+    ).properties(title=alt.Title(title, anchor="start", fontSize=13), height=CELL * len(directions) + FURNITURE)

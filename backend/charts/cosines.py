@@ -13,11 +13,9 @@ import polars as pl
 
 from backend.analysis.conditions.controls import GOOD, SHUFFLED
 from backend.analysis.directions.agreement import CEILING, PAIRS
-from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE
-from backend.charts.sweeps import dash_scale, direction_scale
+from backend.charts.palette import NEUTRAL, POSITIVE, dash_scale, direction_scale, ink_on, role_scale, signed_scale
 from backend.records import FloatArray
 
-GROUPS = {PAIRS: "#D55E00", CEILING: NEUTRAL, GOOD: "#009E73", SHUFFLED: "#B8A900"}
 _DASHES = {PAIRS: [1, 0], CEILING: [2, 2], GOOD: [6, 3], SHUFFLED: [3, 3]}
 
 
@@ -27,7 +25,7 @@ def agreement_chart(table: pl.DataFrame, *, chance: float | None, chosen: int | 
     `table` has the columns layer, a, b, group, cosine. `chance` shades what two random directions reach, `chosen` marks
     a layer.
     """
-    drawn = [name for name in GROUPS if (table["group"] == name).any()]
+    drawn = [name for name in _DASHES if (table["group"] == name).any()]
     rows = table.with_columns(pair=pl.format("{} and {}", "a", "b"))
     x = alt.X(
         "layer:Q",
@@ -42,7 +40,7 @@ def agreement_chart(table: pl.DataFrame, *, chance: float | None, chosen: int | 
         detail="pair:N",
         color=alt.Color(
             "group:N",
-            scale=alt.Scale(domain=drawn, range=[GROUPS[name] for name in drawn]),
+            scale=role_scale(drawn, **{PAIRS: POSITIVE, CEILING: NEUTRAL}),
             legend=alt.Legend(
                 title=None, orient="top", symbolOpacity=1, symbolType="square", symbolStrokeWidth=0, columns=4
             ),
@@ -68,7 +66,7 @@ def agreement_chart(table: pl.DataFrame, *, chance: float | None, chosen: int | 
     return alt.layer(*layers).properties(height=420)
 
 
-def pair_chart(matrix: FloatArray, names: Sequence[str]) -> alt.LayerChart:
+def pair_cosine_chart(matrix: FloatArray, names: Sequence[str]) -> alt.LayerChart:
     """The cosine of every two directions at one layer as colour and number; `matrix` is (name, name), NaN: none."""
     size = len(names)
     values = np.asarray(matrix, dtype=np.float64).ravel()
@@ -83,13 +81,14 @@ def pair_chart(matrix: FloatArray, names: Sequence[str]) -> alt.LayerChart:
     )
     colour = alt.Color(
         "cosine:Q",
-        scale=alt.Scale(domain=[-1, 0, 1], range=[NEGATIVE, "#F4F3F0", POSITIVE], interpolate="lab"),
+        scale=signed_scale(),
         legend=alt.Legend(title="cosine", gradientLength=140, orient="right"),
     )
-    ink = alt.condition(abs(alt.datum.cosine) > 0.6, alt.value("#FFFFFF"), alt.value("#222222"))
     layers = [base.mark_rect().encode(color=colour)]
     if size <= 14:
-        layers.append(base.mark_text(fontSize=11).encode(text=alt.Text("cosine:Q", format=".2f"), color=ink))
+        layers.append(
+            base.mark_text(fontSize=11).encode(text=alt.Text("cosine:Q", format=".2f"), color=ink_on("cosine"))
+        )
     return alt.layer(*layers).properties(height=max(30 * size, 60) + 20)
 
 
