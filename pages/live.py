@@ -10,13 +10,13 @@ from functools import partial
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.charts.live import LiveAnswer, LiveRun, edit_text
 from backend.charts.strip import legend, token_strip
 from backend.records import BASE, Ablate, Add, Edit, Gain, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
 from panels.frame import current_study, explained, plain
 from panels.gains import mix_adapters
+from panels.run import LiveAnswer, LiveRun, edit_text
 from panels.stacks import all_stacks, choose_direction_edits
 
 REDRAW = 0.1  # seconds between two drawings of a growing answer

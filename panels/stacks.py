@@ -11,10 +11,10 @@ from typing import NoReturn
 
 import streamlit as st
 
-from backend.charts.live import amount
 from backend.records import BASE, RESIDUAL_WRITERS, Ablate, Add, Direction, Edit, InputError
 from backend.study import Study
 from panels.frame import per_study, plain
+from panels.run import amount
 
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 MAX_EDITS = 3

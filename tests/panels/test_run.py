@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from backend.charts.live import LiveAnswer, LiveRun, amount, edit_text
 from backend.records import Ablate, Add, Direction, Gain
+from panels.run import LiveAnswer, LiveRun, amount, edit_text
 
 
 def answer(*pieces):
