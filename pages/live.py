@@ -10,7 +10,6 @@ from functools import partial
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.charts.live import LiveAnswer, LiveRun
 from backend.charts.strip import legend, token_strip
 from backend.edits import Ablate, Add, Edit, Gain
 from backend.records import BASE, InputError, Sampling
@@ -19,6 +18,7 @@ from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worke
 from panels.edits import choose_direction_edits
 from panels.frame import current_study, explained, plain
 from panels.gains import mix_adapters
+from panels.run import LiveAnswer, LiveRun
 from panels.stacks import all_stacks
 
 REDRAW = 0.1  # seconds between two drawings of a growing answer

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from backend.charts.live import LiveAnswer, LiveRun
+from panels.run import LiveAnswer, LiveRun
 
 
 def answer(*pieces):
