@@ -58,7 +58,7 @@ def test_the_import_prints_what_it_found(tmp_path, monkeypatch, capsys):
 
 def test_figures_print_text_or_json(study, monkeypatch, capsys):
     monkeypatch.setattr(studies, "open_study", lambda name: study)
-    options = parsed("figures", "published", "--page", "scaling", "--coherent", "90")
+    options = parsed("figures", "published", "--page", "scaled_adapters", "--coherent", "90")
     options.run(options)
     assert "coherent >= 90" in capsys.readouterr().out
     options = parsed("figures", "published", "--page", "directions", "--json")
