@@ -2,7 +2,7 @@ import pytest
 
 from backend.study import Draft
 from panels.frame import plain
-from tests.pages.conftest import said
+from tests.conftest import said
 
 PAGES = ("overview", "responses", "adapters")
 

@@ -1,5 +1,7 @@
 """Clicks are selections that a chart sends; here a script sends them."""
 
+import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 CHOOSING = """
@@ -12,6 +14,12 @@ table = pl.DataFrame({"label": ["a"], "adapter": ["a"], "value": [0.5], "low": [
 calls = st.session_state.setdefault("calls", [])
 st.altair_chart = lambda chart, **options: calls.append(options) or {"selection": st.session_state.get("sent", {})}
 """
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch):
+    """The scripts put another function in the place of this one, for the whole process."""
+    monkeypatch.setattr(st, "altair_chart", st.altair_chart)
 
 
 def run(code: str) -> AppTest:

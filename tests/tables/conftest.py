@@ -1,3 +1,3 @@
 """Pages, to hold their tables against those of `figures`."""
 
-from tests.pages.conftest import open_page, studies  # noqa: F401  fixtures of pages
+from tests.conftest import open_page, studies  # noqa: F401  fixtures of pages

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from tests.studies.swept import swept_study
 from tests.studies.synthetic import synthetic_study
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 NOBODY = "http://127.0.0.1:9"  # the discard port: no worker listens there
 
 OpenPage = Callable[..., AppTest]
