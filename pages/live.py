@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from backend.charts.live import LiveAnswer, LiveRun, edit_text
 from backend.charts.strip import legend, token_strip
-from backend.records import BASE, Ablate, Add, Edit, Gain, InputError, Sampling
+from backend.records import BASE, USUAL, Ablate, Add, Edit, Gain, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
 from panels.edits import all_stacks, choose_direction_edits, mix_adapters
@@ -93,13 +93,23 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
 def choose_sampling() -> tuple[Sampling, int]:
     """Temperature, nucleus, length and seed, which both answers share."""
     temperature = st.number_input(
-        "Temperature", 0.0, 10.0, 1.0, 0.1, key="live_temperature", bind="query-params", help="0 is greedy.", width=125
+        "Temperature",
+        0.0,
+        10.0,
+        USUAL.temperature,
+        0.1,
+        key="live_temperature",
+        bind="query-params",
+        help="0 is greedy.",
+        width=125,
     )
     nucleus = "Only the likeliest tokens that reach this mass are drawn from; 1 is all of them, as in the paper."
     top_p = st.number_input(
-        "Top-p", 0.05, 1.0, 0.9, 0.05, key="live_top_p", bind="query-params", help=nucleus, width=125
+        "Top-p", 0.05, 1.0, USUAL.top_p, 0.05, key="live_top_p", bind="query-params", help=nucleus, width=125
     )
-    tokens = st.number_input("Most tokens", 1, 2000, 80, 20, key="live_tokens", bind="query-params", width=125)
+    tokens = st.number_input(
+        "Most tokens", 1, 2000, USUAL.max_new_tokens, 20, key="live_tokens", bind="query-params", width=125
+    )
     seed = st.number_input("Seed", 0, 2**31, 0, 1, key="live_seed", bind="query-params", width=125)
     return Sampling(temperature, top_p, tokens), seed
 

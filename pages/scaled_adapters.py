@@ -6,7 +6,8 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.describe import describe_stored, own_baselines
-from backend.analysis.rates.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way, sensitivity
+from backend.analysis.cuts import Bins
+from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way, sensitivity
 from backend.charts.scaled_adapters import cell_chart, sensitivity_chart
 from backend.records import BASELINE, InputError
 from backend.study import Study

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -97,7 +98,10 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
     """
     responses = folder.responses()
     if not responses:
-        raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
+        where = shlex.quote(str(folder.path))
+        raise InputError(
+            f"{folder.path} holds no responses: sample some first (python -m backend sample --folder {where})"
+        )
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
     texts = folder.traced(responses)
@@ -143,8 +147,10 @@ def _publish(
 ) -> Path:
     settings = folder.settings
     with Draft(name, root=root) as draft:
+        draft.meta(**settings)
         draft.meta(
-            **{**settings, "reader": folder.reader},
+            reader=folder.reader,
+            folder=str(folder.path.resolve()),
             layers=len(subject.blocks),
             d_model=subject.d_model,
             built=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -567,7 +567,7 @@ def first_token(setting: Setting) -> list[Table]:
 
 def training_step(setting: Setting) -> list[Table]:
     """One optimiser step of 8 rows, against the plain peft loop over all logits on the same rows."""
-    settings = training.Settings(layers=tuple(lora.layer for lora in setting.organism.loras), steps=10_000)
+    settings = training.TrainSettings(layers=tuple(lora.layer for lora in setting.organism.loras), steps=10_000)
     subject = setting.new_subject()
     model = get_peft_model(setting.model(), training._config(subject, settings))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
