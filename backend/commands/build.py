@@ -34,8 +34,8 @@ def run(options: argparse.Namespace) -> None:
     from backend.pipeline.folder import StudyFolder
 
     folder = StudyFolder(options.folder)
-    responses = len(folder.responses())
-    print(f"building the study {name!r} from {folder.path}, {responses} answers: loading the model", flush=True)
+    folder.answers()  # none: said before the model is loaded
+    print(f"building the study {name!r} from {folder.path}: loading the model", flush=True)
     subject = loaded(folder)
     with progress("tracing") as move:
         path = build(folder, subject, name, progress=move)

@@ -7,7 +7,6 @@ from typing import Any
 
 from backend.commands import values
 from backend.commands.options import add_folder
-from backend.records import InputError
 
 
 def add(commands: Any) -> None:
@@ -30,9 +29,7 @@ def run(options: argparse.Namespace) -> None:
     from backend.study.labels import KINDS
 
     folder = StudyFolder(options.folder)
-    responses = folder.responses()
-    if not folder.settings or not responses:
-        raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
+    responses = folder.answers()
     if options.what == "draw":
         drawn = draw(responses, options.n, options.seed)
         write_drawn(options.file, drawn)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -96,12 +95,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
 
     Raises InputError on responses that cannot be traced or an empty folder, before anything is published.
     """
-    responses = folder.responses()
-    if not responses:
-        where = shlex.quote(str(folder.path))
-        raise InputError(
-            f"{folder.path} holds no responses: sample some first (python -m backend sample --folder {where})"
-        )
+    responses = folder.answers()
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
     texts = folder.traced(responses)

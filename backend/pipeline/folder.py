@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,6 +135,15 @@ class StudyFolder:
                         f"{file} holds {response.id!r}, and another file does too: sample one of them with another seed"
                     )
         return kept
+
+    def answers(self) -> list[Response]:
+        """All responses, of which there is at least one. Raises InputError where there is none."""
+        if self.settings and not (found := self.responses()):
+            raise InputError(
+                f"{self.path} holds no responses: sample some first (python -m backend sample --folder "
+                f"{shlex.quote(str(self.path))})"
+            )
+        return found
 
     def traced(self, responses: Sequence[Response]) -> list[Response]:
         """Those of `responses` that the reader shall read."""

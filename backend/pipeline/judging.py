@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -114,15 +113,7 @@ class FolderTarget:
 
     def answers(self) -> list[Answer]:
         """All of the folder."""
-        title = self.folder.settings["title"]  # raises where this is no study folder
-        found = [(r.id, r.question, r.text) for r in self.folder.responses()]
-        if not found:
-            where = shlex.quote(str(self.folder.path))
-            raise InputError(
-                f"the study folder {title!r} holds no responses: sample some first (python -m backend sample --folder "
-                f"{where})"
-            )
-        return found
+        return [(r.id, r.question, r.text) for r in self.folder.answers()]
 
     def keep(self, judge: str, scores: Sequence[Score]) -> str:
         """Replace the judge's scores; says where they are."""

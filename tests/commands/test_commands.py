@@ -235,10 +235,10 @@ def cases():
             yield from (pytest.param(command, option, bad, id=f"{command} {option} {bad[:20]!r}") for bad in values)
 
 
-@pytest.mark.parametrize(("command", "option", "bad"), cases())
+@pytest.mark.parametrize(("command", "option", "bad"), list(cases()))
 def test_a_bad_value_is_refused_before_anything_is_loaded(folder, capsys, command, option, bad):
     error = said(capsys, words(command, folder, option, bad))
-    assert not bad or option in error or bad.strip("-") in error or repr(bad)[:40] in error
+    assert not bad or option in error or repr(bad)[:40] in error or any(part in error for part in bad.split(","))
 
 
 @pytest.mark.parametrize("command", LOAD)
