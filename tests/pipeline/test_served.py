@@ -1,4 +1,4 @@
-"""What Live is served with is the study's own: its folder's model and organisms, or a line that says what is missing."""
+"""What Live is served with is the study's own: its folder's model and organisms, or a line on what is missing."""
 
 import json
 

@@ -141,3 +141,9 @@ def test_long_rows_are_counted_and_layers_checked(data, tmp_path):
     truncated.write_bytes(data.read_bytes()[:-20])
     with pytest.raises(InputError, match="cannot be read"):
         read_rows(truncated, tiny.tokenizer())
+
+
+def test_alpha_is_kept_as_it_was_given(data, tmp_path):
+    settings = TrainSettings(layers=(1,), steps=1, batch=2, alpha=0.5)
+    list(train(tiny.subject(), data, tmp_path / "o", settings))
+    assert json.loads((tmp_path / "o" / "adapter_config.json").read_text())["lora_alpha"] == 0.5
