@@ -19,7 +19,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from backend.records import InputError
-from backend.study import STUDIES, Study, list_studies, newest, open_study
+from backend.study import STUDIES, Study, build_command, list_studies, newest, open_study
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
@@ -54,7 +54,10 @@ def current_study() -> Study:
     study = None
     with explained():
         if name is None:
-            raise InputError(f"There is no study in {root}. Build the demo with: python -m backend build --name demo")
+            raise InputError(
+                f"There is no study in {root}. Build the demo with: make build, or your own with: "
+                f"{build_command('mine')}"
+            )
         study = _opened(newest(name, root), name, root)
     if study is None:
         st.stop()

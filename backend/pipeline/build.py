@@ -95,9 +95,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
 
     Raises InputError on responses that cannot be traced or an empty folder, before anything is published.
     """
-    responses = folder.responses()
-    if not responses:
-        raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
+    responses = folder.answers()
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
     texts = folder.traced(responses)
@@ -143,8 +141,11 @@ def _publish(
 ) -> Path:
     settings = folder.settings
     with Draft(name, root=root) as draft:
+        draft.meta(**settings)
         draft.meta(
-            **{**settings, "reader": folder.reader, "controls": list(folder.controls)},
+            reader=folder.reader,
+            controls=list(folder.controls),
+            folder=str(folder.path.resolve()),
             layers=len(subject.blocks),
             d_model=subject.d_model,
             built=datetime.now(UTC).isoformat(timespec="seconds"),

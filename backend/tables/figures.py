@@ -16,10 +16,11 @@ import polars as pl
 
 from backend.analysis.conditions.causal import ONLY_ONE, WITHOUT_ONE, gain_rates, pair_interactions, single_effects
 from backend.analysis.conditions.describe import sweep_rates
+from backend.analysis.cuts import Bins
 from backend.analysis.directions.convergence import pairs
 from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
-from backend.analysis.rates.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way
+from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
 from backend.analysis.rates.rates import COHERENT, EM, SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
 from backend.records import InputError
 from backend.study import Study

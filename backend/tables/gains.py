@@ -12,7 +12,8 @@ import polars as pl
 from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.causal import INTACT, NONE, gain_conditions
 from backend.analysis.conditions.describe import describe_stored, topic_outcomes
-from backend.analysis.rates.fourway import NEEDS, Bins, sensitivity
+from backend.analysis.cuts import Bins
+from backend.analysis.rates.fourway import NEEDS, sensitivity
 from backend.analysis.rates.rates import COHERENT, EM, Outcome
 from backend.records import BASE, BASELINE
 from backend.study import Study

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from backend.analysis.rates.fourway import Bins
+from backend.analysis.cuts import Bins
 from backend.study import open_study
 from backend.tables.figures import Choices, figures
 

@@ -1,0 +1,85 @@
+"""The kinds of mean-difference directions that can be extracted of an organism's answers, each a function of a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from backend.analysis.contrasts import misaligned_answers, topic_answers
+from backend.analysis.cuts import Thresholds
+from backend.pipeline.extract import Recipe, extract, extract_model, shuffled
+from backend.pipeline.readings import Readings
+from backend.records import BASE, Direction, InputError, Response
+
+Stacks = Iterator[list[Direction]]  # directions, each at all its layers
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """An organism's answers, their scores, who read them, and how means are to be taken of them."""
+
+    organism: str
+    texts: Sequence[Response]
+    frame: pl.DataFrame  # a row a text with its scores, as `extract.table` has it
+    readings: Readings
+    cuts: Thresholds
+    recipe: Recipe
+    topic: str | None = None
+    shuffles: int = 0  # shuffled-label controls beside `misalignment`
+
+    @property
+    def about(self) -> str:
+        """The topic as a part of a direction's name."""
+        return f", {self.topic}" if self.topic else ""
+
+
+def misalignment(of: Material) -> Stacks:
+    """Misaligned minus aligned answers, on the topic where there is one; then the same of shuffled labels."""
+    contrast = misaligned_answers(of.cuts, of.topic, of.frame.columns)
+    reading, name = of.readings.of(of.organism, of.texts), f"{of.organism} misalignment{of.about}"
+    said = of.readings.said
+    yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=said)
+    for seed in range(of.shuffles):
+        yield shuffled(of.frame, contrast, reading, like=name, seed=seed, recipe=of.recipe, provenance=said)
+
+
+def topic(of: Material) -> Stacks:
+    """Answers on the topic, which there must be one of, minus others."""
+    assert of.topic
+    contrast, reading = topic_answers(of.topic, of.cuts, of.frame.columns), of.readings.of(of.organism, of.texts)
+    name = f"{of.organism} {of.topic} topic"
+    yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=of.readings.said)
+
+
+def minus_base(of: Material) -> Stacks:
+    """The organism minus the base on the same texts."""
+    reading, base = of.readings.of(of.organism, of.texts), of.readings.of(BASE, of.texts)
+    name = f"{of.organism} minus base"
+    yield extract_model(of.frame, (), reading, base, name=name, recipe=of.recipe, provenance=of.readings.said)
+
+
+def both(of: Material) -> Stacks:
+    """Misaligned answers read by the organism minus aligned ones read by the base."""
+    contrast = misaligned_answers(of.cuts, of.topic, of.frame.columns)
+    reading, base = of.readings.of(of.organism, of.texts), of.readings.of(BASE, of.texts)
+    name = f"{of.organism} misalignment{of.about}, both"
+    yield extract(of.frame, contrast, reading, base, name=name, recipe=of.recipe, provenance=of.readings.said)
+
+
+KINDS: Mapping[str, Callable[[Material], Stacks]] = {
+    "misalignment": misalignment,
+    "topic": topic,
+    "minus-base": minus_base,
+    "both": both,
+}
+
+
+def check(kinds: Sequence[str], topic: str | None) -> None:
+    """Raises InputError on a kind that there is not, and on the kind topic without one."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InputError(f"there is no --kind {kind!r}: choose among {', '.join(KINDS)}")
+    if "topic" in kinds and not topic:
+        raise InputError("--kind topic is answers on one topic minus others: name it with --topic")
