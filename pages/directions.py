@@ -20,7 +20,7 @@ from backend.charts.one_adapter import cosine_chart as write_chart
 from backend.charts.one_adapter import push_chart
 from backend.charts.strip import common_scale, legend, token_strip
 from backend.records import BASE, Direction, InputError
-from backend.study import Study
+from backend.study import Study, build_command
 from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
 from backend.worker.client import Worker, WorkerError
 from panels.classes import Classes, choose_classes, class_counts
@@ -100,7 +100,7 @@ def choose_reader(study: Study) -> str:
         st.info(
             f"Study {plain(study.name)} holds no residual means, so no direction can be made or measured here. "
             + (f"Its {stored} stored directions are on the Convergence page. " if stored else "")
-            + "Build a study with traces: `python -m backend build`.",
+            + f"Build it again with traces: `{build_command(study.name, study.info.get('folder'))}`.",
             icon=":material/info:",
         )
         st.stop()
