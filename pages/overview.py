@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+<<<<<<< HEAD
+=======
+import shlex
+from contextlib import suppress
+>>>>>>> w-commands
 from typing import Any
 
 import polars as pl
@@ -70,7 +75,7 @@ def judged(study: Study) -> str:
     if judge is None:
         raise InputError(
             f"No judge has scored the responses of {study.name}, so it has no rates. "
-            "Score them with: python -m backend judge, then build the study again."
+            f"Score them with: python -m backend judge {shlex.quote(study.name)}"
         )
     missing = {"aligned", "coherent"} - set(study.metrics(judge))
     if missing:
