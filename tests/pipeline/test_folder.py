@@ -6,7 +6,7 @@ import re
 import pytest
 
 from backend.analysis.conditions.baselines import unedited
-from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE
+from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE, roles
 from backend.edits import edits_to_json
 from backend.pipeline.folder import DEMO, Stored, StudyFolder, _referred
 from backend.records import InputError, Response, Sampling
