@@ -12,21 +12,9 @@ from streamlit.delta_generator import DeltaGenerator
 from backend.analysis.contrasts import Contrast
 from backend.analysis.directions.difference import Pooling, separation, split_half_cosine
 from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
-<<<<<<< HEAD
 from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
 from backend.records import BASE, InputError
 from backend.study import Study, build_command
-=======
-from backend.charts.convergence import pair_chart
-from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, projection_chart
-from backend.charts.one_adapter import cosine_chart as write_chart
-from backend.charts.one_adapter import push_chart
-from backend.charts.strip import common_scale, legend, token_strip
-from backend.records import BASE, Direction, InputError
-from backend.study import Study, build_command
-from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
-from backend.worker.client import Worker, WorkerError
->>>>>>> w-commands
 from panels.classes import Classes, choose_classes, class_counts
 from panels.direction_views import VIEWS, Chosen
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-<<<<<<< HEAD
-=======
 import shlex
-from contextlib import suppress
->>>>>>> w-commands
 from typing import Any
 
 import polars as pl

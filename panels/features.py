@@ -12,17 +12,11 @@ import polars as pl
 import streamlit as st
 
 from backend.records import BASE, InputError
-<<<<<<< HEAD
 from backend.study import Study, build_command
 from backend.tables import features as tables
 from backend.tables.adapters import largest
 from backend.tables.features import ALL_TOKENS, PLACED_TOKENS, SIGNIFICANT_TOKENS, Features
 from panels.adapters import choose_statistic, response_scalars
-=======
-from backend.study import Study, build_command
-from panels.adapters import SHARE, choose_statistic, largest, response_scalars
-from panels.classes import Classes
->>>>>>> w-commands
 from panels.frame import per_study, responses_of
 from panels.gains import SUGGESTED
 
