@@ -232,29 +232,35 @@ def steering(study: Study, _: Choices) -> Iterator[Table]:
     """EM, coherence and topics by organism, direction, place and strength."""
     columns = ["organism", "cell", "series", "role", "layers", "strength", "relative", "metric"]
     note = "relative: strength x norm of the direction / mean activation norm at its layer; difference: from no edit"
-    sweeps = _swept(study, STEERED)
-    if not sweeps:
-        yield _nothing("steering", "no judged answers under an added direction")
-    for judge, sweep in sweeps:
+    for each in _swept(study, "steering", STEERED, "an added direction"):
+        if isinstance(each, Table):
+            yield each
+            continue
+        judge, sweep = each
         table = steered(sweep).select(*columns, *_RATE, "dropped", "difference", "clear")
         yield Table("steering", f"Rates by direction and strength (judge {judge})", table, (note, *_beside(sweep)))
 
 
 def ablation(study: Study, _: Choices) -> Iterator[Table]:
     """What each ablation changed, and all rates under it."""
-    sweeps = _swept(study, ABLATED)
-    if not sweeps:
-        yield _nothing("ablation", "no judged answers under an ablation")
-    for judge, sweep in sweeps:
-        for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
-            changed = ablated(study, sweep, about=about)
-            changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
-            if changed.height:
-                title = f"Before and after ablation, intervals for {words} (judge {judge})"
-                yield Table("ablation", title, changed, _beside(sweep))
-        columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
-        table = sweep_rates(sweep.answers, sweep.cells, by="cell").select(columns)
-        yield Table("ablation", f"Rates by ablation (judge {judge})", table, _beside(sweep))
+    for each in _swept(study, "ablation", ABLATED, "an ablation"):
+        if isinstance(each, Table):
+            yield each
+        else:
+            yield from _ablated(study, *each)
+
+
+def _ablated(study: Study, judge: str, sweep: Sweep) -> Iterator[Table]:
+    notes = _beside(sweep)
+    for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
+        changed = ablated(study, sweep, about=about)
+        changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
+        if changed.height:
+            title = f"Before and after ablation, intervals for {words} (judge {judge})"
+            yield Table("ablation", title, changed, notes)
+    columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
+    table = sweep_rates(sweep.answers, sweep.cells, by="cell").select(columns)
+    yield Table("ablation", f"Rates by ablation (judge {judge})", table, notes)
 
 
 def scaled_adapters(study: Study, choices: Choices) -> Iterator[Table]:
@@ -316,15 +322,19 @@ def _readers(study: Study) -> list[str]:
     return [reader for reader in study.readers() if study.adapters(reader).height]
 
 
-def _swept(study: Study, kinds: tuple[str, ...]) -> list[tuple[str, Sweep]]:
-    """The sweeps of some kinds that a judge scored, by judge."""
-    every = ((judge, swept(study, responses, kinds)) for judge, responses in _judged(study, _BOTH))
-    scored = pl.all_horizontal(pl.col(_BOTH).is_not_null())
-    return [
-        (judge, sweep)
-        for judge, sweep in every
-        if sweep.answers.filter(pl.col("cell").is_in(sweep.edited), scored).height
-    ]
+def _swept(study: Study, page: str, kinds: tuple[str, ...], what: str) -> Iterator[tuple[str, Sweep] | Table]:
+    """The sweep of some kinds by judge; what a judge has not scored, or nobody has, as a table that says so."""
+    found = 0
+    for judge, responses in _judged(study, _BOTH):
+        sweep = swept(study, responses, kinds)
+        edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
+        found += bool(edited.height)
+        if edited.drop_nulls(_BOTH).height:
+            yield judge, sweep
+        elif edited.height:
+            yield _nothing(page, f"no answers under {what}, of the length that is compared, that {judge} scored")
+    if not found:
+        yield _nothing(page, f"no judged answers under {what}")
 
 
 def _beside(sweep: Sweep) -> tuple[str, ...]:
