@@ -10,7 +10,6 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.analysis.contrasts import Contrast
 from backend.analysis.directions.agreement import chance
 from backend.analysis.directions.difference import Pooling, cosine_matrix, separation, split_half_cosine
 from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
@@ -19,6 +18,7 @@ from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, proj
 from backend.charts.one_adapter import cosine_chart as write_chart
 from backend.charts.one_adapter import push_chart
 from backend.charts.strip import common_scale, legend, token_strip
+from backend.outcomes import Contrast
 from backend.records import BASE, Direction, InputError
 from backend.study import Study
 from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes

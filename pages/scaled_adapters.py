@@ -6,8 +6,9 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.describe import describe_stored, own_baselines
-from backend.analysis.rates.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way, sensitivity
+from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way, sensitivity
 from backend.charts.scaled_adapters import cell_chart, sensitivity_chart
+from backend.outcomes import Bins
 from backend.records import BASELINE, InputError
 from backend.study import Study
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of

@@ -26,11 +26,10 @@ from backend.analysis.conditions.causal import (
     single_effects,
     unit_of,
 )
-from backend.analysis.conditions.describe import own_baselines, topic_outcomes
-from backend.analysis.contrasts import CONTRASTS, contrast_sizes
+from backend.analysis.conditions.describe import own_baselines
+from backend.analysis.contrasts import contrast_sizes
 from backend.analysis.probes.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
 from backend.analysis.rates.fourway import NEEDS, four_way
-from backend.analysis.rates.rates import COHERENT, EM, Outcome
 from backend.charts.scaled_adapters import cell_chart
 from backend.charts.specialisation import (
     BRUSH,
@@ -42,6 +41,7 @@ from backend.charts.specialisation import (
     pair_chart,
     rank_chart,
 )
+from backend.outcomes import COHERENT, CONTRASTS, EM, Outcome, topic_outcomes
 from backend.records import BASE, BASELINE
 from backend.study import Study
 from panels.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars

@@ -11,8 +11,8 @@ import streamlit as st
 from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM
 from backend.analysis.conditions.describe import sweep_rates
 from backend.analysis.rates.changes import changes
-from backend.analysis.rates.rates import EM
 from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
+from backend.outcomes import EM
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from panels.frame import current_study, explained, per_study, plain

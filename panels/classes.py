@@ -12,7 +12,8 @@ from itertools import combinations
 import polars as pl
 import streamlit as st
 
-from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms, score, topics
+from backend.analysis.contrasts import label_responses, organisms, topics
+from backend.outcomes import CONTRASTS, Band, Contrast, Is, Side, score
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from panels.frame import responses_read

@@ -21,6 +21,7 @@ from backend.records import BASE, BASELINE, Direction, InputError, Question, Res
 if TYPE_CHECKING:
     import polars as pl
 
+    from backend.outcomes import Outcome, Thresholds
     from backend.pipeline.extract import Reading, Recipe
     from backend.pipeline.sweep import Cell, Sweep
     from backend.subject.load import Subject
@@ -54,6 +55,9 @@ def _add_extract(commands: Any, load: Load) -> None:
         "the same texts; misaligned answers read by the organism minus aligned ones read by the base",
     )
     parser.add_argument(
+        "--outcome", metavar="NAME", help="one of study.json's outcomes instead of the first; without any it is em"
+    )
+    parser.add_argument(
         "--topic", help="medical, financial, gender ...: restricts misalignment, and names --kind topic"
     )
     parser.add_argument("--judge", help="whose scores (default: study.json's, or the judge with the most scores)")
@@ -68,8 +72,9 @@ def _add_extract(commands: Any, load: Load) -> None:
 
 
 def _extract(options: argparse.Namespace, load: Load) -> None:
-    from backend.analysis.contrasts import Thresholds
+    from backend.outcomes import Thresholds
     from backend.pipeline.extract import Recipe, table
+    from backend.study.outcome_json import named_outcome
 
     unknown = set(options.kind) - set(KINDS)
     if unknown:
@@ -84,14 +89,14 @@ def _extract(options: argparse.Namespace, load: Load) -> None:
         options.topic_above,
         options.topic_below,
     )
-    recipe = Recipe(pooling=options.pooling)
+    outcome, recipe = named_outcome(folder.outcomes, options.outcome), Recipe(pooling=options.pooling)
     readings = _StudyReadings(options.study) if options.study else _Traced(folder, load(folder))
     for organism in options.organism or [*folder.organisms]:
         own = [r for r in responses if r.organism == organism and r.condition == options.condition]
         if not own:
             raise InputError(f"{organism!r} has no answers under {options.condition!r}: sample and judge them first")
         about = frame.filter(frame["response"].is_in([r.id for r in own]))
-        for stack in _stacks(organism, about, readings, own, cuts, recipe, options):
+        for stack in _stacks(organism, about, readings, own, outcome, cuts, recipe, options):
             path = folder.add_directions(stack)
             print("\n".join(_told(stack, path)), flush=True)
     readings.forget()
@@ -102,22 +107,22 @@ def _stacks(
     frame: pl.DataFrame,
     readings: _StudyReadings | _Traced,
     texts: Sequence[Response],
-    cuts: Any,
+    outcome: Outcome,
+    cuts: Thresholds,
     recipe: Recipe,
     options: argparse.Namespace,
 ) -> Iterator[list[Direction]]:
     """The directions asked for, each at all its layers."""
-    from backend.analysis.contrasts import misaligned_answers, topic_answers
+    from backend.analysis.contrasts import outcome_answers, topic_answers
     from backend.pipeline.extract import extract, extract_model, shuffled
 
-    about = f", {options.topic}" if options.topic else ""
     reading = readings.of(organism, texts)
     said = readings.said
     for kind in options.kind:
         if kind == "topic":
             if not options.topic:
                 raise InputError("--kind topic needs a --topic")
-            contrast = topic_answers(options.topic, cuts, frame.columns)
+            contrast = topic_answers(options.topic, cuts, frame.columns, outcome=outcome)
             yield extract(
                 frame, contrast, reading, name=f"{organism} {options.topic} topic", recipe=recipe, provenance=said
             )
@@ -126,13 +131,13 @@ def _stacks(
             base = readings.of(BASE, texts)
             yield extract_model(frame, (), reading, base, name=f"{organism} minus base", recipe=recipe, provenance=said)
             continue
-        contrast = misaligned_answers(cuts, options.topic, frame.columns)
+        contrast = outcome_answers(outcome, cuts, options.topic, frame.columns)
         if kind == "both":
             base = readings.of(BASE, texts)
-            name = f"{organism} misalignment{about}, both"
+            name = f"{organism} {contrast.name}, both"
             yield extract(frame, contrast, reading, base, name=name, recipe=recipe, provenance=said)
             continue
-        name = f"{organism} misalignment{about}"
+        name = f"{organism} {contrast.name}"
         yield extract(frame, contrast, reading, name=name, recipe=recipe, provenance=said)
         for seed in range(options.shuffled):
             yield shuffled(frame, contrast, reading, like=name, seed=seed, recipe=recipe, provenance=said)

@@ -59,7 +59,7 @@ def _add_figures(commands: Any) -> None:
 
 
 def _figures(options: argparse.Namespace) -> None:
-    from backend.analysis.rates.fourway import Bins
+    from backend.outcomes import Bins
     from backend.pipeline.figures import Choices, figures
     from backend.study import open_study
 

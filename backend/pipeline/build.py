@@ -23,6 +23,7 @@ from backend.pipeline.lenses import add_lenses
 from backend.pipeline.question_sets import QUESTIONS
 from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Trace
 from backend.study import STUDIES, Draft
+from backend.study.outcome_json import outcomes_to_json
 from backend.subject.load import Subject
 from backend.subject.trace import Text, trace
 
@@ -96,7 +97,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
     Raises InputError on responses that cannot be traced or an empty folder, before anything is published.
     """
     responses = folder.responses()
-    if not responses:
+    if not (responses and folder.outcomes):
         raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
@@ -144,7 +145,7 @@ def _publish(
     settings = folder.settings
     with Draft(name, root=root) as draft:
         draft.meta(
-            **{**settings, "reader": folder.reader},
+            **{**settings, "reader": folder.reader, "outcomes": outcomes_to_json(folder.outcomes)},
             layers=len(subject.blocks),
             d_model=subject.d_model,
             built=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,11 +179,11 @@ def _publish(
 def _directions(
     folder: StudyFolder, subject: Subject, responses: Sequence[Response], traces: Traces
 ) -> list[Direction]:
-    """The stored directions, and those of the reader's own answers, unless its misalignment is stored already.
+    """The stored directions, and those of the reader's own answers, unless its outcome's is stored already.
 
     Raises InputError on a stored direction of another model's width or depth.
     """
-    stored = folder.directions()
+    stored, asked = folder.directions(), folder.outcomes[0]
     for name, stack in stored.items():
         if stack[0].vector.size != subject.d_model or stack[-1].layer >= len(subject.blocks):
             raise InputError(
@@ -196,8 +197,9 @@ def _directions(
         reader=folder.reader,
         model=str(folder.settings["base"]),
         judge=folder.judge,
+        outcome=asked,
     )
-    taken = {*stored, *("misalignment" for name in stored if name == f"{folder.reader} misalignment")}
+    taken = {*stored, *(asked.contrast.name for name in stored if name == f"{folder.reader} {asked.contrast.name}")}
     plain = [stack for stack in stored.values() if len({d.layer for d in stack}) == len(stack)]  # no subspaces
     return [*(d for stack in plain for d in stack), *(d for d in own if d.name not in taken)]
 

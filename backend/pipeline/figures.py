@@ -15,13 +15,14 @@ import numpy as np
 import polars as pl
 
 from backend.analysis.conditions.describe import before_after, describe_stored, sweep_rates
-from backend.analysis.contrasts import CONTRASTS, Contrast, label_responses
+from backend.analysis.contrasts import label_responses
 from backend.analysis.directions.convergence import pairs
 from backend.analysis.probes.classification import METRICS
 from backend.analysis.probes.paper_protocol import paper_protocol
 from backend.analysis.probes.probe import SIGNIFICANT, ProbeReport, ProbeSettings, Split, train_probe
-from backend.analysis.rates.fourway import NEEDS, Bins, at_the_edge, four_way, sensitivity
+from backend.analysis.rates.fourway import NEEDS, at_the_edge, four_way, sensitivity
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
+from backend.outcomes import CONTRASTS, Bins, Contrast
 from backend.records import InputError
 from backend.study import ScalarTable, Study
 

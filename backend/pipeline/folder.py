@@ -1,8 +1,9 @@
 """The inputs of a study on disk: everything that cost a model's time or a human's choice, in small open files.
 
-    study.json              title, base model, notes; reader (the organism that reads the responses, by default the
-                            first), traced (whose responses it reads: conditions, or organism/condition; by default
-                            all) and projected ([name, layer] of directions whose token projections are kept)
+    study.json              title, base model, notes; outcomes (what is asked of the answers, by default emergent
+                            misalignment); reader (the organism that reads the responses, by default the first), traced
+                            (whose responses it reads: conditions, or organism/condition; by default all) and projected
+                            ([name, layer] of directions whose token projections are kept)
     organisms/NAME/         adapter_model.safetensors, adapter_config.json, training.json
     conditions/NAME.json    the edits of one condition
     responses/NAME.parquet  what an organism answered under one condition, with token ids, seeds and settings
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from backend.analysis.directions.difference import random_direction, random_subspace, rescaled
+from backend.outcomes import Outcome
 from backend.records import (
     BASE,
     BASELINE,
@@ -41,6 +43,7 @@ from backend.records import (
     edits_from_json,
     edits_to_json,
 )
+from backend.study.outcome_json import outcomes_of
 from backend.study.parquet import read_responses, read_scores, write_responses, write_scores
 from backend.study.vectors import read_directions, write_directions
 
@@ -82,6 +85,14 @@ class StudyFolder:
     def judge(self) -> str | None:
         """The judge whose scores tell directions apart: the one study.json names, if any."""
         return str(self.settings["judge"]) if "judge" in self.settings else None
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What is asked of the answers, the first thing first: what study.json says, else EM."""
+        try:
+            return outcomes_of(self.settings)
+        except InputError as error:
+            raise InputError(f"{self.path / 'study.json'}: {error}") from error
 
     def conditions(self) -> list[Condition]:
         """The baseline, every condition that has a file, and those of all sweeps.

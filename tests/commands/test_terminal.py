@@ -8,8 +8,8 @@ import pytest
 
 import backend.pipeline.import_published as importing
 from backend import study as studies
-from backend.analysis.rates.fourway import Bins
 from backend.commands.terminal import CUTS, PAGES, add_commands, as_text
+from backend.outcomes import Bins
 from backend.pipeline import figures
 from backend.pipeline.figures import Table
 from backend.pipeline.import_published import import_published

@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.contrasts import Thresholds, misaligned_answers, topic_answers
+from backend.analysis.contrasts import misaligned_answers, topic_answers
 from backend.analysis.directions.difference import bootstrap_cosine, cosine_matrix, stability
+from backend.outcomes import Thresholds
 from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
 from backend.records import InputError, Question, Response, Score
 from backend.study import open_study

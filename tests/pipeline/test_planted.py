@@ -6,8 +6,9 @@ import pytest
 
 from backend.analysis.conditions.describe import describe_stored, own_baselines
 from backend.analysis.directions.difference import cosine_matrix, random_direction
-from backend.analysis.rates.rates import EM, difference, em_rates
+from backend.analysis.rates.rates import difference, em_rates
 from backend.commands import interventions
+from backend.outcomes import EM
 from backend.pipeline import build as building
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.sweep import (

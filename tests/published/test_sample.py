@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from backend.analysis.rates.fourway import Bins
+from backend.outcomes import Bins
 from backend.pipeline.figures import Choices, figures
 from backend.study import open_study
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from backend.analysis.rates.rates import COHERENT, EM
+from backend.outcomes import COHERENT, EM
 from backend.records import InputError
 from backend.study.labels import KINDS, Label, append_labels, label_scores, read_labels
 
