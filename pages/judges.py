@@ -169,7 +169,7 @@ def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str, outc
         st.info("No condition is chosen: choose at least one to see its rates.")
         return
     titles = {asked.name: sentence(asked.title) for asked in outcome.beside}
-    for column, (metric, title) in zip(st.columns(2), titles.items(), strict=True):
+    for column, (metric, title) in zip(st.columns(2), titles.items(), strict=False):
         rows = table.filter(pl.col("metric") == metric)
         column.markdown(f"**{title}**")
         chart = judged_rate_chart(rows, title=f"share of answers ({title.lower()})", judges=[judge, reference])

@@ -96,12 +96,11 @@ def choose_outcome(study: Study) -> Outcome:
         st.stop()
     if asked == (EM,):
         return EM
-    titles = {outcome.name: outcome.title for outcome in asked}
-    text = "; ".join(f"{outcome.title}: {outcome}" for outcome in asked)
-    name = st.sidebar.selectbox(
-        "Outcome", list(titles), format_func=titles.__getitem__, key="outcome", bind="query-params", help=plain(text)
+    names = [outcome.name for outcome in asked]  # as they are: they stand in links
+    text = "; ".join(f"{outcome.name}, {outcome.title}: {outcome}" for outcome in asked)
+    return named_outcome(
+        asked, st.sidebar.selectbox("Outcome", names, key="outcome", bind="query-params", help=plain(text))
     )
-    return named_outcome(asked, name)
 
 
 def scored_by(study: Study, judge: str | None, outcome: Outcome) -> str:

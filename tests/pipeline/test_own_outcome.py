@@ -60,7 +60,7 @@ def test_a_published_study_carries_its_outcomes_and_their_direction(shouted, stu
     folder, _ = shouted
     assert outcomes_of(study.info) == folder.outcomes
     assert [outcome.name for outcome in folder.outcomes] == ["upper", "em"]
-    stack = [each for each in study.direction_stack("upper")]
+    stack = list(study.direction_stack("upper"))
     along = [float(each.unit @ planted.planted()) for each in stack]
     assert max(along) > 0.45
     assert stack[0].provenance["positive"] == "upper case: organism is first, upper > 33"
