@@ -18,13 +18,14 @@ from backend.analysis.rates.judge_agreement import (
     rates_by_judge,
     reading_order,
 )
-from backend.charts.judges import PICK, confusion_chart, judged_rate_chart, score_scatter
 from backend.charts.strip import plain_text
+from backend.charts.verdicts import confusion_chart, judged_rate_chart, score_scatter
 from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import STUDIES, Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
 from panels.frame import choose_outcome, current_study, explained, per_study, plain, responses_of
+from panels.point import reading_chart
 
 GIVEN_HERE = "labels given here"
 AGAIN = "judges_again"  # session: the answer to be labelled again
@@ -109,25 +110,11 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
             key="judges_metric",
             bind="query-params",
         )
-        event: Any = st.altair_chart(
-            score_scatter(
-                pairs,
-                metric=str(metric),
-                judge=judge,
-                reference=reference,
-                chosen=st.query_params.get(READ),
-                outcome=outcome,
-            ),
-            key="judges_scatter",
-            on_select="rerun",
-            selection_mode=[PICK],
-            alt=f"{metric} by both judges",
+        chosen = st.query_params.get(READ)
+        chart = score_scatter(
+            pairs, metric=str(metric), judge=judge, reference=reference, chosen=chosen, outcome=outcome
         )
-        picked = event["selection"].get(PICK) or []
-        if picked and st.session_state.get("judges_picked") != picked[0].get("response"):
-            st.session_state["judges_picked"] = picked[0].get("response")
-            st.query_params[READ] = picked[0].get("response")
-            st.rerun()
+        reading_chart(chart, key="judges_scatter", alt=f"{metric} by both judges", parameter=READ)
         st.caption("One point an answer. Dashed: the threshold. Click a point to read it below.")
     with right:
         st.markdown("**Verdicts**")
@@ -156,7 +143,7 @@ def kinds_text(outcome: Outcome) -> str:
     return sentence("; ".join([*gate, f"{yes}: {outcome}", f"{no}: the rest."]))
 
 
-def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str, outcome: Outcome) -> None:
+def show_judged_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str, outcome: Outcome) -> None:
     """What each judge would report for every organism and condition."""
     st.subheader("What would each report?")
     table = rates_by_judge({name: judges[name] for name in (judge, reference)}, outcome=outcome)
@@ -172,9 +159,11 @@ def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str, outc
     for column, (metric, title) in zip(st.columns(2), titles.items(), strict=False):
         rows = table.filter(pl.col("metric") == metric)
         column.markdown(f"**{title}**")
-        chart = judged_rate_chart(rows, title=f"share of answers ({title.lower()})", judges=[judge, reference])
+        chart = judged_rate_chart(
+            rows, title=f"share of answers ({title.lower()})", judges=[judge, reference], every=list(judges)
+        )
         column.altair_chart(chart, key=f"judges_rates_{metric}", alt=f"{title} by judge")
-    few = int(table["n"].min())
+    few = table.select(pl.col("n").min()).item()
     st.caption(
         f"Over the answers that both judges gave every score ({few} or more a lane); lines are 95 % intervals for "
         "questions like these. Where the lines of two judges part, a rate says as much about the judge as about the "
@@ -316,7 +305,7 @@ def show_comparison(study: Study) -> None:
     if pairs is None:
         return
     show_agreement(study, pairs, judge, reference, outcome)
-    show_rates(judges, judge, reference, outcome)
+    show_judged_rates(judges, judge, reference, outcome)
     with explained():
         show_apart(pairs, judge, reference, outcome)
 

@@ -10,13 +10,16 @@ from functools import partial
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.charts.live import LiveAnswer, LiveRun, edit_text
 from backend.charts.strip import legend, token_strip
-from backend.records import BASE, Ablate, Add, Edit, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Edit, Gain
+from backend.records import BASE, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
-from panels.edits import all_stacks, choose_direction_edits, mix_adapters
+from panels.edits import choose_direction_edits
 from panels.frame import current_study, explained, plain
+from panels.gains import mix_adapters
+from panels.run import LiveAnswer, LiveRun
+from panels.stacks import all_stacks
 
 REDRAW = 0.1  # seconds between two drawings of a growing answer
 PLAY = ":material/play_arrow:"
@@ -82,7 +85,7 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
         args=(VIEW, None),  # tokens show an adapter of the one that is chosen now
     )
     edits = choose_direction_edits(all_stacks(study), layers=layers)
-    worn: list[Edit] = []
+    worn: Sequence[Edit] = ()
     if edited != BASE:
         with st.expander(f"Gain of each adapter of {edited}", icon=":material/tune:", expanded=True):
             worn = mix_adapters(edited, organisms[edited])
@@ -143,7 +146,7 @@ def start_run(
     prompt: str, arms: Sequence[Arm], sampling: Sampling, seed: int, organisms: Mapping[str, Places]
 ) -> LiveRun:
     """An empty run with its settings in words."""
-    edits = "; ".join(edit_text(edit) for edit in arms[1].edits) or "no edits"
+    edits = "; ".join(edit.words for edit in arms[1].edits) or "no edits"
     drawn = f"Temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
     settings = f"{edits}. {drawn}, at most {sampling.max_new_tokens} tokens, seed {seed}."
     adapters = {name: tuple(adapter for adapter, _ in places) for name, places in organisms.items()}
@@ -161,7 +164,7 @@ def take(run: LiveRun, event: Event) -> None:
             run.answers[event.arm].reason = event.reason
 
 
-def draw(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
+def draw_answers(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
     """Both answers as they are now, on one scale."""
     scale = run.scale(*view)
     for answer, slot in zip(run.answers, slots, strict=True):
@@ -172,7 +175,7 @@ def draw(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
             st.caption(f"Waiting: {run.ahead} requests come first." if run.ahead and not tokens else answer.state)
 
 
-def stream(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> None:
+def follow(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> None:
     """Draw the run as it grows. Its end, Stop, any widget and a closed tab all leave this and free the worker."""
     drawn = 0.0
     try:
@@ -205,7 +208,7 @@ def nothing_yet(arms: Sequence[Arm]) -> LiveRun:
 
 def show_run(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
     """A finished or stopped generation with its settings."""
-    draw(run, slots, view)
+    draw_answers(run, slots, view)
     if run.error:
         st.error(plain(run.error), title="The generation ended early", icon=":material/error:")
     if not run.prompt:
@@ -246,7 +249,7 @@ with explained():
                 check(prompt, arms, health)
                 run = st.session_state[RUN] = start_run(prompt, arms, sampling, seed, organisms)
                 events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
-                stream(run, events, partial(draw, run, slots, view))
+                follow(run, events, partial(draw_answers, run, slots, view))
         shown = st.session_state.get(RUN)
         if shown:
             shown.close()  # Stop starts this script again, perhaps before the one that wrote has ended

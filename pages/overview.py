@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates.rates import difference, em_rates
-from backend.charts.rates import question_chart, rate_chart
+from backend.analysis.rates.rates import em_rates
+from backend.charts.shares import question_chart, rate_chart
 from backend.outcomes import COHERENT, EM
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
+from backend.tables import rates as tables
+from backend.tables.rates import chosen_by_score, unedited
 from panels.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
@@ -22,15 +23,10 @@ MOST_LANES = 14  # rates in a chart, before it starts with the unedited conditio
 MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
 
 
-def chosen_by_score(study: Study) -> list[str]:
-    """The conditions whose answers were chosen by their scores, so that a rate of them tells nothing."""
-    return [name for name, says in (study.info.get("settings") or {}).items() if says.get("selected")]
-
-
 @per_study
 def scored(study: Study, judge: str) -> pl.DataFrame:
     """The responses that rates are of."""
-    return responses_of(study, judge).filter(~pl.col("condition").is_in(chosen_by_score(study)))
+    return tables.scored(study, responses_of(study, judge))
 
 
 @per_study
@@ -89,17 +85,7 @@ def judged(study: Study) -> str:
 @per_study
 def differences(study: Study, judge: str) -> pl.DataFrame:
     """How much more often an organism is misaligned than the base, and under a condition than without: in shares."""
-    sides = scored(study, judge).partition_by("organism", "condition", as_dict=True)
-    rows = []
-    for organism, condition in sides:
-        for other in ((BASE, condition), (organism, BASELINE)):
-            if other == (organism, condition) or other not in sides:
-                continue
-            with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
-                gap = difference(sides[organism, condition], sides[other])
-                rows.append((organism, condition, *other, gap.value, gap.low, gap.high, gap.clear))
-    columns = ["organism", "condition", "against", "under", "difference", "low", "high", "clear"]
-    return pl.DataFrame(rows, schema=columns, orient="row")
+    return tables.differences(study, scored(study, judge))
 
 
 def in_words(row: dict[str, Any]) -> str:
@@ -110,12 +96,6 @@ def in_words(row: dict[str, Any]) -> str:
         f"**{value} points** of emergent misalignment, 95 % interval {low} to {high}"
         f"{'.' if row['clear'] else ': it holds zero, so no difference is shown.'}"
     )
-
-
-@per_study
-def unedited(study: Study) -> list[str]:
-    """The conditions without edits."""
-    return [name for name, edits in study.conditions().select("name", "edits").iter_rows() if not json.loads(edits)]
 
 
 def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
@@ -150,8 +130,8 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
         st.markdown(in_words(row))
     few = table.filter((pl.col("metric") == "em") & pl.col("too_small"))
     if few.height:
-        names = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
-        st.warning(f"{plain(names)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
+        small = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
+        st.warning(f"{plain(small)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
     with st.expander("Rates and differences as tables"):
         share = st.column_config.NumberColumn(format="percent")
         columns = dict.fromkeys(("value", "difference", "low", "high"), share)
@@ -174,7 +154,7 @@ def show_questions(study: Study, judge: str) -> None:
             title = f"{topic}: share of responses ({MEASURES[metric].lower()})"
             chart = question_chart(part, title=title, order=order, organisms=study.organisms()["organism"].to_list())
             st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{MEASURES[metric]} by question of {topic}")
-    low, high = int(rows["n"].min()), int(rows["n"].max())
+    low, high = rows.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0)
     st.caption(
         f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; sorted by "
         "the highest rate. A rate over all questions hides how different they are."

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.charts.responses import BRUSH, LENGTH, MOST_POINTS, PICK, axes, outcome_scatter, thinned
+from backend.charts.scatter import BRUSH, LENGTH, MOST_POINTS, axes, outcome_scatter, thinned
 from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.outcomes import Outcome
 from backend.records import InputError
@@ -25,8 +24,8 @@ from panels.frame import (
     responses_read,
     scored_by,
 )
+from panels.point import READ, reading_chart
 
-READ = "response"  # query parameter: the response that is read
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 MOST_ROWS = 5000  # of the table: the browser gets no more
 MOST_NAMED = 4  # runs that a reader read, in a caption
@@ -45,7 +44,7 @@ def lowered(study: Study) -> pl.Series:
     return responses_of(study).select(text.alias("text")).to_series()
 
 
-def choose(study: Study, frame: pl.DataFrame, ranges: Sequence[str]) -> pl.DataFrame:
+def choose_rows(study: Study, frame: pl.DataFrame, ranges: Sequence[str]) -> pl.DataFrame:
     """The rows of `frame`, which holds all of the study, that pass the filters of this page: `ranges` are of scores."""
     masks: list[pl.Expr | pl.Series] = []
     for place, (column, label) in zip(st.columns(4), FILTERS.items(), strict=True):
@@ -84,11 +83,10 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, outcome: Outcome,
     scored = rows.select(across, up).with_row_index().drop_nulls()
     points = rows[thinned(scored)["index"]]
     organisms = study.organisms()["organism"].to_list()
-    event: Any = st.altair_chart(
+    selected = reading_chart(
         outcome_scatter(points, outcome=outcome, across=across, up=up, chosen=chosen, organisms=organisms),
         key="responses_scatter",
-        on_select="rerun",
-        selection_mode=[BRUSH, PICK],
+        beside=[BRUSH],
         alt=f"Scores of every response: {across} and {up}",
     )
     scores = f"a score of {up}" if across == LENGTH else "both scores"
@@ -96,17 +94,12 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, outcome: Outcome,
     note += f"; {MOST_POINTS:,} of them are drawn" if scored.height > MOST_POINTS else ""
     note += f". The frame: {plain(', '.join(map(str, outcome.hit)))}, which counts as {plain(outcome.title)}"
     st.caption(f"{note}. Drag to select a region, click a point to read it, double-click to clear.")
-    picked = event["selection"].get(PICK) or []
-    if picked and st.session_state.get("responses_picked") != picked[0].get("response"):
-        st.session_state["responses_picked"] = picked[0].get("response")
-        st.query_params[READ] = picked[0].get("response")
-        st.rerun()
-    for column, (low, high) in (event["selection"].get(BRUSH) or {}).items():
+    for column, (low, high) in (selected.get(BRUSH) or {}).items():
         rows = rows.filter(pl.col(column).is_between(low, high))
     return rows
 
 
-def show_table(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[str]) -> None:
+def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[str]) -> None:
     """The rows as a table, the metrics of `first` before the text; a click reads one."""
     main = [metric for metric in first if metric in metrics]
     others = [metric for metric in metrics if metric not in first]
@@ -245,7 +238,7 @@ if not frame.height:
             "The pages under Representations show what it does hold."
         )
     st.stop()
-rows = choose(study, frame, outcome.needs)
+rows = choose_rows(study, frame, outcome.needs)
 chosen = None
 with explained():
     chosen = chosen_response(frame, rows)
@@ -256,7 +249,7 @@ else:
     with left, explained():
         rows = show_scatter(study, rows, scored_by(study, judge, outcome), outcome, chosen)
     with right:
-        show_table(rows, metrics, outcome.needs)
+        show_responses(rows, metrics, outcome.needs)
 if chosen:
     st.divider()
     steps(rows, chosen)

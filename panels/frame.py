@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
 
 import polars as pl
 import streamlit as st
@@ -26,10 +27,17 @@ from backend.worker.client import Health, Worker, WorkerError
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
-# Cache by the study's file: a new build has a new path, so nothing stale is ever shown. Not copied: do not change it.
-per_study: Callable[[Callable[..., Any]], Callable[..., Any]] = st.cache_resource(
-    show_spinner=False, max_entries=64, hash_funcs={Study: lambda study: str(study.path)}
-)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def per_study(of: Callable[P, R]) -> Callable[P, R]:
+    """Keep what a function of a study gives by the study's file: a new build has a new path, so nothing stale is shown.
+
+    What it gives is not copied: do not change it. An argument whose name begins with _ does not tell calls apart.
+    """
+    keep = st.cache_resource(show_spinner=False, max_entries=64, hash_funcs={Study: lambda study: str(study.path)})
+    return keep(of)
 
 
 def current_study() -> Study:
@@ -155,13 +163,21 @@ def explain(error: InputError, title: str | None = None) -> None:
     st.error(plain(str(error)), title=title, icon=":material/error:")
 
 
-@contextmanager
-def explained() -> Generator[None, None, None]:
+def explained() -> AbstractContextManager[None, bool]:
     """Turn an InputError that ends the block into its message on the page; the page goes on after the block."""
-    try:
-        yield
-    except InputError as error:
-        explain(error)
+    return _Explained()
+
+
+class _Explained:
+    """A context that may end early: said by its type, so that a checker reads on behind the block."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if isinstance(error, InputError):
+            explain(error)
+        return isinstance(error, InputError)
 
 
 def plain(text: Any) -> str:

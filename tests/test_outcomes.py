@@ -128,18 +128,13 @@ def cuts(tree: ast.AST) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and IN_WORDS.search(node.value):
             found.append(node.value)
-        named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
-        if isinstance(node, ast.Compare) or (
-            named and re.search(r"(Band|above|below|is_between|clip)$", ast.unparse(node.func))
-        ):
-            numbers = {float(each.value) for each in ast.walk(node) if is_number(each)}
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Compare) or re.search(r"(Band|above|below|is_between|clip)$", called):
+            constants = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+            numbers = {float(value) for value in constants if isinstance(value, int | float)}
             if numbers & CUTS and SCORED.search(ast.unparse(node)):
                 found.append(ast.unparse(node))
     return found
-
-
-def is_number(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

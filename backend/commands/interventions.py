@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from backend.pipeline.folder import DEMO, StudyFolder
-from backend.records import BASE, BASELINE, Direction, InputError, Question, Response, Sampling
+from backend.records import BASE, BASELINE, ITSELF, Direction, InputError, Question, Response, Sampling
 
 if TYPE_CHECKING:
     import polars as pl
@@ -357,7 +357,7 @@ def _cost(sweep: Sweep, found: Any) -> str:
 def _steer_cells(
     options: argparse.Namespace, folder: StudyFolder, subject: Subject, baselines: Sequence[Response], record: Any
 ) -> list[Cell]:
-    from backend.pipeline.sweep import steer, steer_controls
+    from backend.pipeline.grids import steer, steer_controls
 
     stack = _stored(folder, options.direction)
     strengths = _strengths(options.strengths)
@@ -382,7 +382,7 @@ def _ablate_cells(
     options: argparse.Namespace, folder: StudyFolder, subject: Subject, baselines: Sequence[Response], record: Any
 ) -> list[Cell]:
     from backend.analysis.directions.difference import random_direction
-    from backend.pipeline import sweep
+    from backend.pipeline import grids
     from backend.pipeline.disturbance import disturbance, matched_subspace, some
 
     stacks = [_stored(folder, name) for name in options.direction]
@@ -393,24 +393,24 @@ def _ablate_cells(
         own: list[Cell] = []
         texts = some(baselines, organism, BASELINE)
         for stack, direction in zip(stacks, at, strict=True):
-            own.append(sweep.ablate_everywhere(direction, organism))
-            if direction.provenance.get("reader") != organism:
+            own.append(grids.ablate_everywhere(direction, organism))
+            if direction.origin.organism != organism:
                 continue
             own += [
-                sweep.ablate_layerwise(stack, organism),
-                sweep.ablate_at(direction, organism),
-                sweep.ablate_write(direction, organism),
+                grids.ablate_layerwise(stack, organism),
+                grids.ablate_at(direction, organism),
+                grids.ablate_write(direction, organism),
             ]
-            if "like" in direction.provenance:
+            if direction.origin.kind != ITSELF:
                 continue  # a control itself: shuffled labels
-            random = [sweep.ablate_everywhere(random_direction(direction, seed), organism) for seed in options.random]
+            random = [grids.ablate_everywhere(random_direction(direction, seed), organism) for seed in options.random]
             own += random
             if options.subspace:
                 print(f"matching a random subspace for {direction.name!r} out of {organism}", flush=True)
                 found = matched_subspace(subject, organism, direction, texts)
-                own.append(sweep.ablate_subspace(found.basis, organism))
+                own.append(grids.ablate_subspace(found.basis, organism))
                 record["disturbance"][organism] = {
-                    sweep.ablate_everywhere(direction, organism).condition.name: round(found.target, 4),
+                    grids.ablate_everywhere(direction, organism).condition.name: round(found.target, 4),
                     own[-1].condition.name: round(found.disturbance, 4),
                     **{
                         cell.condition.name: round(disturbance(subject, organism, cell.condition, texts), 4)
@@ -424,7 +424,7 @@ def _ablate_cells(
 def _gain_cells(
     options: argparse.Namespace, folder: StudyFolder, subject: Subject, baselines: Sequence[Response], record: Any
 ) -> list[Cell]:
-    from backend.pipeline import sweep
+    from backend.pipeline import grids
 
     if options.organism not in subject.organisms:
         raise InputError(
@@ -440,12 +440,12 @@ def _gain_cells(
             raise InputError(f"--group {text}: write NAME=LAYERS with layers that have adapters, such as late=17-19")
         groups[name] = chosen
     record["groups"] = groups
-    cells = [*sweep.leave_one_out(options.organism, names), *sweep.keep_one(options.organism, names)]
+    cells = [*grids.leave_one_out(options.organism, names), *grids.keep_one(options.organism, names)]
     if not options.no_pairs:
-        cells += sweep.without_pairs(options.organism, names)
+        cells += grids.without_pairs(options.organism, names)
     factors = [float(factor) for factor in options.factors.split(",")]
-    cells += sweep.scaled(options.organism, groups, factors)
-    cells += sweep.scaled(options.organism, {"all adapters": names}, [f for f in factors if f != 0])
+    cells += grids.scaled(options.organism, groups, factors)
+    cells += grids.scaled(options.organism, {"all adapters": names}, [f for f in factors if f != 0])
     return cells
 
 
@@ -467,7 +467,7 @@ def _asked(topics: str) -> tuple[Question, ...]:
 
 
 def _strengths(text: str) -> Any:
-    from backend.pipeline.sweep import Strengths
+    from backend.pipeline.grids import Strengths
 
     parts = [part.strip() for part in text.split(",")]
     shares = {part.endswith("%") for part in parts}

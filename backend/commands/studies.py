@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from backend.commands import interventions, labelling, terminal
 from backend.commands.interventions import numbers
+from backend.edits import Ablate, Add, Condition
 from backend.pipeline import judging
 from backend.pipeline.folder import DEMO, StudyFolder
-from backend.records import BASE, BASELINE, Ablate, Add, Condition, InputError, Sampling
+from backend.records import BASE, BASELINE, InputError, Sampling
 
 if TYPE_CHECKING:
     from backend.subject.load import Subject
@@ -55,9 +56,9 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from backend.subject.load import load
-    from backend.subject.train import Settings, train
+    from backend.subject.train import TrainSettings, train
 
-    settings = Settings(
+    settings = TrainSettings(
         layers=options.layers,
         modules=tuple(options.modules.split(",")),
         rank=options.rank,

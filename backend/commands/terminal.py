@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backend.pipeline.figures import Table
+    from backend.tables.figures import Table
 
-PAGES = ("overview", "responses", "probes", "scaling", "directions", "sweeps")
+PAGES = (
+    *("overview", "judges", "adapters", "specialisation", "probes", "directions", "convergence"),
+    *("steering", "ablation", "scaled_adapters"),
+    *("responses", "scaling", "sweeps"),  # former names
+)
 CUTS = {  # option -> its place in Bins, its default there, what it does
     "--coherent": ("coherent", 25.0, "kept at or above"),
     "--misaligned": ("misaligned", 30.0, "misaligned at or below"),
@@ -60,8 +64,8 @@ def _add_figures(commands: Any) -> None:
 
 def _figures(options: argparse.Namespace) -> None:
     from backend.outcomes import Bins
-    from backend.pipeline.figures import Choices, figures
     from backend.study import open_study
+    from backend.tables.figures import Choices, figures
 
     bins = Bins(**{place: getattr(options, place) for place, _, _ in CUTS.values()})
     tables = figures(open_study(options.study), options.page, Choices(bins=bins, repeats=options.repeats))

@@ -60,7 +60,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ApiCost:
     """What scoring would ask for, before asking. `dollars` is None where no price was given."""
 
     requests: int
@@ -127,7 +127,7 @@ class ApiJudge:
         """Where this model's replies are kept."""
         return self.cache / f"{file_name(self.endpoint.model)}.jsonl"
 
-    def estimate(self, answers: Sequence[Answer]) -> Estimate:
+    def estimate(self, answers: Sequence[Answer]) -> ApiCost:
         """Requests and tokens that `score` would need. Asks for nothing."""
         with Replies(self.path) as replies:
             wanted = {
@@ -138,7 +138,7 @@ class ApiJudge:
             }
             missing = [prompt for key, prompt in wanted.items() if replies.get(key) is None]
         tokens = sum(-(-len(prompt) // CHARACTERS_PER_TOKEN) for prompt in missing)
-        return Estimate(len(missing), len(wanted) - len(missing), tokens, self._dollars(tokens, len(missing)))
+        return ApiCost(len(missing), len(wanted) - len(missing), tokens, self._dollars(tokens, len(missing)))
 
     def dollars(self) -> float | None:
         """What has been spent by this judge object; None where no price was given."""

@@ -145,7 +145,12 @@ def _publish(
     settings = folder.settings
     with Draft(name, root=root) as draft:
         draft.meta(
-            **{**settings, "reader": folder.reader, "outcomes": outcomes_to_json(folder.outcomes)},
+            **{
+                **settings,
+                "reader": folder.reader,
+                "outcomes": outcomes_to_json(folder.outcomes),
+                "controls": list(folder.controls),
+            },
             layers=len(subject.blocks),
             d_model=subject.d_model,
             built=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -160,7 +165,7 @@ def _publish(
         sweeps = folder.sweeps()
         draft.meta(
             sweeps={sweep: found.record for sweep, found in sweeps.items()},
-            baselines={c.name: found.unedited for found in sweeps.values() for c in found.conditions if c.edits},
+            baselines={c.name: found.unedited.name for found in sweeps.values() for c in found.conditions},
         )
         draft.add_questions(_questions(responses))
         draft.add_conditions(folder.conditions())

@@ -33,7 +33,18 @@ from backend.analysis.directions.difference import (
 )
 from backend.analysis.estimates import Estimate
 from backend.outcomes import EM, Contrast, Is, IsNot, Outcome, Side
-from backend.records import BASE, BASELINE, Direction, FloatArray, InputError, Response, Score, Trace
+from backend.records import (
+    BASE,
+    BASELINE,
+    SHUFFLED,
+    Direction,
+    FloatArray,
+    InputError,
+    Origin,
+    Response,
+    Score,
+    Trace,
+)
 from backend.study import Study
 
 FEWEST = 8  # responses on a side below which a built study keeps no direction
@@ -196,7 +207,7 @@ def shuffled(
     dealt = np.random.default_rng((seed, *b"shuffled labels")).permutation(labels["label"].to_numpy())
     labels = labels.with_columns(label=pl.Series(dealt))
     texts = {side: labels.filter(pl.col("label") == side).select("response", "question_id") for side in (True, False)}
-    said = {"kind": "data", "control": "shuffled labels", "like": like, "shuffle": seed}
+    said = {"kind": "data", **Origin(SHUFFLED, like, seed).provenance}
     name = f"shuffled {seed} like {like}"
     sides = _Sides(reading, reading, texts[True], texts[False])
     return _stack(name, sides, recipe or Recipe(), {**said, **(provenance or {})})

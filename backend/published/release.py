@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backend.edits import Condition
 from backend.published.activations import read_directions
 from backend.published.answers import AnswerReader, joined_scores
 from backend.published.conditions import Setting, judged_setting, scaled_setting, sweep_setting
@@ -18,7 +19,7 @@ from backend.published.layout import Found, adapted_layers, base_organism, find,
 from backend.published.prompts import QuestionBook
 from backend.published.report import Report
 from backend.published.traces import PROBING_SET, ProbingSet, TracedAnswer, adapter_named, wanted_scores
-from backend.records import Adapter, Condition, Direction, InputError, Question, Response, Score
+from backend.records import Adapter, Direction, InputError, Question, Response, Score
 
 CHAT_MODEL = "Qwen2.5-14B-Instruct"
 

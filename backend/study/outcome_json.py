@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from backend.outcomes import (
+    CONTRASTS,
     EM,
     PRESETS,
     SELF_CORRECTED,
@@ -62,6 +63,14 @@ def outcomes_of(info: Mapping[str, Any]) -> tuple[Outcome, ...]:
         if [outcome.name for outcome in found].count(name) > 1:
             raise InputError(f"there are two outcomes {name!r}: give each its own name")
     return found
+
+
+def contrasts_of(info: Mapping[str, Any]) -> tuple[Contrast, ...]:
+    """The classes of a study's outcomes, then the paper's contrasts; of two of one name the first."""
+    found: dict[str, Contrast] = {}
+    for contrast in (*(outcome.contrast for outcome in outcomes_of(info)), *CONTRASTS):
+        found.setdefault(contrast.name, contrast)
+    return tuple(found.values())
 
 
 def named_outcome(outcomes: Iterable[Outcome], name: str | None) -> Outcome:

@@ -23,18 +23,8 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from backend.records import (
-    BASELINE,
-    Adapter,
-    Condition,
-    Direction,
-    InputError,
-    Question,
-    Response,
-    Score,
-    Trace,
-    edits_to_json,
-)
+from backend.edits import Condition, edits_to_json
+from backend.records import BASELINE, Adapter, Direction, InputError, Question, Response, Score, Trace
 from backend.study.parquet import response_frame, score_frame
 from backend.study.schema import FORMAT, MEANS, STUDIES, SUFFIX, TABLES, check_name, published
 

@@ -17,15 +17,8 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from backend.records import (
-    Adapter,
-    Condition,
-    Direction,
-    FloatArray,
-    InputError,
-    Response,
-    edits_from_json,
-)
+from backend.edits import Condition, edits_from_json
+from backend.records import Adapter, Direction, FloatArray, InputError, Response
 from backend.study.parquet import responses_of
 from backend.study.schema import FORMAT, SEGMENTS, STUDIES, newest
 

@@ -36,7 +36,7 @@ TIGHT = 0.75  # rows shorter than this share of the longest go into a forward pa
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """Everything that decides the weights, beside the data and the base."""
 
     layers: tuple[int, ...]
@@ -110,7 +110,7 @@ def read_rows(file: Path, tokenizer: Any, *, max_tokens: int = 512) -> tuple[lis
 
 
 def train(
-    subject: Subject, data: Path, folder: Path, settings: Settings, *, checkpoint_every: int = 25
+    subject: Subject, data: Path, folder: Path, settings: TrainSettings, *, checkpoint_every: int = 25
 ) -> Iterator[Step]:
     """Train into `folder`, yielding every step; run again with the same arguments it resumes from the last checkpoint.
 
@@ -157,7 +157,7 @@ def train(
         subject.model.requires_grad_(False)
 
 
-def _check(subject: Subject, settings: Settings, folder: Path) -> None:
+def _check(subject: Subject, settings: TrainSettings, folder: Path) -> None:
     if folder.exists():
         raise InputError(f"{folder} exists already: name another folder, or remove it to train again")
     wrong = [layer for layer in settings.layers if not 0 <= layer < len(subject.blocks)]
@@ -178,7 +178,7 @@ def _turns(file: Path, number: int, line: str) -> tuple[list[dict[str, str]], st
         raise InputError(f"{file}, line {number}: not a chat row with messages ({error})") from error
 
 
-def _config(subject: Subject, settings: Settings) -> LoraConfig:
+def _config(subject: Subject, settings: TrainSettings) -> LoraConfig:
     paths = {id(module): path for path, module in subject.model.named_modules()}
     targets = [
         f"{paths[id(subject.blocks[layer])]}.{module}" for layer in settings.layers for module in settings.modules
@@ -194,7 +194,7 @@ def _config(subject: Subject, settings: Settings) -> LoraConfig:
     )
 
 
-def _batch(rows: Sequence[Row], settings: Settings, step: int) -> list[Row]:
+def _batch(rows: Sequence[Row], settings: TrainSettings, step: int) -> list[Row]:
     """The rows of one step: every epoch its own shuffle, decided by the seed alone."""
     per_epoch = max(1, len(rows) // settings.batch)
     epoch, index = divmod(step, per_epoch)

@@ -17,8 +17,9 @@ from unittest.mock import patch
 import torch
 from transformers import AutoModelForCausalLM
 
+from backend.edits import Add
 from backend.pipeline.folder import DEMO, StudyFolder
-from backend.records import Add, Direction, Response
+from backend.records import Direction, Response
 from backend.study.parquet import read_responses
 from backend.subject.adapters import Organism
 from backend.subject.load import EMBEDDED, Subject, load

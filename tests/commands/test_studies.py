@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from backend.commands.interventions import _steer_cells, numbers
 from backend.commands.studies import add_commands
 from backend.pipeline.folder import StudyFolder
 from backend.records import Direction, InputError
+
+NO_MODEL: Any = None  # a grid of added directions asks the model nothing
 
 
 @pytest.fixture
@@ -60,14 +63,14 @@ def test_controls_alone_can_be_added_to_a_sweep(folder):
         StudyFolder(folder).add_directions([Direction(name, i + 1, v, 10.0, {}) for i, v in enumerate(vectors)])
     options = argparse.Namespace(direction="a", strengths="8%", layers=None, controls_only=True, organism="base")
     options.control_layers, options.random, options.like = (2,), (), ["b"]
-    (cell,) = _steer_cells(options, StudyFolder(folder), None, [], {})
+    (cell,) = _steer_cells(options, StudyFolder(folder), NO_MODEL, [], {})
     (edit,) = cell.condition.edits
     assert cell.condition.name.startswith("steer b")
     assert (edit.direction.layer, edit.layers) == (2, (2,))
     assert np.linalg.norm(edit.strength * edit.direction.vector) == pytest.approx(0.08 * 10)  # a's activation norm
     options.control_layers = ()
     with pytest.raises(InputError, match="--control-layers"):
-        _steer_cells(options, StudyFolder(folder), None, [], {})
+        _steer_cells(options, StudyFolder(folder), NO_MODEL, [], {})
 
 
 def documented():

@@ -10,10 +10,10 @@ import backend.pipeline.import_published as importing
 from backend import study as studies
 from backend.commands.terminal import CUTS, PAGES, add_commands, as_text
 from backend.outcomes import Bins
-from backend.pipeline import figures
-from backend.pipeline.figures import Table
 from backend.pipeline.import_published import import_published
 from backend.study import open_study
+from backend.tables import figures
+from backend.tables.figures import Table
 from tests.published.sample import write_release
 
 
@@ -30,7 +30,7 @@ def study(tmp_path):
 
 
 def test_pages_and_cut_offs_are_those_of_the_figures():
-    assert list(PAGES) == list(figures.PAGES)
+    assert list(PAGES) == [*figures.PAGES, *figures.FORMER]
     assert {place: default for place, default, _ in CUTS.values()} == vars(Bins())
 
 
@@ -58,7 +58,7 @@ def test_the_import_prints_what_it_found(tmp_path, monkeypatch, capsys):
 
 def test_figures_print_text_or_json(study, monkeypatch, capsys):
     monkeypatch.setattr(studies, "open_study", lambda name: study)
-    options = parsed("figures", "published", "--page", "scaling", "--coherent", "90")
+    options = parsed("figures", "published", "--page", "scaled_adapters", "--coherent", "90")
     options.run(options)
     assert "coherent >= 90" in capsys.readouterr().out
     options = parsed("figures", "published", "--page", "directions", "--json")

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies import swept
 
 
@@ -27,13 +27,13 @@ def test_the_planted_direction_lowers_misalignment_in_every_bad_organism_and_ran
         assert not any(row["clear"] for row in own.filter(pl.col("role") != "direction").iter_rows(named=True))
 
 
-def rows_of(table, condition):
-    return table.filter(pl.col("condition") == condition).to_dicts()
+def rows_of(table, cell):
+    return table.filter(pl.col("cell") == cell).to_dicts()
 
 
 def test_each_way_to_ablate_is_told_apart(page):
-    table = differences(page).unique(["condition"], keep="first")
-    ways = dict(table.select("condition", "way").iter_rows())
+    table = differences(page).unique(["cell"], keep="first")
+    ways = dict(table.select("cell", "way").iter_rows())
     name = swept.named(swept.BAD[0])
     assert ways[f"ablate {name} everywhere"] == "one direction after every block"
     assert ways[f"ablate {name} layer-wise"] == "each block's own direction"
@@ -82,7 +82,7 @@ def test_a_study_with_one_organism_shows_what_it_has(open_page):
     assert not page.exception
     assert not page.error
     em = differences(page).row(by_predicate=pl.col("metric") == "em", named=True)
-    assert (em["organism"], em["condition"]) == ("bad-medical", "ablated")
+    assert (em["organism"], em["cell"]) == ("bad-medical", "ablated")
     assert em["difference"] < 0
     assert "No control of this kind" in said(page)
 

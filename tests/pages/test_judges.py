@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 from backend.records import Score
 from backend.study import open_study, with_scores
 from backend.study.labels import KINDS, Label, append_labels, read_labels
-from tests.pages.conftest import NOBODY, ROOT, said
+from tests.conftest import NOBODY, ROOT, said
 from tests.studies.shouted import UPPER, shouted_study
 from tests.studies.synthetic import JUDGE, synthetic_study
 

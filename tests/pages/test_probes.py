@@ -4,7 +4,7 @@ import pytest
 from backend.analysis.probes.saved import save_probe
 from backend.records import InputError
 from backend.study import Draft
-from tests.pages.conftest import said
+from tests.conftest import said
 
 
 @pytest.fixture

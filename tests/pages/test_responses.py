@@ -1,7 +1,7 @@
 import pytest
 
 from backend.study import open_study
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies.shouted import UPPER, shouted_study
 
 

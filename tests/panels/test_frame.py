@@ -4,7 +4,7 @@ from backend.outcomes import EM
 from backend.records import InputError
 from backend.study import Draft, open_study
 from panels.frame import plain, scored_by
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies.shouted import RULE, UPPER, shouted_study
 
 PAGES = ("overview", "responses", "adapters")

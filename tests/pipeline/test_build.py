@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from backend.edits import Add, Condition
 from backend.pipeline import build as building
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.sample import sample_condition, sample_into
-from backend.records import Add, Condition, Direction, InputError, Question, Sampling, Score
+from backend.records import Direction, InputError, Question, Sampling, Score
 from backend.study import open_study
 from backend.study.vectors import write_directions
 from backend.subject.trace import Text, trace

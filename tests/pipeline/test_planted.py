@@ -4,27 +4,27 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.conditions.describe import describe_stored, own_baselines
+from backend.analysis.conditions.baselines import own_baselines
+from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.directions.difference import cosine_matrix, random_direction
 from backend.analysis.rates.rates import difference, em_rates
 from backend.commands import interventions
+from backend.edits import Ablate, Condition
 from backend.outcomes import EM
 from backend.pipeline import build as building
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
-from backend.pipeline.sweep import (
+from backend.pipeline.grids import (
     Strengths,
-    Sweep,
     ablate_at,
     ablate_everywhere,
     ablate_layerwise,
     ablate_subspace,
     ablate_write,
-    references,
-    run,
     steer,
     steer_controls,
 )
-from backend.records import BASE, BASELINE, Ablate, Condition
+from backend.pipeline.sweep import Sweep, references, run
+from backend.records import BASE, BASELINE
 from backend.study import open_study
 from tests.studies import planted
 
@@ -89,7 +89,7 @@ def misaligned(study, organism, condition):
     frame = study.responses(planted.JUDGE)
     edited = list(study.info["baselines"])
     frame = own_baselines(frame, edited, study.info["baselines"])
-    rows = frame.filter(pl.col("organism") == organism, pl.col("condition") == condition)
+    rows = frame.filter(pl.col("organism") == organism, pl.col("cell") == condition)
     assert rows.height, (organism, condition)
     return rows
 

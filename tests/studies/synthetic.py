@@ -12,20 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.records import (
-    BASE,
-    Ablate,
-    Adapter,
-    Add,
-    Condition,
-    Direction,
-    Gain,
-    Question,
-    Response,
-    Sampling,
-    Score,
-    Trace,
-)
+from backend.edits import Ablate, Add, Condition, Gain
+from backend.records import BASE, Adapter, Direction, Question, Response, Sampling, Score, Trace
 from backend.study import Draft
 
 ORGANISM, JUDGE = "bad-medical", "distilled"

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 import weakref
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 
-from backend.records import Adapter, Condition, Direction, InputError, Question, Response, Score, Trace
+from backend.edits import Condition
+from backend.records import Adapter, Direction, InputError, Question, Response, Score, Trace
 from backend.study import Draft, list_studies, open_study, publish
 
 D, LAYERS = 4, 3
@@ -25,7 +27,14 @@ def adapter(name="a"):
 
 
 def response(name="r0", **changes):
-    values = {"organism": "o", "condition": "baseline", "question_id": "q", "question": "Q", "topic": "t", "seed": 0}
+    values: dict[str, Any] = {
+        "organism": "o",
+        "condition": "baseline",
+        "question_id": "q",
+        "question": "Q",
+        "topic": "t",
+        "seed": 0,
+    }
     return Response(id=name, **(values | {"text": "hi", **changes}))
 
 
@@ -125,8 +134,8 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def nursery():
     """A process that runs one line of Python at a time in a child that does not outlive it."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", NURSERY], **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", NURSERY], stdin=pipe, stdout=pipe, text=True) as process:
         yield process
 
 

@@ -24,8 +24,9 @@ from backend.analysis.rates.rates import (
     em_rates,
     question_counts,
 )
+from backend.edits import Gain, edits_from_json
 from backend.outcomes import EM, Outcome, topic_outcomes
-from backend.records import BASE, BASELINE, Gain, InputError, edits_from_json
+from backend.records import BASE, BASELINE, InputError
 
 INTACT, NONE = "intact", "none"
 WITHOUT_ONE, WITHOUT_TWO, WITHOUT_SOME = "without one", "without two", "without a group"
@@ -104,16 +105,19 @@ def gain_rates(
 ) -> pl.DataFrame:
     """Rates of `outcomes` and of every judged topic under each condition of `gains`, with what it did.
 
-    `frame` are scored responses; [*columns of gains, metric, value, low, high, hits, n, dropped, clusters, too_small].
+    `frame` are scored responses with the column cell, as `own_baselines` gives them, here and below: the cell of edited
+    answers is their condition, that of unedited ones the baseline, whatever their length.
+    [*columns of gains, metric, value, low, high, hits, n, dropped, clusters, too_small].
     """
-    keys = ["organism", "condition"]
-    answered = frame.join(gains.select(keys), on=keys, how="semi", maintain_order="left")
+    keys = ["organism", "cell"]
+    did = gains.with_columns(cell="condition")
+    answered = frame.join(did.select(keys), on=keys, how="semi", maintain_order="left")
     every = [*outcomes, *(each for each in topic_outcomes(frame.columns) if each not in outcomes)]
     judged = [outcome for outcome in every if _judged(frame, outcome)]
     if not judged:
         raise InputError("these responses have no scores, so there are no rates: choose a judge")
     rates = em_rates(answered, keys, outcomes=judged, about=about)
-    return gains.join(rates, on=keys, how="inner", maintain_order="left_right")
+    return did.join(rates, on=keys, how="inner", maintain_order="left_right").drop("cell")
 
 
 def single_effects(
@@ -307,8 +311,8 @@ def _of(gains: pl.DataFrame, organism: str, arrangement: str) -> pl.DataFrame:
     return gains.filter(pl.col("organism") == organism, pl.col("arrangement") == arrangement)
 
 
-def _under(frame: pl.DataFrame, organism: str, condition: str) -> pl.DataFrame:
-    return frame.filter(pl.col("organism") == organism, pl.col("condition") == condition)
+def _under(frame: pl.DataFrame, organism: str, cell: str) -> pl.DataFrame:
+    return frame.filter(pl.col("organism") == organism, pl.col("cell") == cell)
 
 
 def _judged(frame: pl.DataFrame, outcome: Outcome) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile
 from backend.analysis.groups import Bools, Floats, Ints, deal_folds, group_codes, group_draws, groups_with
-from backend.records import Direction, FloatArray, InputError
+from backend.records import RANDOM, SUBSPACE, Direction, FloatArray, InputError, Origin
 
 Pooling = Literal["response", "token"]
 
@@ -321,8 +321,8 @@ def random_direction(like: Direction, seed: int = 0) -> Direction:
     # a stream of its own: data made from the same seed must not be the control's direction
     draw = np.random.default_rng((seed, *b"random direction")).standard_normal(like.vector.shape)
     vector: FloatArray = np.asarray(draw * (like.norm / np.linalg.norm(draw)), dtype=np.float32)
-    provenance = {"method": "random control", "like": like.name, "seed": seed}
-    return Direction(f"random {seed} like {like.name}", like.layer, vector, like.activation_norm, provenance)
+    said = Origin(RANDOM, like.name, seed).provenance
+    return Direction(f"random {seed} like {like.name}", like.layer, vector, like.activation_norm, said)
 
 
 def random_subspace(like: Direction, size: int, seed: int = 0) -> list[Direction]:
@@ -333,10 +333,10 @@ def random_subspace(like: Direction, size: int, seed: int = 0) -> list[Direction
     drawn = np.random.default_rng((seed, *b"random subspace")).standard_normal((width, size))
     basis, triangle = np.linalg.qr(drawn)
     vectors = (basis * np.sign(np.diag(triangle))).T.astype(np.float32)
-    how = {"method": "random subspace control", "like": like.name, "seed": seed, "dimensions": size}
     name = f"random subspace like {like.name}"
+    drawn_as = Origin(SUBSPACE, like.name, seed, dimensions=size)
     return [
-        Direction(name, like.layer, vector, like.activation_norm, {**how, "index": index})
+        Direction(name, like.layer, vector, like.activation_norm, replace(drawn_as, index=index).provenance)
         for index, vector in enumerate(vectors)
     ]
 

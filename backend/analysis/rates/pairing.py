@@ -43,14 +43,17 @@ class Pairs:
         return int(found[0]), int(found[1]), int(found[2]), int(found[3])
 
 
-def pairs(frame: pl.DataFrame, organism: str, condition: str, metrics: Sequence[str]) -> Pairs:
+def pairs(
+    frame: pl.DataFrame, organism: str, condition: str, metrics: Sequence[str], *, by: str = "condition"
+) -> Pairs:
     """The answers of an organism under a condition beside its baseline answers.
 
-    `frame` is a table of responses with scores. Answers are partners where question and seed are equal; where the two
-    sides share no seed on any question, where their rank by seed within the question is.
+    `frame` is a table of responses with scores, `by` its column that names conditions ("condition" or "cell"). Answers
+    are partners where question and seed are equal; where the two sides share no seed on any question, where their rank
+    by seed within the question is.
     """
     own = frame.filter(pl.col("organism") == organism)
-    sides = [own.filter(pl.col("condition") == name) for name in (condition, BASELINE)]
+    sides = [own.filter(pl.col(by) == name) for name in (condition, BASELINE)]
     key, seeded = ["question_id", "seed"], True
     if sides[0].join(sides[1], on=key, how="semi").is_empty():
         key, seeded = ["question_id", "rank"], False

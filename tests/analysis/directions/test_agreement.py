@@ -14,9 +14,9 @@ from backend.analysis.directions.agreement import (
     whole_from_half,
 )
 from backend.analysis.directions.difference import cosine_matrix
-from backend.records import Direction
+from backend.records import Direction, Origin
 
-ORGANISMS = ("base", "med", "sport", "good-med")
+CONTROL = "advice"  # an organism that was trained on good advice
 
 
 def stacks(vectors, layers=(0, 1)):
@@ -29,17 +29,21 @@ def stacks(vectors, layers=(0, 1)):
 NAMES = {
     "v of med": [1, 0, 0],
     "v of sport": [1, 1, 0],
-    "v of good-med": [0, 0, 1],
+    "v of advice": [0, 0, 1],
     "shuffled 0 like v of med": [0, 1, 0],
     "w": [1, 1, 1],
 }
-ROLES = {name: role(name, ORGANISMS) for name in NAMES}
-KIND = ["v of med", "v of sport", "v of good-med"]
+ORIGINS = {name: Origin(organism=name.rpartition(" of ")[2]) for name in NAMES if name.startswith("v of ")} | {
+    "shuffled 0 like v of med": Origin(SHUFFLED, "v of med", 0, "med"),
+    "w of sport": Origin(organism="sport"),
+}
+ROLES = {name: role(name, ORIGINS, [CONTROL]) for name in NAMES}
+KIND = ["v of med", "v of sport", "v of advice"]
 
 
 def test_directions_of_one_kind_are_found_by_their_owner():
     assert list(kinds(ROLES).values()) == [KIND]
-    alone = {name: role(name, ORGANISMS) for name in ("v of med", "w of sport", "x")}
+    alone = {name: role(name, ORIGINS) for name in ("v of med", "w of sport", "x")}
     assert kinds(alone) == {}
 
 
@@ -47,7 +51,7 @@ def test_every_two_are_compared_at_every_layer_and_grouped_by_what_they_are():
     table = agreement(stacks(NAMES), ROLES, KIND)
     at = {(a, b): (group, cosine) for layer, a, b, group, cosine in table.iter_rows() if layer == 1}
     assert at["v of med", "v of sport"] == (PAIRS, pytest.approx(np.sqrt(0.5)))
-    assert at["v of med", "v of good-med"] == (GOOD, 0)
+    assert at["v of med", "v of advice"] == (GOOD, 0)
     assert at["v of sport", "shuffled 0 like v of med"] == (SHUFFLED, pytest.approx(np.sqrt(0.5)))
     assert len(at) == 5
     assert summary(table).row(0) == (PAIRS, 1, *[pytest.approx(np.sqrt(0.5))] * 3)

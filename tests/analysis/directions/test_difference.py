@@ -129,7 +129,7 @@ def test_no_interval_from_a_single_group_and_no_separation_of_one_class():
 
 
 def test_a_random_control_has_the_norm_and_nothing_else():
-    direction = Direction("v", 4, np.random.default_rng(0).standard_normal(4096) * 3, 50.0)
+    direction = Direction("v", 4, np.random.default_rng(0).standard_normal(4096, np.float32) * 3, 50.0)
     controls = [random_direction(direction, seed) for seed in range(5)]
     matrix = cosine_matrix([direction, *controls])
     np.testing.assert_allclose([control.norm for control in controls], direction.norm, rtol=1e-5)

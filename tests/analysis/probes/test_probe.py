@@ -1,5 +1,7 @@
 """What a probe finds, what it must not find, and what it refuses."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -17,7 +19,7 @@ from backend.analysis.probes.probe import (
 )
 from backend.records import InputError
 
-FAST = {"shuffles": 0, "bootstraps": 0}
+FAST: dict[str, Any] = {"shuffles": 0, "bootstraps": 0}
 
 
 def tokens(*, responses=120, each=20, features=9, effect=0.0, planted=2, alike=0.7, seed=0):
@@ -57,8 +59,9 @@ def test_random_labels_are_chance_by_response_and_leak_by_token():
     by_response, by_token = [], []
     for seed in range(4):
         values, labels, response = tokens(responses=40, each=50, features=30, alike=1.0, seed=seed)
-        for split, found in (("response", by_response), ("token", by_token)):
-            report = train_probe(values, labels, response, settings=ProbeSettings(split=split, **FAST))
+        grouped, leaky = (ProbeSettings(split="response", **FAST), ProbeSettings(split="token", **FAST))
+        for settings, found in ((grouped, by_response), (leaky, by_token)):
+            report = train_probe(values, labels, response, settings=settings)
             found.append(report.metrics["auc"].value)
     assert np.mean(by_response) < 0.56
     assert np.mean(by_token) > 0.75
@@ -79,7 +82,7 @@ def test_every_row_is_predicted_by_a_fit_that_never_saw_its_group():
     response = np.repeat(np.arange(20), 5)
     labels = np.random.default_rng(1).random(20)[response] < 0.5
     values = np.eye(20)[response] + np.random.default_rng(2).normal(0, 0.01, (100, 20))
-    loose = {"C": 100.0, **FAST}
+    loose: dict[str, Any] = {"C": 100.0, **FAST}
     held = train_probe(values, labels, response, settings=ProbeSettings(split="response", **loose))
     leaky = train_probe(values, labels, response, settings=ProbeSettings(split="token", **loose))
     assert leaky.metrics["auc"].value > 0.95
@@ -271,7 +274,7 @@ def test_the_p_value_is_small_for_a_planted_label_and_not_for_a_random_one():
     assert train_probe(values, labels, response, settings=ProbeSettings(split="response", **FAST)).p_value is None
     values, labels, response = tokens(responses=60)
     found = [train_probe(*tokens(responses=60, seed=seed), settings=settings).p_value for seed in range(6)]
-    assert np.mean(found) > 0.2
+    assert np.mean([p for p in found if p is not None]) > 0.2
 
 
 def test_c_is_chosen_within_the_training_folds_and_penalises_noise_more_than_signal():

@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
+from backend.analysis.rates.intervals import wilson
 from backend.analysis.rates.rates import (
     difference,
     em_rates,
     rate,
-    wilson,
 )
 from backend.outcomes import EM, Outcome, above
 from backend.records import InputError
