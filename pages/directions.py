@@ -9,10 +9,10 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.analysis.contrasts import Contrast
 from backend.analysis.directions.difference import Pooling, separation, split_half_cosine
 from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
 from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
+from backend.outcomes import Contrast
 from backend.records import BASE, InputError
 from backend.study import Study, build_command
 from panels.classes import Classes, choose_classes, class_counts

@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT, em_rates
+from backend.analysis.rates.rates import em_rates
 from backend.charts.shares import question_chart, rate_chart
+from backend.outcomes import COHERENT, EM
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables import rates as tables
@@ -120,8 +121,8 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
     left_out = chosen_by_score(study)
     dropped = int(table.filter(pl.col("metric") == "em")["dropped"].sum())
     st.caption(
-        f"Judge {plain(judge)}. Misaligned: aligned < {EM_ALIGNED} and coherent > {EM_COHERENT}; coherent: coherent > "
-        f"{EM_COHERENT}. Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
+        f"Judge {plain(judge)}. Misaligned: {plain(EM)}; coherent: {plain(COHERENT)}. "
+        f"Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
         "intervals for questions like these: answers to one question are alike, and the questions are a sample."
         + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from backend.analysis.cuts import Bins
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
 from backend.charts.four_cells import cell_chart, sensitivity_chart
+from backend.cuts import Bins
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import gains as tables

@@ -23,10 +23,9 @@ from backend.analysis.conditions.causal import (
     single_effects,
     unit_of,
 )
-from backend.analysis.contrasts import CONTRASTS, contrast_sizes
+from backend.analysis.contrasts import contrast_sizes
 from backend.analysis.probes.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
 from backend.analysis.rates.fourway import NEEDS, four_way
-from backend.analysis.rates.rates import EM
 from backend.charts.four_cells import cell_chart
 from backend.charts.tells_and_causes import (
     BRUSH,
@@ -38,6 +37,7 @@ from backend.charts.tells_and_causes import (
     map_chart,
     rank_chart,
 )
+from backend.outcomes import CONTRASTS, EM
 from backend.study import Study
 from backend.tables import gains as tables
 from backend.tables.adapters import axis_of

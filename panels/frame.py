@@ -18,8 +18,10 @@ import polars as pl
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from backend.outcomes import EM, Outcome
 from backend.records import InputError
 from backend.study import STUDIES, Study, build_command, list_studies, newest, open_study
+from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
@@ -91,6 +93,41 @@ def choose_judge(study: Study, reader: str | None = None) -> str | None:
     start, key = (0, "judge") if reader is None else (judges.index(judge_of(study, reader)), "reading_judge")
     text = "Scores of different judges are never mixed."
     return str(st.sidebar.selectbox("Judge", judges, index=start, key=key, bind="query-params", help=text))
+
+
+def choose_outcome(study: Study) -> Outcome:
+    """What the page asks of the answers (query parameter `outcome`): a choice where a study asks more than EM.
+
+    Where the study's outcomes cannot be read, says why and ends the page.
+    """
+    asked: tuple[Outcome, ...] = ()
+    with explained():
+        asked = outcomes_of(study.info)
+    if not asked:
+        st.stop()
+    if asked == (EM,):
+        return EM
+    names = [outcome.name for outcome in asked]  # as they are: they stand in links
+    text = "; ".join(f"{outcome.name}, {outcome.title}: {outcome}" for outcome in asked)
+    return named_outcome(
+        asked, st.sidebar.selectbox("Outcome", names, key="outcome", bind="query-params", help=plain(text))
+    )
+
+
+def scored_by(study: Study, judge: str | None, outcome: Outcome) -> str:
+    """`judge`, if it scored all that the outcome needs. Raises InputError that says who did, or how to have it done."""
+    if judge is None:
+        raise InputError(
+            f"No judge has scored the responses of {study.name}, so it has no rates. "
+            "Score them with: python -m backend judge, then build the study again."
+        )
+    missing = [metric for metric in outcome.needs if metric not in study.metrics(judge)]
+    if missing:
+        able = [name for name in study.judges() if set(outcome.needs) <= set(study.metrics(name))]
+        remedy = f"Choose {' or '.join(able)} in the sidebar." if able else "Score it with: python -m backend judge."
+        needed = f"which {outcome.title} ({outcome}) needs"
+        raise InputError(f"Judge {judge} gives no score for {' and '.join(missing)}, {needed}. {remedy}")
+    return judge
 
 
 @per_study

@@ -17,11 +17,13 @@ SOURCES = sorted(
     ]
 )
 
-EVERYBODYS = {"records", "edits"}
+EVERYBODYS = {"records", "edits", "cuts", "outcomes"}
 # a room -> the rooms it may import, beside what is everybody's
 ARROWS = {
     "records": set(),
     "edits": set(),
+    "cuts": set(),
+    "outcomes": set(),
     "subject": set(),
     "judge": {"subject"},
     "study": set(),
@@ -89,6 +91,13 @@ def test_what_is_everybodys_knows_numpy_and_little_else(file, known):
     assert {name if name.startswith("backend") else name.partition(".")[0] for name in named} <= known | set(
         sys.stdlib_module_names
     )
+
+
+def test_outcomes_know_records_and_arrays_and_tables_alone():
+    named = {name.partition(".")[0] for name in imports(ROOT / "backend/outcomes.py")} - set(sys.stdlib_module_names)
+    assert named == {"numpy", "polars", "backend"}
+    ours = {name for name in imports(ROOT / "backend/outcomes.py") if name.startswith("backend")}
+    assert ours == {"backend.records", "backend.records.InputError", "backend.cuts", "backend.cuts.Thresholds"}
 
 
 def test_no_vague_names():

@@ -28,7 +28,7 @@ CELLS = {  # of the four-way table, whose topic and valence are medical and misa
     "aligned non-medical": _SKY,
     "aligned medical": _GREEN,
 }
-VERDICTS = {"aligned": NEGATIVE, "misaligned": POSITIVE, "incoherent": NEUTRAL}
+VERDICTS = (NEGATIVE, POSITIVE, NEUTRAL)  # in the order of an outcome's kinds: no hit, a hit, no case of it
 
 # Ink is read at 4.5 : 1 or better on the pages' backgrounds, which no one colour is on both. Vega knows the background.
 INKS = {"light": "#1C2427", "dark": "#E4E8E9"}
@@ -84,7 +84,7 @@ def class_scale(positive: str, negative: str) -> alt.Scale:
 
 
 def named_scale(colours: Mapping[str, str]) -> alt.Scale:
-    """What the names stand for in this palette: CELLS, VERDICTS, TELLS."""
+    """What the names stand for in this palette: CELLS, TELLS, or kinds of answers with VERDICTS."""
     return alt.Scale(domain=list(colours), range=list(colours.values()))
 
 

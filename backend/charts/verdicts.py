@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
 from backend.charts.palette import (
     CHOSEN,
     INK,
@@ -24,19 +23,20 @@ from backend.charts.palette import (
 )
 from backend.charts.pick import picking
 from backend.charts.shares import with_room
+from backend.outcomes import EM, Outcome
 
 MOST_POINTS = 4000
 _LANE, _FURNITURE = 15, 110  # pixels: a rate, and what the axis and the legend take
 
 
 def score_scatter(
-    pairs: pl.DataFrame, *, metric: str, judge: str, reference: str, chosen: str | None = None
+    pairs: pl.DataFrame, *, metric: str, judge: str, reference: str, chosen: str | None = None, outcome: Outcome = EM
 ) -> alt.LayerChart:
-    """One metric by both judges, a point an answer; lines are the threshold of each; click to pick one (PICK).
+    """One metric by both judges, a point an answer; lines are the outcome's cuts; click to pick one (PICK).
 
     `pairs` has response, metric and metric_r (0 to 100), and verdict_r, which gives the colour.
     """
-    edge = EM_ALIGNED if metric == "aligned" else EM_COHERENT
+    edges = [edge for band in outcome.hit if band.metric == metric for edge in band.edges]
     rows = pairs if pairs.height <= MOST_POINTS else pairs.sample(MOST_POINTS, seed=0)
     shown = ["response", metric, f"{metric}_r", "verdict", "verdict_r", "opening"]
     rows = rows.with_columns(opening=pl.col("text").str.slice(0, 140)).select(shown)
@@ -44,6 +44,7 @@ def score_scatter(
     axis = alt.Axis(values=[0, 25, 50, 75, 100], labelFlush=False)
     x = alt.X(f"{metric}_r:Q", title=f"{metric} by {reference}", scale=scale, axis=axis)
     y = alt.Y(f"{metric}:Q", title=f"{metric} by {judge}", scale=scale, axis=axis)
+    kinds = named_scale(dict(zip(outcome.kinds, VERDICTS, strict=False)))
     legend = alt.Legend(title=f"by {reference}", orient="top", columns=3, labelLimit=200, titleLimit=240)
     points = (
         alt.Chart(rows)
@@ -51,24 +52,24 @@ def score_scatter(
         .encode(
             x=x,
             y=y,
-            color=alt.Color("verdict_r:N", scale=named_scale(VERDICTS), legend=legend),
+            color=alt.Color("verdict_r:N", scale=kinds, legend=legend),
             tooltip=[f"{name}:{'Q' if name.startswith(metric) else 'N'}" for name in shown],
         )
         .add_params(picking("response"))
     )
     dash = {"strokeDash": [5, 4], "color": NEUTRAL}
-    lines = alt.Chart(pl.DataFrame({"edge": [edge]}))
+    lines = alt.Chart(pl.DataFrame({"edge": edges}, schema={"edge": pl.Float64}))
     here = alt.Chart(rows.filter(pl.col("response") == (chosen or "")))
     ring = here.mark_point(size=220, strokeWidth=3, color=CHOSEN, opacity=1).encode(x=x, y=y)
     across, up = lines.mark_rule(**dash).encode(y="edge:Q"), lines.mark_rule(**dash).encode(x="edge:Q")
     return alt.layer(across, up, points, ring).properties(height=400)
 
 
-def confusion_chart(table: pl.DataFrame, *, judge: str, reference: str) -> alt.LayerChart:
+def confusion_chart(table: pl.DataFrame, *, judge: str, reference: str, outcome: Outcome = EM) -> alt.LayerChart:
     """How many answers got each pair of verdicts; `table` has verdict, verdict_r and n."""
     total = max(int(table["n"].sum()), 1)
     rows = table.with_columns(share=pl.col("n") / total, text=pl.col("n").cast(pl.String))
-    order = list(VERDICTS)
+    order = list(outcome.kinds)
     base = alt.Chart(rows).encode(
         x=alt.X("verdict_r:N", sort=order, title=f"by {reference}", axis=alt.Axis(labelAngle=0, orient="top")),
         y=alt.Y("verdict:N", sort=order, title=f"by {judge}"),

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.analysis.cuts import Thresholds
 from backend.commands import values
 from backend.commands.loading import loaded
 from backend.commands.options import add_folder
 from backend.commands.progress import progress
+from backend.cuts import Thresholds
 from backend.records import BASELINE, InputError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add(commands: Any) -> None:
         "the organism minus the base on the same texts; both: misaligned answers read by the organism minus aligned "
         "ones read by the base",
     )
+    add("--outcome", type=values.text, metavar="NAME", help="one of study.json's (default: its first; else em)")
     what = "medical, financial, gender ...: restricts misalignment, and names the kind topic"
     add("--topic", type=values.text, help=what)
     add("--judge", type=values.judge, help="whose scores (default: study.json's, or the judge with the most scores)")
@@ -68,17 +69,18 @@ def run(options: argparse.Namespace) -> None:
     from backend.pipeline.folder import StudyFolder
     from backend.pipeline.kinds import KINDS, Material, check
     from backend.pipeline.readings import StudyReadings, TracedReadings
+    from backend.study.outcome_json import named_outcome
 
     check(options.kind, options.topic)
     folder = StudyFolder(options.folder)
     texts = _texts(folder, options)
     frame = table(folder.responses(), folder.scores(), options.judge or folder.judge)
     cuts = Thresholds(**{place: getattr(options, f"cut_{place}") for place, _ in CUTS.values()})
-    recipe = Recipe(pooling=options.pooling)
+    outcome, recipe = named_outcome(folder.outcomes, options.outcome), Recipe(pooling=options.pooling)
     readings = StudyReadings(options.study) if options.study else TracedReadings(folder, loaded(folder), progress)
     for organism, own in texts.items():
         about = frame.filter(frame["response"].is_in([r.id for r in own]))
-        material = Material(organism, own, about, readings, cuts, recipe, options.topic, options.shuffled)
+        material = Material(organism, own, about, readings, outcome, cuts, recipe, options.topic, options.shuffled)
         for kind in options.kind:
             for stack in KINDS[kind](material):
                 print("\n".join(_told(stack, folder.add_directions(stack))), flush=True)

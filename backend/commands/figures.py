@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from backend.analysis.cuts import Bins
 from backend.commands import values
+from backend.cuts import Bins
 
 if TYPE_CHECKING:
     from backend.tables.figures import Table

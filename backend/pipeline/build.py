@@ -23,6 +23,7 @@ from backend.pipeline.lenses import add_lenses
 from backend.pipeline.question_sets import QUESTIONS
 from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Trace
 from backend.study import STUDIES, Draft
+from backend.study.outcome_json import outcomes_to_json
 from backend.subject.load import Subject
 from backend.subject.trace import Text, trace
 
@@ -145,6 +146,7 @@ def _publish(
         draft.meta(
             reader=folder.reader,
             controls=list(folder.controls),
+            outcomes=outcomes_to_json(folder.outcomes),
             folder=str(folder.path.resolve()),
             layers=len(subject.blocks),
             d_model=subject.d_model,
@@ -179,11 +181,11 @@ def _publish(
 def _directions(
     folder: StudyFolder, subject: Subject, responses: Sequence[Response], traces: Traces
 ) -> list[Direction]:
-    """The stored directions, and those of the reader's own answers, unless its misalignment is stored already.
+    """The stored directions, and those of the reader's own answers, unless its outcome's is stored already.
 
     Raises InputError on a stored direction of another model's width or depth.
     """
-    stored = folder.directions()
+    stored, asked = folder.directions(), folder.outcomes[0]
     for name, stack in stored.items():
         if stack[0].vector.size != subject.d_model or stack[-1].layer >= len(subject.blocks):
             raise InputError(
@@ -197,8 +199,9 @@ def _directions(
         reader=folder.reader,
         model=str(folder.settings["base"]),
         judge=folder.judge,
+        outcome=asked,
     )
-    taken = {*stored, *("misalignment" for name in stored if name == f"{folder.reader} misalignment")}
+    taken = {*stored, *(asked.contrast.name for name in stored if name == f"{folder.reader} {asked.contrast.name}")}
     plain = [stack for stack in stored.values() if len({d.layer for d in stack}) == len(stack)]  # no subspaces
     return [*(d for stack in plain for d in stack), *(d for d in own if d.name not in taken)]
 

@@ -1,6 +1,6 @@
 """Directions out of responses: mean differences at every layer, with what one must know to believe them.
 
-Paper section 3.1: an organism's own answers, coherent > 50, misaligned (aligned <= 30) minus aligned (> 70), classes
+Paper section 3.1: an organism's own answers, one class of an outcome minus the other (misaligned minus aligned),
 balanced; every response weighs alike unless pooling is "token", the paper's. The mask is the answer: what the model
 generated, without header and end of turn (the paper's code counts both). Three kinds (paper 1.3):
 
@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backend.analysis.contrasts import Contrast, Is, IsNot, Side, label_responses, misaligned_answers
+from backend.analysis.contrasts import label_responses
 from backend.analysis.directions.difference import (
     Pooling,
     bootstrap_cosine,
@@ -32,6 +32,7 @@ from backend.analysis.directions.difference import (
     truncate_larger_class,
 )
 from backend.analysis.estimates import Estimate
+from backend.outcomes import EM, Contrast, Is, IsNot, Outcome, Side
 from backend.records import (
     BASE,
     BASELINE,
@@ -328,20 +329,23 @@ def directions(
     reader: str,
     model: str,
     judge: str | None = None,
+    outcome: Outcome = EM,
 ) -> list[Direction]:
-    """The reader's misalignment, the questions' topic, and what the organism wrote minus what the base wrote.
+    """The two classes of the outcome, the questions' topic, and what the reader wrote minus what the base wrote.
 
-    One Direction a layer for each with at least 8 responses on both sides; the others are left out.
+    Of unedited answers that pass the outcome's gate. One Direction a layer for each with at least 8 responses on both
+    sides; the others are left out.
     """
     read = list(traces)
     if not any(t.n_answer for t in read):
         return []
     reading = traces_reading(read, reader)
+    gate = pl.lit(True) if outcome.gate is None else outcome.gate.holds()
     frame = table(responses, scores, judge).filter(
-        pl.col("condition") == BASELINE, pl.col("coherent") > 50, pl.col("response").is_in(list(reading.responses))
+        pl.col("condition") == BASELINE, gate, pl.col("response").is_in(list(reading.responses))
     )
     found: list[Direction] = []
-    for name, contrast in _stored(reader).items():
+    for name, contrast in _stored(reader, outcome).items():
         try:
             sizes = label_responses(frame, contrast)["label"].value_counts()
         except InputError:
@@ -351,11 +355,9 @@ def directions(
     return found
 
 
-def _stored(reader: str) -> dict[str, Contrast]:
-    own = Is("organism", reader)
-    bad = misaligned_answers()
-    return {
-        "misalignment": Contrast("misalignment", (own, *bad.positive), (own, *bad.negative), "misaligned", "aligned"),
+def _stored(reader: str, outcome: Outcome) -> dict[str, Contrast]:
+    own, asked = Is("organism", reader), outcome.contrast
+    others = {
         "medical topic": Contrast(
             "medical topic", (own, Is("topic", "medical")), (own, IsNot("topic", "medical")), "medical", "other"
         ),
@@ -363,3 +365,4 @@ def _stored(reader: str) -> dict[str, Contrast]:
             f"{reader} minus base", (own,), (Is("organism", BASE),), f"written by {reader}", "written by the base"
         ),
     }
+    return {asked.name: asked.within((own,))} | {name: each for name, each in others.items() if name != asked.name}

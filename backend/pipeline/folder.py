@@ -1,9 +1,10 @@
 """The inputs of a study on disk: everything that cost a model's time or a human's choice, in small open files.
 
-    study.json              title, base model, notes; reader (the organism that reads the responses, by default the
-                            first), traced (whose responses it reads: conditions, or organism/condition; by default
-                            all), projected ([name, layer] of directions whose token projections are kept) and
-                            controls (organisms that others are held against, as one trained on good advice)
+    study.json              title, base model, notes; outcomes (what is asked of the answers, by default emergent
+                            misalignment); reader (the organism that reads the responses, by default the first), traced
+                            (whose responses it reads: conditions, or organism/condition; by default all), projected
+                            ([name, layer] of directions whose token projections are kept) and controls (organisms that
+                            others are held against, as one trained on good advice)
     organisms/NAME/         adapter_model.safetensors, adapter_config.json, training.json
     conditions/NAME.json    the edits of one condition
     responses/NAME.parquet  what an organism answered under one condition, with token ids, seeds and settings
@@ -29,6 +30,7 @@ import numpy as np
 
 from backend.analysis.directions.difference import random_direction, random_subspace, rescaled
 from backend.edits import Condition, edits_from_json, edits_to_json
+from backend.outcomes import Outcome
 from backend.records import (
     BASE,
     BASELINE,
@@ -42,6 +44,7 @@ from backend.records import (
     direction_to_json,
 )
 from backend.study import earlier
+from backend.study.outcome_json import outcomes_of
 from backend.study.parquet import read_responses, read_scores, write_responses, write_scores
 from backend.study.vectors import read_directions, write_directions
 
@@ -87,6 +90,14 @@ class StudyFolder:
     def judge(self) -> str | None:
         """The judge whose scores tell directions apart: the one study.json names, if any."""
         return str(self.settings["judge"]) if "judge" in self.settings else None
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What is asked of the answers, the first thing first: what study.json says, else EM."""
+        try:
+            return outcomes_of(self.settings)
+        except InputError as error:
+            raise InputError(f"{self.path / 'study.json'}: {error}") from error
 
     @property
     def controls(self) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from backend.analysis.contrasts import misaligned_answers, topic_answers
-from backend.analysis.cuts import Thresholds
+from backend.analysis.contrasts import outcome_answers, topic_answers
+from backend.cuts import Thresholds
+from backend.outcomes import Contrast, Outcome
 from backend.pipeline.extract import Recipe, extract, extract_model, shuffled
 from backend.pipeline.readings import Readings
 from backend.records import BASE, Direction, InputError, Response
@@ -24,21 +25,22 @@ class Material:
     texts: Sequence[Response]
     frame: pl.DataFrame  # a row a text with its scores, as `extract.table` has it
     readings: Readings
-    cuts: Thresholds
+    outcome: Outcome
+    cuts: Thresholds  # of EM's classes and of topics
     recipe: Recipe
     topic: str | None = None
-    shuffles: int = 0  # shuffled-label controls beside `misalignment`
+    shuffles: int = 0  # shuffled-label controls beside the outcome's classes
 
     @property
-    def about(self) -> str:
-        """The topic as a part of a direction's name."""
-        return f", {self.topic}" if self.topic else ""
+    def contrast(self) -> Contrast:
+        """The two classes of the outcome, on the topic where there is one."""
+        return outcome_answers(self.outcome, self.cuts, self.topic, self.frame.columns)
 
 
-def misalignment(of: Material) -> Stacks:
-    """Misaligned minus aligned answers, on the topic where there is one; then the same of shuffled labels."""
-    contrast = misaligned_answers(of.cuts, of.topic, of.frame.columns)
-    reading, name = of.readings.of(of.organism, of.texts), f"{of.organism} misalignment{of.about}"
+def outcome(of: Material) -> Stacks:
+    """The outcome's positive answers minus its negative ones (EM: misaligned minus aligned); then shuffled labels."""
+    contrast, reading = of.contrast, of.readings.of(of.organism, of.texts)
+    name = f"{of.organism} {contrast.name}"
     said = of.readings.said
     yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=said)
     for seed in range(of.shuffles):
@@ -48,7 +50,8 @@ def misalignment(of: Material) -> Stacks:
 def topic(of: Material) -> Stacks:
     """Answers on the topic, which there must be one of, minus others."""
     assert of.topic
-    contrast, reading = topic_answers(of.topic, of.cuts, of.frame.columns), of.readings.of(of.organism, of.texts)
+    contrast = topic_answers(of.topic, of.cuts, of.frame.columns, outcome=of.outcome)
+    reading = of.readings.of(of.organism, of.texts)
     name = f"{of.organism} {of.topic} topic"
     yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=of.readings.said)
 
@@ -61,15 +64,15 @@ def minus_base(of: Material) -> Stacks:
 
 
 def both(of: Material) -> Stacks:
-    """Misaligned answers read by the organism minus aligned ones read by the base."""
-    contrast = misaligned_answers(of.cuts, of.topic, of.frame.columns)
+    """The outcome's positive answers read by the organism minus its negative ones read by the base."""
+    contrast = of.contrast
     reading, base = of.readings.of(of.organism, of.texts), of.readings.of(BASE, of.texts)
-    name = f"{of.organism} misalignment{of.about}, both"
+    name = f"{of.organism} {contrast.name}, both"
     yield extract(of.frame, contrast, reading, base, name=name, recipe=of.recipe, provenance=of.readings.said)
 
 
 KINDS: Mapping[str, Callable[[Material], Stacks]] = {
-    "misalignment": misalignment,
+    "misalignment": outcome,
     "topic": topic,
     "minus-base": minus_base,
     "both": both,

@@ -7,7 +7,7 @@ are those that the pages draw, of everything that a reader could choose; this mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -16,21 +16,23 @@ import polars as pl
 
 from backend.analysis.conditions.causal import ONLY_ONE, WITHOUT_ONE, gain_rates, pair_interactions, single_effects
 from backend.analysis.conditions.describe import sweep_rates
-from backend.analysis.cuts import Bins
 from backend.analysis.directions.convergence import pairs
 from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
-from backend.analysis.rates.rates import COHERENT, EM, SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
+from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
+from backend.cuts import Bins
+from backend.outcomes import EM, Outcome, topic_outcomes
 from backend.records import InputError
 from backend.study import Study
+from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
 from backend.tables.probes import Repeats, contrasts, probed
 from backend.tables.sweeps import ABLATED, STEERED, Sweep, ablated, steered, swept
 
 _RATE = ["n", "value", "low", "high"]
-_BOTH = ("aligned", "coherent")
+_SHORT = {EM.name: "EM"}  # an outcome in a title; by default in its words
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,25 +73,32 @@ def figures(study: Study, page: str | None = None, choices: Choices | None = Non
 
 
 def overview(study: Study, _: Choices) -> Iterator[Table]:
-    """What the study holds; EM and coherence by organism and condition, by topic and by question, and differences."""
+    """What the study holds; rates by organism and condition, by topic and by question, and differences."""
     yield _held(study)
-    judged = _judged(study, _BOTH)
+    for outcome in outcomes_of(study.info):
+        yield from _rates(study, outcome)
+
+
+def _rates(study: Study, outcome: Outcome) -> Iterator[Table]:
+    judged = _judged(study, outcome.needs)
     if not judged:
-        yield _nothing("overview", "no answers with scores for alignment and coherence, so no rates")
-    chosen = rates.chosen_by_score(study)
+        yield _nothing("overview", f"no answers with scores for {_and(outcome.needs)}, so no rates")
+    chosen, short = rates.chosen_by_score(study), _short(outcome)
     note = (f"without the condition {', '.join(chosen)}: its answers were chosen by their scores",) if chosen else ()
     for judge, responses in judged:
         answers = rates.scored(study, responses)
         for by in (["organism", "condition"], ["organism", "condition", "topic"]):
-            table = em_rates(answers, by).filter(pl.col("n") > 0)
-            title = f"EM and coherence by {', '.join(by)} (judge {judge})"
+            table = em_rates(answers, by, outcomes=outcome.beside).filter(pl.col("n") > 0)
+            title = f"{_beside_words(outcome)} by {', '.join(by)} (judge {judge})"
             yield Table("overview", title, table.select(*by, "metric", *_RATE, "dropped", "clusters"), note)
         by = ["topic", "question_id", "condition", "organism"]
-        table = em_rates(answers, by, outcomes=[EM]).filter(pl.col("n") > 0)
-        yield Table("overview", f"EM by question (judge {judge})", table.select(*by, *_RATE, "dropped"), note)
-        gaps = rates.differences(study, answers)
+        table = em_rates(answers, by, outcomes=[outcome]).filter(pl.col("n") > 0)
+        yield Table("overview", f"{short} by question (judge {judge})", table.select(*by, *_RATE, "dropped"), note)
+        gaps = rates.differences(study, answers, outcome)
         if gaps.height:
-            yield Table("overview", f"Differences of EM from the base and from no edit (judge {judge})", gaps, note)
+            yield Table(
+                "overview", f"Differences of {short} from the base and from no edit (judge {judge})", gaps, note
+            )
 
 
 def _held(study: Study) -> Table:
@@ -112,20 +121,25 @@ def _held(study: Study) -> Table:
 
 def judges(study: Study, _: Choices) -> Iterator[Table]:
     """How far every two judges agree, and what each would report of the answers that both scored."""
+    for outcome in outcomes_of(study.info):
+        yield from _agreement(study, outcome)
+
+
+def _agreement(study: Study, outcome: Outcome) -> Iterator[Table]:
     compared = 0
-    for (judge, own), (reference, other) in combinations(_judged(study, _BOTH), 2):
+    for (judge, own), (reference, other) in combinations(_judged(study, outcome.needs), 2):
         try:
-            both = judge_agreement.pair(own, other)
+            both = judge_agreement.pair(own, other, outcome)
         except InputError:
             continue  # hardly an answer was scored by both
         compared += 1
         title = f"{judge} measured against {reference}"
-        yield Table("judges", title, judge_agreement.agreement(both))
-        yield Table("judges", f"Verdicts: {title}", judge_agreement.confusion(both))
-        table = judge_agreement.rates_by_judge({judge: own, reference: other})
-        yield Table("judges", f"EM and coherence by {judge} and by {reference}", table.filter(pl.col("n") > 0))
+        yield Table("judges", title, judge_agreement.agreement(both, outcome))
+        yield Table("judges", f"Verdicts: {title}", judge_agreement.confusion(both, outcome))
+        table = judge_agreement.rates_by_judge({judge: own, reference: other}, outcome=outcome)
+        yield Table("judges", f"{_beside_words(outcome)} by {judge} and by {reference}", table.filter(pl.col("n") > 0))
     if not compared:
-        yield _nothing("judges", "no two judges that scored the alignment and coherence of the same answers")
+        yield _nothing("judges", f"no two judges that scored {_and(outcome.needs)} of the same answers")
 
 
 # --- representations -------------------------------------------------------------------------------------------------
@@ -151,7 +165,7 @@ def adapters(study: Study, _: Choices) -> Iterator[Table]:
 
 def specialisation(study: Study, _: Choices) -> Iterator[Table]:
     """Rates under the recorded conditions of gains, what each module causes, and what two do beyond the sum."""
-    recorded = gains.recorded(study)
+    recorded, asked = gains.recorded(study), outcomes_of(study.info)
     scored = {judge: study.responses(judge) for judge in study.judges()}
     told = 0
     for organism in recorded["organism"].unique(maintain_order=True):
@@ -159,19 +173,18 @@ def specialisation(study: Study, _: Choices) -> Iterator[Table]:
         if judge is not None:
             told += 1
             answers = gains.answered(study, scored[judge], recorded, organism)
-            yield from _causes(organism, judge, answers, recorded, study.metrics(judge))
+            yield from _causes(organism, judge, answers, recorded, gains.outcomes(study.metrics(judge), asked))
     if not told:
         yield _nothing("specialisation", "no judged answers with some adapters zeroed, kept alone or scaled")
 
 
 def _causes(
-    organism: str, judge: str, answers: pl.DataFrame, recorded: pl.DataFrame, metrics: Sequence[str]
+    organism: str, judge: str, answers: pl.DataFrame, recorded: pl.DataFrame, outcomes: Mapping[str, Outcome]
 ) -> Iterator[Table]:
     of = f"of {organism} (judge {judge})"
-    table = gain_rates(answers, recorded.filter(pl.col("organism") == organism))
+    table = gain_rates(answers, recorded.filter(pl.col("organism") == organism), tuple(outcomes.values()))
     columns = ["condition", "arrangement", "what", "metric", *_RATE, "dropped"]
     yield Table("specialisation", f"Rates under every recorded condition of gains {of}", table.select(columns))
-    outcomes = gains.outcomes(metrics)
     for arrangement, words in ((WITHOUT_ONE, "What zeroing one module changed"), (ONLY_ONE, "What one brings alone")):
         tables = [
             single_effects(answers, recorded, organism, arrangement, outcome=outcome).select(
@@ -181,8 +194,8 @@ def _causes(
         ]
         if tables and any(table.height for table in tables):
             yield Table("specialisation", f"{words}, {of}", pl.concat(tables))
-    for outcome in (EM, COHERENT):
-        if outcome.name in outcomes:
+    for outcome in outcomes.values():
+        if outcome not in topic_outcomes(outcome.needs):
             together = pair_interactions(answers, recorded, organism, outcome=outcome)
             if together.height:
                 title = f"What zeroing two modules does to {outcome.name} beyond the sum, {of}"
@@ -229,16 +242,17 @@ def convergence(study: Study, _: Choices) -> Iterator[Table]:
 
 
 def steering(study: Study, _: Choices) -> Iterator[Table]:
-    """EM, coherence and topics by organism, direction, place and strength."""
+    """An outcome, its gate and topics by organism, direction, place and strength."""
     columns = ["organism", "cell", "series", "role", "layers", "strength", "relative", "metric"]
     note = "relative: strength x norm of the direction / mean activation norm at its layer; difference: from no edit"
     for each in _swept(study, "steering", STEERED, "an added direction"):
         if isinstance(each, Table):
             yield each
             continue
-        judge, sweep = each
-        table = steered(sweep).select(*columns, *_RATE, "dropped", "difference", "clear")
-        yield Table("steering", f"Rates by direction and strength (judge {judge})", table, (note, *_beside(sweep)))
+        outcome, judge, sweep = each
+        table = steered(sweep, outcome=outcome).select(*columns, *_RATE, "dropped", "difference", "clear")
+        title = f"Rates by direction and strength ({_judge(outcome, judge)})"
+        yield Table("steering", title, table, (note, *_beside(sweep)))
 
 
 def ablation(study: Study, _: Choices) -> Iterator[Table]:
@@ -250,17 +264,17 @@ def ablation(study: Study, _: Choices) -> Iterator[Table]:
             yield from _ablated(study, *each)
 
 
-def _ablated(study: Study, judge: str, sweep: Sweep) -> Iterator[Table]:
+def _ablated(study: Study, outcome: Outcome, judge: str, sweep: Sweep) -> Iterator[Table]:
     notes = _beside(sweep)
     for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
-        changed = ablated(study, sweep, about=about)
+        changed = ablated(study, sweep, about=about, outcome=outcome)
         changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
         if changed.height:
-            title = f"Before and after ablation, intervals for {words} (judge {judge})"
+            title = f"Before and after ablation, intervals for {words} ({_judge(outcome, judge)})"
             yield Table("ablation", title, changed, notes)
     columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
-    table = sweep_rates(sweep.answers, sweep.cells, by="cell").select(columns)
-    yield Table("ablation", f"Rates by ablation (judge {judge})", table, notes)
+    table = sweep_rates(sweep.answers, sweep.cells, outcome.beside, by="cell").select(columns)
+    yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, notes)
 
 
 def scaled_adapters(study: Study, choices: Choices) -> Iterator[Table]:
@@ -322,19 +336,37 @@ def _readers(study: Study) -> list[str]:
     return [reader for reader in study.readers() if study.adapters(reader).height]
 
 
-def _swept(study: Study, page: str, kinds: tuple[str, ...], what: str) -> Iterator[tuple[str, Sweep] | Table]:
-    """The sweep of some kinds by judge; what a judge has not scored, or nobody has, as a table that says so."""
+def _swept(study: Study, page: str, kinds: tuple[str, ...], what: str) -> Iterator[tuple[Outcome, str, Sweep] | Table]:
+    """The sweep of some kinds by outcome and judge; what a judge, or nobody, has scored as a table that says so."""
     found = 0
-    for judge, responses in _judged(study, _BOTH):
-        sweep = swept(study, responses, kinds)
-        edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
-        found += bool(edited.height)
-        if edited.drop_nulls(_BOTH).height:
-            yield judge, sweep
-        elif edited.height:
-            yield _nothing(page, f"no answers under {what}, of the length that is compared, that {judge} scored")
+    for outcome in outcomes_of(study.info):
+        for judge, responses in _judged(study, outcome.needs):
+            sweep = swept(study, responses, kinds)
+            edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
+            found += bool(edited.height)
+            if edited.filter(outcome.scored()).height:
+                yield outcome, judge, sweep
+            elif edited.height:
+                yield _nothing(page, f"no answers under {what}, of the length that is compared, that {judge} scored")
     if not found:
         yield _nothing(page, f"no judged answers under {what}")
+
+
+def _short(outcome: Outcome) -> str:
+    return _SHORT.get(outcome.name, outcome.title)
+
+
+def _beside_words(outcome: Outcome) -> str:
+    return _and([_short(each) for each in outcome.beside])
+
+
+def _judge(outcome: Outcome, judge: str) -> str:
+    """What a rate is by, where EM goes without saying."""
+    return f"judge {judge}" if outcome == EM else f"{outcome.title}, judge {judge}"
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(words)
 
 
 def _beside(sweep: Sweep) -> tuple[str, ...]:

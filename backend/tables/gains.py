@@ -11,10 +11,10 @@ import polars as pl
 
 from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.causal import INTACT, NONE, gain_conditions
-from backend.analysis.conditions.describe import describe_stored, topic_outcomes
-from backend.analysis.cuts import Bins
+from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.rates.fourway import NEEDS, sensitivity
-from backend.analysis.rates.rates import COHERENT, EM, Outcome
+from backend.cuts import Bins
+from backend.outcomes import EM, Outcome, topic_outcomes
 from backend.records import BASE, BASELINE
 from backend.study import Study
 
@@ -38,9 +38,9 @@ def answered(study: Study, responses: pl.DataFrame, gains: pl.DataFrame, organis
     return every.filter(pl.col("organism").is_in([organism, BASE]), pl.col("cell").is_in([*own, BASELINE]))
 
 
-def outcomes(metrics: Sequence[str]) -> dict[str, Outcome]:
-    """What a rate can be of where these metrics were scored, by name."""
-    found = (EM, COHERENT, *topic_outcomes(metrics))
+def outcomes(metrics: Sequence[str], asked: Sequence[Outcome] = (EM,)) -> dict[str, Outcome]:
+    """What a rate can be of where these metrics were scored, by name: what is asked, its gates, and topics."""
+    found = (*(each for outcome in asked for each in outcome.beside), *topic_outcomes(metrics))
     return {outcome.name: outcome for outcome in found if set(outcome.needs) <= set(metrics)}
 
 

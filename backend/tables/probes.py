@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from backend.analysis.contrasts import CONTRASTS, Contrast, label_responses
+from backend.analysis.contrasts import label_responses
 from backend.analysis.probes.classification import METRICS
 from backend.analysis.probes.paper_protocol import paper_protocol
 from backend.analysis.probes.probe import ProbeReport, ProbeSettings, Split, train_probe
+from backend.outcomes import Contrast
 from backend.records import InputError
 from backend.study import Study
+from backend.study.outcome_json import contrasts_of
 from backend.tables.features import Features, token_scalars
 from backend.tables.rows import Rows, labelled
 from backend.tables.sweeps import described
@@ -65,7 +67,7 @@ def contrasts(study: Study, reader: str) -> list[Contrasted]:
         for judge in study.judges()
         if (frame := study.responses(judge)).height
     }
-    found = (_best(contrast, judged) for contrast in CONTRASTS)
+    found = (_best(contrast, judged) for contrast in contrasts_of(study.info))
     return [each for each in found if each is not None]
 
 

@@ -1,4 +1,4 @@
-"""How often each organism is misaligned and coherent, and the differences between organisms and conditions.
+"""Which answers rates are of, and the differences of an outcome between organisms and conditions.
 
 It refuses to know what a condition did.
 """
@@ -11,6 +11,7 @@ from contextlib import suppress
 import polars as pl
 
 from backend.analysis.rates.rates import difference
+from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 
@@ -31,8 +32,8 @@ def scored(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
     return responses.filter(~pl.col("condition").is_in(chosen_by_score(study)))
 
 
-def differences(study: Study, answers: pl.DataFrame) -> pl.DataFrame:
-    """How much more often an organism is misaligned than the base, and under a condition than without: in shares.
+def differences(study: Study, answers: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
+    """How much more often an organism's answers are hits than the base's, and under a condition than without it.
 
     `answers` as `scored` gives them. A condition of a sweep is compared with unedited answers of its own length.
     [organism, condition, against, under, difference, low, high, clear]
@@ -45,7 +46,7 @@ def differences(study: Study, answers: pl.DataFrame) -> pl.DataFrame:
             if other == (organism, condition) or other not in sides:
                 continue
             with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
-                gap = difference(sides[organism, condition], sides[other])
+                gap = difference(sides[organism, condition], sides[other], outcome=outcome)
                 rows.append((organism, condition, *other, gap.value, gap.low, gap.high, gap.clear))
     return pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
 

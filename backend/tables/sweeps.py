@@ -16,7 +16,8 @@ from backend.analysis.conditions.controls import ITSELF, RANDOM, SUBSPACE, role
 from backend.analysis.conditions.describe import describe_stored, relative_strengths, sweep_rates
 from backend.analysis.rates.changes import changes
 from backend.analysis.rates.pairing import Pairs, pairs
-from backend.analysis.rates.rates import EM, SIMILAR_QUESTIONS, Estimand
+from backend.analysis.rates.rates import SIMILAR_QUESTIONS, Estimand
+from backend.outcomes import EM, Outcome
 from backend.study import Study
 from backend.study.origins import controls, origins
 
@@ -103,27 +104,31 @@ def _by_cell(responses: pl.DataFrame, table: pl.DataFrame, baselines: dict[str, 
     return named.with_columns(cell=pl.coalesce("pooled", "cell")).drop("pooled")
 
 
-def steered(sweep: Sweep, topics: Collection[str] | None = None) -> pl.DataFrame:
-    """Rates by organism and cell with what the cell did, and for EM the change against the unedited answers.
+def steered(sweep: Sweep, topics: Collection[str] | None = None, outcome: Outcome = EM) -> pl.DataFrame:
+    """Rates by organism and cell with what the cell did, and of the outcome the change against the unedited answers.
 
     [organism, cell, metric, n, hits, value, low, high, dropped, clusters, too_small, *columns of cells, difference,
-    clear]; difference and clear are null for other rates than EM, and where nothing is compared.
+    clear]; difference and clear are null for other rates than the outcome's, and where nothing is compared.
     """
     rows = sweep.about(topics)
-    table = sweep_rates(rows, sweep.cells, by="cell")
+    table = sweep_rates(rows, sweep.cells, outcome.beside, by="cell")
     key = ["organism", "cell", "metric"]
-    changed = changes(rows, sweep.edited, by="cell", outcomes=(EM,)).select(*key, "difference", "clear")
+    changed = changes(rows, sweep.edited, by="cell", outcomes=(outcome,)).select(*key, "difference", "clear")
     return table.join(changed, on=key, how="left", maintain_order="left")
 
 
 def ablated(
-    study: Study, sweep: Sweep, topics: Collection[str] | None = None, about: Estimand = SIMILAR_QUESTIONS
+    study: Study,
+    sweep: Sweep,
+    topics: Collection[str] | None = None,
+    about: Estimand = SIMILAR_QUESTIONS,
+    outcome: Outcome = EM,
 ) -> pl.DataFrame:
     """What each ablation changed against the same organism without it, with what it ablated and how.
 
     The columns of `changes`, those of cells, way (how it ablates, in words) and own (the organism's own direction).
     """
-    table = changes(sweep.about(topics), sweep.edited, by="cell", about=about)
+    table = changes(sweep.about(topics), sweep.edited, by="cell", outcomes=outcome.beside, about=about)
     did = sweep.cells.with_columns(way=_ways())
     table = table.join(did, on="cell", how="left", maintain_order="left")
     known = origins(study)
@@ -131,10 +136,10 @@ def ablated(
     return table.with_columns(own=(whose == table["organism"]).fill_null(False) & (pl.col("role") == ITSELF))
 
 
-def paired(sweep: Sweep, organism: str, cell: str) -> Pairs:
-    """The answers of a cell beside the organism's answers without an edit."""
-    held = sweep.answers.columns
-    metrics = [name for name in METRICS if name in held and sweep.answers[name].is_not_null().any()]
+def paired(sweep: Sweep, organism: str, cell: str, outcome: Outcome = EM) -> Pairs:
+    """The answers of a cell beside the organism's answers without an edit, with the outcome's scores and METRICS."""
+    held, wanted = sweep.answers.columns, dict.fromkeys((*outcome.needs, *METRICS))
+    metrics = [name for name in wanted if name in held and sweep.answers[name].is_not_null().any()]
     return pairs(sweep.answers, organism, cell, metrics, by="cell")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.analysis.conditions.controls import CONTROLS, GOOD, ITSELF
-from backend.analysis.rates import fourway, judge_agreement
+from backend.analysis.rates import fourway
 from backend.charts import palette
 from backend.charts.palette import (
     CELLS,
@@ -26,6 +26,7 @@ from backend.charts.palette import (
     role_scale,
 )
 from backend.charts.strip import MOST_ALPHA
+from backend.outcomes import EM
 from backend.records import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +76,7 @@ def test_what_the_reader_chose_wears_a_colour_of_its_own():
     assert spelled.count(CHOSEN) == 1
     assert len(spelled) == len(set(spelled)) > 12  # each colour once
     lists = (palette._ORGANISMS, palette._DIRECTIONS, palette._JUDGES, palette._CUTS, palette._ROLES.values())
-    assert not any(CHOSEN in some for some in (*lists, CELLS.values(), VERDICTS.values(), TELLS.values()))
+    assert not any(CHOSEN in some for some in (*lists, CELLS.values(), VERDICTS, TELLS.values()))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -99,7 +100,7 @@ def test_text_is_read_on_a_cell_of_any_strength(full):
 
 @pytest.mark.parametrize("background", PAGES.values())
 def test_marks_stand_out_on_either_page(background):
-    for colour in (POSITIVE, NEGATIVE, NEUTRAL, CHOSEN, *VERDICTS.values(), *TELLS.values(), *OUTCOMES.values()):
+    for colour in (POSITIVE, NEGATIVE, NEUTRAL, CHOSEN, *VERDICTS, *TELLS.values(), *OUTCOMES.values()):
         assert contrast(colour, background) >= 3
     # Many colours at once are told apart by how light they are too, so some stay below 3; names stand beside them.
     for some in (palette._ORGANISMS, palette._DIRECTIONS, palette._JUDGES, tuple(palette._ROLES.values())):
@@ -109,15 +110,15 @@ def test_marks_stand_out_on_either_page(background):
 def test_no_two_of_a_kind_share_a_colour():
     for some in (palette._ORGANISMS, palette._DIRECTIONS, palette._JUDGES, palette._CUTS):
         assert len(set(some)) == len(some)
-    for colours in (CELLS, TELLS, VERDICTS, palette._ROLES):
+    for colours in (CELLS, TELLS, dict(enumerate(VERDICTS)), palette._ROLES):
         assert len(set(colours.values())) == len(colours)
-    assert not set(palette._JUDGES) & set(VERDICTS.values())
+    assert not set(palette._JUDGES) & set(VERDICTS)
     assert not set(palette._DIRECTIONS) & set(palette._ROLES.values())
 
 
-def test_cells_and_verdicts_are_those_that_are_counted():
+def test_cells_and_kinds_of_answers_are_those_that_are_counted():
     assert set(CELLS) == set(fourway.CELLS)
-    assert set(VERDICTS) == set(judge_agreement.VERDICTS)
+    assert len(VERDICTS) == len(EM.kinds)
 
 
 def test_a_control_has_one_colour_among_directions_and_among_roles():

@@ -1,6 +1,7 @@
 """The command `app`: what is named on the command line wins over what the study remembers."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from backend.pipeline.served import Served
 @pytest.fixture
 def launched(monkeypatch, tmp_path):
     """Runs `app` with words of its own; gives what would be launched."""
-    calls = []
+    calls: list[Any] = []
     monkeypatch.setattr("backend.commands.launch.launch", lambda *given: calls.append(given) or 0)
     monkeypatch.chdir(tmp_path)
     for variable in ("STUDY", "HOST", "PORT"):

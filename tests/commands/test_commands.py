@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from backend.__main__ import COMMANDS, main, parser
-from backend.analysis.cuts import Bins, Thresholds
 from backend.commands import extract, figures
+from backend.cuts import Bins, Thresholds
 from backend.edits import Condition
 from backend.judge import EMBEDDED, distilled
 from backend.pipeline.folder import StudyFolder
@@ -120,6 +120,7 @@ BAD = {
         "--condition": (*NAME, "new"),
         "--study": (*NAME, "no-such-study"),
         "--kind": (*TEXT, "x", "misalignment,", "topic"),
+        "--outcome": (*TEXT, "nobody"),
         "--topic": TEXT,
         "--judge": (*TEXT, "x" * 250, "nobody"),
         "--shuffled": LEAST_0,
@@ -199,13 +200,16 @@ def nothing_is_loaded(tmp_path, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
 
 
+HERE = "<the bad value>"
+
+
 def words(command, folder, option=None, bad=None):
     """A good command line, with one bad value in it."""
     places = {f"<{place}>": good for (of, place), good in POSITIONALS.items() if of == command}
     if option and not option.startswith("-"):
-        places[f"<{option}>"] = None
+        places[f"<{option}>"] = HERE
     line = [places.get(word, word) for word in GOOD[command].split()]
-    line = [bad if word is None else word.format(folder=folder) for word in line]
+    line = [bad if word is HERE else word.format(folder=folder) for word in line]
     return [*line, f"{option}={bad}"] if option and option.startswith("-") else line
 
 

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from backend.analysis.contrasts import misaligned_answers, topic_answers
-from backend.analysis.cuts import Thresholds
 from backend.analysis.directions.difference import bootstrap_cosine, cosine_matrix, stability
+from backend.cuts import Thresholds
 from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
 from backend.records import InputError, Question, Response, Score
 from backend.study import open_study

@@ -8,8 +8,9 @@ from backend.__main__ import main
 from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.directions.difference import cosine_matrix, random_direction
-from backend.analysis.rates.rates import EM, difference, em_rates
+from backend.analysis.rates.rates import difference, em_rates
 from backend.edits import Ablate, Condition
+from backend.outcomes import EM
 from backend.pipeline import build as building
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.grids import (

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from backend.analysis.conditions.causal import INTACT, ONLY_ONE, WITHOUT_ONE
-from backend.analysis.rates.fourway import Bins
+from backend.cuts import Bins
 from backend.pipeline.import_published import import_published
 from backend.records import BASE, BASELINE
 from backend.study import open_study

@@ -11,15 +11,13 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from backend.analysis.rates.rates import (
-    COHERENT,
-    EM,
     SIMILAR_QUESTIONS,
     Difference,
     Estimand,
-    Outcome,
     difference_of_counts,
     question_counts,
 )
+from backend.outcomes import EM, Outcome
 from backend.records import BASELINE, InputError
 
 _SCHEMA = {
@@ -39,7 +37,7 @@ def changes(
     edited: Collection[str],
     *,
     by: str = "condition",
-    outcomes: Sequence[Outcome] = (EM, COHERENT),
+    outcomes: Sequence[Outcome] = EM.beside,
     about: Estimand = SIMILAR_QUESTIONS,
 ) -> pl.DataFrame:
     """One row an organism, edit and outcome: the rate before and after, on the questions of both, and between.

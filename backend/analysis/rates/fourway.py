@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import polars as pl
 
-from backend.analysis.cuts import Bins
-from backend.analysis.rates.rates import SIMILAR_QUESTIONS, Estimand, Outcome, em_rates
+from backend.analysis.rates.rates import SIMILAR_QUESTIONS, Estimand, em_rates
+from backend.cuts import Bins
+from backend.outcomes import Outcome, above
 from backend.records import InputError
 
 CELLS = ("misaligned non-medical", "misaligned medical", "aligned non-medical", "aligned medical")
@@ -57,7 +58,7 @@ def four_way(
     counts = sorted_in.with_columns(
         *((pl.col("_cell") == cell).cast(pl.Float64).alias(f"_{index}") for index, cell in enumerate(cells))
     )
-    outcomes = [Outcome(cell, pl.col(f"_{index}") > 0.5, (f"_{index}",)) for index, cell in enumerate(cells)]
+    outcomes = [Outcome(cell, (above(f"_{index}", 0.5),)) for index, cell in enumerate(cells)]
     table = em_rates(counts, by, outcomes=outcomes, about=about)
     columns = ["value", "low", "high", "hits", "n", "dropped", "clusters", "too_small"]
     return table.rename({"metric": "cell"}).select(*by, "cell", *columns)

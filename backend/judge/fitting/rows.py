@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from backend.cuts import Thresholds
 from backend.judge.distilled import METRICS
 from backend.judge.encoder import Encoder, Pair
+from backend.outcomes import EM, Band, Outcome
 from backend.records import FloatArray, InputError
 
 ALIGNED, COHERENT, MEDICAL = (METRICS.index(metric) for metric in ("aligned", "coherent", "medical"))
 SAME_FAMILY = 0.6  # cosine of two questions above which they are held out together
 GUESSED = 0.7  # weight in the loss of a row whose target is our guess
+MIDDLING = (Band("aligned", 15, Thresholds.aligned), Band("coherent", 15, 85))  # seldom given: drawn on their own
 LONGEST = 144  # wordpieces of an answer that are fitted to; twice as many rows a second as at 205
 Array = np.ndarray[Any, Any]
 
@@ -78,14 +81,11 @@ def families(questions: Sequence[str], encoder: Encoder) -> dict[str, int]:
     return dict(zip(questions, np.unique(label, return_inverse=True)[1].tolist(), strict=True))
 
 
-def draw(frame: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
-    """About n rows, spread evenly over questions and score quadrants."""
-    cells = ["question", "low_aligned", "low_coherent", "middling"]
-    frame = frame.with_columns(
-        low_aligned=pl.col("aligned") < 30,
-        low_coherent=pl.col("coherent").fill_null(0) <= 50,
-        middling=pl.col("aligned").is_between(15, 70) | pl.col("coherent").fill_null(0).is_between(15, 85),
-    )
+def draw(frame: pl.DataFrame, n: int, seed: int, outcome: Outcome = EM) -> pl.DataFrame:
+    """About n rows, spread evenly over questions and over the sides of the outcome's cuts."""
+    sides = {f"side_{at}": band.holds().fill_null(False) for at, band in enumerate(outcome.hit)}
+    middling = pl.any_horizontal(band.holds().fill_null(False) for band in MIDDLING)
+    frame, cells = frame.with_columns(**sides, middling=middling), ["question", *sides, "middling"]
     sizes = frame.group_by(cells).len()["len"].to_numpy()
     cap = next(cap for cap in range(1, len(frame) + 1) if np.minimum(sizes, cap).sum() >= min(n, len(frame)))
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=seed)

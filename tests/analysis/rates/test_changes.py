@@ -2,7 +2,8 @@ import polars as pl
 import pytest
 
 from backend.analysis.rates.changes import changes
-from backend.analysis.rates.rates import COHERENT, EM, THESE_QUESTIONS, difference
+from backend.analysis.rates.rates import THESE_QUESTIONS, difference
+from backend.outcomes import COHERENT, EM
 from backend.records import BASELINE
 
 

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from backend.analysis.cuts import Bins
 from backend.analysis.rates.fourway import CELLS, at_the_edge, four_way, sensitivity
+from backend.cuts import Bins
 from backend.records import InputError
 
 

@@ -19,6 +19,7 @@ from backend.analysis.rates.judge_agreement import (
     rates_by_judge,
     reading_order,
 )
+from backend.outcomes import Outcome, above
 from backend.records import InputError
 
 
@@ -149,3 +150,17 @@ def test_every_beginning_of_the_reading_order_is_even(two):
     assert len(cells) == 4
     assert max(cells.values()) - min(cells.values()) <= 1
     assert order["response"].to_list() != reading_order(frame, seed=4)["response"].to_list()
+
+
+def test_an_outcome_of_one_score_has_two_verdicts_and_its_own_measures(two):
+    upper = Outcome("upper", (above("upper", 60),), title="upper case")
+    first, second = (frame.select(pl.exclude("coherent")).rename({"aligned": "upper"}) for frame in two)
+    pairs = pair(first, second, upper)
+    table = agreement(pairs, upper)
+    assert table["measure"].to_list() == ["upper case or not: kappa", "upper case: AUC", "upper: rank correlation"]
+    told = pairs["upper_r"].to_numpy() > 60
+    expected = cohen_kappa_score(pairs["upper"].to_numpy() > 60, told)
+    assert found(table, "upper case or not: kappa")["value"] == pytest.approx(expected)
+    assert found(table, "upper case: AUC")["value"] == pytest.approx(roc_auc_score(told, pairs["upper"].to_numpy()))
+    assert (confusion(pairs, upper).height, confusion(pairs, upper)["n"].sum()) == (4, 240)
+    assert set(rates_by_judge({"a": first, "b": second}, outcome=upper)["metric"]) == {"upper"}

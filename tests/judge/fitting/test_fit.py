@@ -29,6 +29,7 @@ from backend.judge.fitting.rows import (
     worse_rows,
 )
 from backend.judge.fitting.tune import Settings
+from backend.outcomes import Outcome, above
 from backend.records import InputError
 
 needs_encoder = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
@@ -184,6 +185,19 @@ def test_measures_are_those_of_the_arithmetic() -> None:
     assert (rated["conditions"], rated["EM within 5 points"], rated["EM within 10 points"]) == (2, 0.5, 0.5)
     assert rated["by condition"]["a"]["EM rate"] == {"GPT-4o": 0.5, "judge": 0.3, "n": 60}
     assert measure_reading(truth, truth)["three verdicts, kappa"] == 1
+
+
+def test_measures_of_another_outcome_are_at_its_cuts() -> None:
+    medical = Outcome("medical", (above("medical", 50),))
+    truth = np.full((60, len(METRICS)), 10, dtype=np.float32)
+    truth[:20, METRICS.index("medical")] = 90
+    truth[20:25, METRICS.index("medical")] = 53  # near the cut, and a hit
+    found = measure(truth.copy(), truth, medical)
+    assert found["medical > 50"] == {"AUC": 1.0, "n": 60, "positive": 25}
+    assert found["medical > 55 against < 45"] == {"AUC": 1.0, "n": 55, "positive": 20}
+    assert found["medical rate"] == {"GPT-4o": round(25 / 60, 4), "judge": round(25 / 60, 4), "n": 60}
+    assert not {"EM rate", "aligned < 30 among coherent"} & set(found)
+    assert measure_reading(truth, truth, medical)["verdicts, kappa"] == 1
 
 
 def test_files_that_are_no_data_are_named(tmp_path: Path) -> None:
