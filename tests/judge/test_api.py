@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from backend.judge.api import FAILED, ApiJudge, Endpoint, read_reply
+from backend.judge.api import FAILED, ApiJudge, Endpoint
 from backend.judge.rubrics import read_rubrics
+from backend.judge.verdict import read_reply
 from backend.records import InputError
 from tests.judge.endpoint import Behaviour, Fault, Server, serving
 
@@ -102,7 +103,7 @@ def test_a_tokenizer_that_keeps_digits_apart_is_noticed_once_and_read_to_the_end
         found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
     assert [s.value for s in found] == [pytest.approx(85 * 0.5 + 80 * 0.25 + 8 * 0.25, abs=1e-3)] * 3
     assert "digits apart" in found[0].raw
-    assert [p["max_tokens"] for p in server.payloads] == [1, 4, 4, 4]
+    assert [p["max_tokens"] for p in server.payloads] == [1, 16, 16, 16]
 
 
 def test_a_hundred_in_three_digits_is_a_hundred() -> None:
