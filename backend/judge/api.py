@@ -259,7 +259,7 @@ class ApiJudge:
         if reply.get("filtered"):
             return self._ask(prompt, abilities)  # filters of answers are not always of one mind
         while (wanted := tokens_wanted(reply, asked=reply["tokens"])) > reply["tokens"]:
-            reply = self._ask(prompt, replace(abilities, tokens=wanted))
+            reply = self._ask(prompt, self._abilities.both(replace(abilities, tokens=wanted)))
             if wanted < THINKING or reply["spent"] > WHOLE or reply.get("thought"):  # it used the room: give it at once
                 self._learn(replace(self._abilities, tokens=wanted))
         return reply

@@ -28,9 +28,7 @@ _DRESSED = re.compile(
     rf"(?:(?:/|out\s+of|of)\s*100{_END}|%{_END})?\.?{_END}",
     re.ASCII | re.IGNORECASE,
 )
-_THOUGHT = re.compile(
-    r".*(?:</think(?:ing)?>|</thought>|</reasoning>|\[/think\]|<\|channel\|>final<\|message\|>)", re.S | re.I
-)
+_THOUGHT = re.compile(r"</think(?:ing)?>|</thought>|</reasoning>|\[/think\]|<\|channel\|>final<\|message\|>", re.I)
 _THINKS = re.compile(r"<think(?:ing)?>|<thought>|<reasoning>|\[think\]|<\|channel\|>analysis", re.I)
 
 Reply = Mapping[str, Any]  # as `reply_of` makes it and as it is kept
@@ -84,12 +82,13 @@ def _said(message: Mapping[str, Any]) -> tuple[str, bool]:
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     parts = [part for part in parts if isinstance(part, dict)]
-    text = "".join(part["text"] for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str))
-    if not text and isinstance(message.get("refusal"), str):
-        text = message["refusal"]
-    said = _THOUGHT.sub("", text, count=1)
+    texts = [part.get("text") for part in parts if part.get("type") == "text"]
+    text = "".join(text for text in texts if isinstance(text, str)) or message.get("refusal")
+    text = text if isinstance(text, str) else ""
+    ends = [end.end() for end in _THOUGHT.finditer(text)]
+    said = text[ends[-1] :] if ends else text
     beside = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    return said, bool(beside or said != text or any(part.get("type") == "thinking" for part in parts))
+    return said, bool(beside or ends or any(part.get("type") == "thinking" for part in parts))
 
 
 def _plain(text: str) -> str:

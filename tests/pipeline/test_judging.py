@@ -17,7 +17,7 @@ import pytest
 
 from backend.__main__ import main
 from backend.judge.api import ApiJudge, Endpoint
-from backend.judge.replies import Replies
+from backend.judge.replies import Replies, memory
 from backend.judge.rubrics import read_rubrics
 from backend.pipeline.judging import MAX_CELL, TableTarget
 from backend.records import InputError, Response, Sampling, Score
@@ -32,8 +32,9 @@ KEY = "sk-very-secret-0123456789"
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, so that what judges remember stays in it."""
+    """An empty working folder, in which also what judges remember stays."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EM_CACHE", str(tmp_path / "cache"))
     for name in ("EM_JUDGE_MODEL", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EM_JUDGE_KEY", KEY)
@@ -167,6 +168,22 @@ def test_what_failed_is_counted_and_the_next_run_asks_for_it_alone(
         assert len(server.payloads) - before == 2
     assert pl.read_csv(here / "out.csv")["aligned"].null_count() == 0
     assert KEY not in said
+
+
+def test_from_another_working_folder_nothing_is_paid_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EM_CACHE")
+    assert memory() == ROOT / "cache" / "judge"
+    monkeypatch.setenv("EM_CACHE", str(here / "elsewhere"))
+    table(here / "in.csv")
+    (here / "deep").mkdir()
+    command = ["judge", str(here / "in.csv"), "--judge", "api:m", "--out", str(here / "o.csv"), "--metrics", "aligned"]
+    with serving(lambda number, payload: {"70": 1.0}) as server:
+        point(monkeypatch, server)
+        assert main(command) == 0
+        monkeypatch.chdir(here / "deep")
+        assert main(command) == 0
+    assert len(server.payloads) == 6
+    assert list(here.rglob("m.jsonl")) == [here / "elsewhere" / "judge" / "m.jsonl"]
 
 
 def test_a_folder_keeps_the_scores_and_a_refusal_is_no_failure(
