@@ -135,7 +135,7 @@ def tokens_wanted(reply: Reply, *, asked: int) -> int:
     """How many tokens hold the answer that `asked` did not; `asked` where there is no more to learn."""
     if reply.get("filtered"):
         return asked
-    if reply.get("unfinished"):
+    if reply.get("unfinished") or reply.get("cut"):
         return THINKING
     if asked >= WHOLE:
         return asked
