@@ -377,9 +377,10 @@ def _too_long(said: str) -> bool:
 
 def _field(error: Any, name: str) -> str | None:
     """A field of the error that the endpoint described; servers put it at the top or under `error`."""
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error") if isinstance(body.get("error"), dict) else body
+    body: dict[str, Any] = error.body if isinstance(error.body, dict) else {}
+    inside = body.get("error")
+    inner = inside if isinstance(inside, dict) else body
     found = inner.get(name)
     if name == "message" and found is None:  # as servers built on pydantic say it, and those that say it in one word
-        found = inner.get("detail") or body.get("error") or error.body
+        found = inner.get("detail") or inside or error.body
     return found if isinstance(found, str) else json.dumps(found) if found else None

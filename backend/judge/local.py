@@ -120,7 +120,7 @@ class LocalJudge:
         beginnings = {path[:n] for path in spelled.values() for n in range(1, len(path))}
         inner = sorted(beginnings | {(digit,) for digit in digits})
         then = self._continue(cache, mask, inner) if inner else {}
-        found = []
+        found: list[tuple[float | None, str]] = []
         for row, token in enumerate(likeliest):
             tree = {(): first[row], **{path: after[row] for path, after in then.items()}}
             said, on = self._text(token), self._text(int(tree[token,].argmax())) if token in digits else ""
