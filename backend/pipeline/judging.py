@@ -25,6 +25,7 @@ from backend.study import list_studies, open_study, with_scores
 
 TABLES = (".parquet", ".csv")
 MOST_REASONS = 12
+MAX_CELL = 2**20  # bytes of one text in a table: no question and no answer is longer
 
 
 @dataclass
@@ -185,10 +186,11 @@ class TableTarget:
 
 
 def _read(path: Path) -> pl.DataFrame:
+    """The table; every cell of a CSV is the text it is ("007" stays so), an empty one null and "" empty."""
     try:
         if path.suffix.lower() == ".csv":
-            return pl.read_csv(path, infer_schema_length=None)
-        return pl.read_parquet(path, glob=False)
+            return _bounded(pl.read_csv(path, infer_schema=False, glob=False), path)
+        return _bounded(pl.read_parquet(path, glob=False), path)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -205,7 +207,24 @@ def _pairs(frame: pl.DataFrame, path: Path) -> list[tuple[str, str]]:
         )
     if not frame.height:
         raise InputError(f"{path} has no rows: there is nothing to judge")
-    return list(frame.select(pl.col("question", answer).cast(pl.String).fill_null("")).iter_rows())
+    try:
+        return list(frame.select(pl.col("question", answer).cast(pl.String).fill_null("")).iter_rows())
+    except pl.exceptions.PolarsError as error:
+        kinds = " and ".join(f"{name} of {frame.schema[name]}" for name in ("question", answer))
+        raise InputError(f"{path} has the columns {kinds}: both must be text") from error
+
+
+def _bounded(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The frame. Raises InputError where a text is longer than MAX_CELL."""
+    for name in (name for name, kind in frame.schema.items() if kind == pl.String):
+        sizes = frame[name].str.len_bytes()
+        row = sizes.arg_max()
+        if row is not None and sizes[row] > MAX_CELL:
+            raise InputError(
+                f"{path} holds a text of {sizes[row]:,} bytes in row {row + 1} (the header not counted), column "
+                f"{name!r}: at most {MAX_CELL:,} are read; cut it or leave the row out"
+            )
+    return frame
 
 
 def _pair_id(question: str, answer: str) -> str:
