@@ -22,5 +22,5 @@ def add_sampling(parser: argparse.ArgumentParser, tokens: int) -> None:
     """How answers are drawn; `tokens` are the most of an answer where nobody says."""
     parser.add_argument("--max-new-tokens", type=values.whole(1, 100_000), default=tokens, help="tokens of an answer")
     parser.add_argument("--temperature", type=values.number(0, 10), default=USUAL.temperature, help="0 is greedy")
-    parser.add_argument("--top-p", type=values.number(0, 1, above=0), default=USUAL.top_p, help="1 is all tokens")
+    parser.add_argument("--top-p", type=values.number(most=1, above=0), default=USUAL.top_p, help="1 is all tokens")
     parser.add_argument("--seed", type=values.seed, default=0, help="of the first answer to a question")

@@ -34,8 +34,9 @@ def whole(least: int = 0, most: int = MOST) -> Callable[[str], int]:
 
 def number(least: float = -math.inf, most: float = math.inf, *, above: float = -math.inf) -> Callable[[str], float]:
     """A finite number from `least` to `most`, and above `above`."""
-    rules = [f"from {least:g}"] * (least > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
-    rule = " ".join(["a finite number", *rules, *([f"to {most:g}"] * (most < math.inf))])
+    bounds = (("at least", least), ("above", above), ("at most", most))
+    rules = [f"{words} {bound:g}" for words, bound in bounds if math.isfinite(bound)]
+    rule = "a finite number" + (f", {' and '.join(rules)}" if rules else "")
 
     def read(text: str) -> float:
         try:

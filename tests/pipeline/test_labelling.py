@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backend.__main__ import main
 from backend.pipeline.labelling import draw, item
-from backend.records import Response, Sampling
+from backend.records import InputError, Response, Sampling
 from backend.study.parquet import read_scores, write_responses
 
 CELLS = [("base", "baseline", 40), ("bad", "baseline", 25), ("bad", "steered", 60)]
@@ -43,6 +44,11 @@ def test_the_draw_is_even_over_conditions_and_questions_and_repeats() -> None:
     assert [r.id for r in drawn] == [r.id for r in draw(responses(), 46, seed=1)]
     assert [r.id for r in drawn] != [r.id for r in draw(responses(), 46, seed=2)]
     assert [r.organism for r in drawn] != sorted(r.organism for r in drawn)
+
+
+def test_nothing_is_drawn_of_answers_without_a_word() -> None:
+    with pytest.raises(InputError, match="no answer with a word"):
+        draw([replace(r, text=" ") for r in responses()], 5, seed=1)
 
 
 def test_what_is_read_says_neither_organism_nor_condition(folder: Path) -> None:
