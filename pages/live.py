@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from backend.charts.strip import legend, token_strip
-from backend.edits import Ablate, Add, Edit, Gain
+from backend.edits import Edit, Gain
 from backend.records import BASE, USUAL, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
@@ -142,11 +142,11 @@ def check(prompt: str, arms: Sequence[Arm], health: Health) -> None:
     """Raise InputError where the worker's model cannot take the prompt or an edit."""
     if not prompt.strip():
         raise InputError("The prompt is empty: write one, or start from an evaluation question.")
-    for edit in (edit for arm in arms for edit in arm.edits if isinstance(edit, Add | Ablate)):
-        width = edit.direction.vector.size
-        if width != health.d_model or edit.direction.layer >= health.layers:
+    for direction in (direction for arm in arms for edit in arm.edits for direction in edit.directions):
+        width = direction.vector.size
+        if width != health.d_model or direction.layer >= health.layers:
             raise InputError(
-                f"{edit.direction.name!r} has {width} numbers at layer {edit.direction.layer}; the worker's model, "
+                f"{direction.name!r} has {width} numbers at layer {direction.layer}; the worker's model, "
                 f"{health.model}, has {health.d_model} and {health.layers} layers. It comes from another model: choose "
                 f"a study of {health.model}, or start a worker with this study's base."
             )
