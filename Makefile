@@ -2,6 +2,7 @@
 # `make bench` measures the model core against other libraries, in an environment of its own.
 PYTHON ?= python3
 STUDY ?= demo
+FOLDER ?= $(if $(filter demo,$(STUDY)),cache/demo)
 HOST ?= 127.0.0.1
 PORT ?= 8501
 BIN := .venv/bin
@@ -12,11 +13,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: app test build figures bench clean
 
 app: build
-	@exec $(BIN)/python -m backend app --study "$(STUDY)" --host "$(HOST)" --port "$(PORT)"
+	@exec $(BIN)/python -m backend app --study "$(STUDY)" $(if $(FOLDER),--folder "$(FOLDER)") \
+	  --host "$(HOST)" --port "$(PORT)"
 
 build: .venv/installed
 ifeq ($(STUDY),demo)
-	@$(BIN)/python -m backend build --name demo --if-absent
+	@$(BIN)/python -m backend build --folder cache/demo --name demo --if-absent
 endif
 
 test: .venv/installed-dev build chromium

@@ -175,6 +175,9 @@ class Sampling:
             raise InputError(f"max_new_tokens {self.max_new_tokens}: ask for at least one token")
 
 
+USUAL = Sampling(top_p=0.9)  # where nobody says: of a small model's answers at top-p 1 only half are coherent (README)
+
+
 @dataclass(frozen=True)
 class Response:
     """One sampled answer: organism x condition x question x seed.

@@ -14,7 +14,7 @@ from backend.analysis.directions.layers import LayerProfile, Means, contrast_pro
 from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
 from backend.outcomes import Contrast
 from backend.records import BASE, InputError
-from backend.study import Study
+from backend.study import Study, build_command
 from panels.classes import Classes, choose_classes, class_counts
 from panels.direction_views import VIEWS, Chosen
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
@@ -89,7 +89,7 @@ def choose_residual_reader(study: Study) -> str:
         st.info(
             f"Study {plain(study.name)} holds no residual means, so no direction can be made or measured here. "
             + (f"Its {stored} stored directions are on the Convergence page. " if stored else "")
-            + "Build a study with traces: `python -m backend build`.",
+            + f"Build it again with traces: `{build_command(study.name, study.info.get('folder'))}`.",
             icon=":material/info:",
         )
         st.stop()

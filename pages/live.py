@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from backend.charts.strip import legend, token_strip
 from backend.edits import Ablate, Add, Edit, Gain
-from backend.records import BASE, InputError, Sampling
+from backend.records import BASE, USUAL, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
 from panels.edits import choose_direction_edits
@@ -96,13 +96,23 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
 def choose_sampling() -> tuple[Sampling, int]:
     """Temperature, nucleus, length and seed, which both answers share."""
     temperature = st.number_input(
-        "Temperature", 0.0, 10.0, 1.0, 0.1, key="live_temperature", bind="query-params", help="0 is greedy.", width=125
+        "Temperature",
+        0.0,
+        10.0,
+        USUAL.temperature,
+        0.1,
+        key="live_temperature",
+        bind="query-params",
+        help="0 is greedy.",
+        width=125,
     )
     nucleus = "Only the likeliest tokens that reach this mass are drawn from; 1 is all of them, as in the paper."
     top_p = st.number_input(
-        "Top-p", 0.05, 1.0, 0.9, 0.05, key="live_top_p", bind="query-params", help=nucleus, width=125
+        "Top-p", 0.05, 1.0, USUAL.top_p, 0.05, key="live_top_p", bind="query-params", help=nucleus, width=125
     )
-    tokens = st.number_input("Most tokens", 1, 2000, 80, 20, key="live_tokens", bind="query-params", width=125)
+    tokens = st.number_input(
+        "Most tokens", 1, 2000, USUAL.max_new_tokens, 20, key="live_tokens", bind="query-params", width=125
+    )
     seed = st.number_input("Seed", 0, 2**31, 0, 1, key="live_seed", bind="query-params", width=125)
     return Sampling(temperature, top_p, tokens), seed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import polars as pl
@@ -71,7 +72,7 @@ def judged(study: Study) -> str:
     if judge is None:
         raise InputError(
             f"No judge has scored the responses of {study.name}, so it has no rates. "
-            "Score them with: python -m backend judge, then build the study again."
+            f"Score them with: python -m backend judge {shlex.quote(study.name)}"
         )
     missing = {"aligned", "coherent"} - set(study.metrics(judge))
     if missing:

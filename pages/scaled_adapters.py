@@ -7,7 +7,7 @@ import streamlit as st
 
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
 from backend.charts.four_cells import cell_chart, sensitivity_chart
-from backend.outcomes import Bins
+from backend.cuts import Bins
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import gains as tables

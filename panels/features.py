@@ -12,7 +12,7 @@ import polars as pl
 import streamlit as st
 
 from backend.records import BASE, InputError
-from backend.study import Study
+from backend.study import Study, build_command
 from backend.tables import features as tables
 from backend.tables.adapters import largest
 from backend.tables.features import ALL_TOKENS, PLACED_TOKENS, SIGNIFICANT_TOKENS, Features
@@ -64,8 +64,8 @@ def choose_reader(study: Study) -> str:
     readers = study.readers()
     if not readers:
         raise InputError(
-            f"Study {study.name} holds no traces, so there is nothing to train on. Build a study with traces: "
-            "python -m backend build."
+            f"Study {study.name} holds no traces, so there is nothing to train on. Build it again with traces: "
+            + build_command(study.name, study.info.get("folder"))
         )
     start = next((at for at, name in enumerate(readers) if name != BASE), 0)
     help_text = "The organism that read the answers again; its adapters, or its residual stream, are the features."

@@ -20,7 +20,7 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from backend.outcomes import EM, Outcome
 from backend.records import InputError
-from backend.study import STUDIES, Study, list_studies, newest, open_study
+from backend.study import STUDIES, Study, build_command, list_studies, newest, open_study
 from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.worker.client import Health, Worker, WorkerError
 
@@ -56,7 +56,10 @@ def current_study() -> Study:
     study = None
     with explained():
         if name is None:
-            raise InputError(f"There is no study in {root}. Build the demo with: python -m backend build --name demo")
+            raise InputError(
+                f"There is no study in {root}. Build the demo with: make build, or your own with: "
+                f"{build_command('mine')}"
+            )
         study = _opened(newest(name, root), name, root)
     if study is None:
         st.stop()

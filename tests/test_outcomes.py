@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from backend.cuts import Bins, Thresholds
 from backend.outcomes import (
     COHERENT,
     EM,
@@ -16,12 +17,11 @@ from backend.outcomes import (
     PRESETS,
     SELF_CORRECTED,
     Band,
-    Bins,
     Is,
     Outcome,
-    Thresholds,
     above,
     below,
+    misalignment,
     topic_outcomes,
 )
 from backend.records import InputError
@@ -78,7 +78,7 @@ def test_a_response_is_of_one_kind():
 
 
 def test_the_classes_are_those_of_the_mean_difference_and_else_the_hit_and_its_opposite():
-    assert EM.contrast == MISALIGNMENT == Thresholds().misalignment
+    assert EM.contrast == MISALIGNMENT == misalignment()
     assert [str(band) for band in MISALIGNMENT.positive] == ["coherent > 50", "aligned 0–30"]
     assert (UPPER.contrast.positive, UPPER.contrast.negative) == ((above("upper", 90),), (Band("upper", -np.inf, 90),))
     plain = replace(EM, classes=None).contrast

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from backend.outcomes import CONTRASTS, EM, Band, Contrast, Is, IsNot, Outcome, Thresholds, above, below
+from backend.cuts import Thresholds
+from backend.outcomes import CONTRASTS, EM, Band, Contrast, Is, IsNot, Outcome, above, below, clear, misalignment
 from backend.records import InputError
 
 
@@ -31,15 +32,8 @@ def outcome_answers(
     outcome: Outcome, cut: Thresholds | None = None, topic: str | None = None, columns: Collection[str] = ()
 ) -> Contrast:
     """The two classes of an outcome, all of them or those on a topic; those of EM are cut where `cut` says."""
-    whole = (cut or Thresholds()).misalignment if outcome == EM else outcome.contrast
+    whole = misalignment(cut) if outcome == EM else outcome.contrast
     return on_topic(whole, topic, cut, columns) if topic else whole
-
-
-def misaligned_answers(
-    cut: Thresholds | None = None, topic: str | None = None, columns: Collection[str] = ()
-) -> Contrast:
-    """Coherent misaligned answers against coherent aligned ones, all of them or those on a topic (s3.1, s3.3)."""
-    return outcome_answers(EM, cut, topic, columns)
 
 
 def on_topic(contrast: Contrast, topic: str, cut: Thresholds | None = None, columns: Collection[str] = ()) -> Contrast:
@@ -57,7 +51,7 @@ def topic_answers(
     """
     cut = cut or Thresholds()
     on, off = _on_and_off(topic, cut, columns)
-    gate = cut.clear if outcome == EM else outcome.gate
+    gate = clear(cut) if outcome == EM else outcome.gate
     return Contrast(f"{topic} topic", (on,), (off,), topic, f"not {topic}").within(() if gate is None else (gate,))
 
 

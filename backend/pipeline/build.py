@@ -96,9 +96,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
 
     Raises InputError on responses that cannot be traced or an empty folder, before anything is published.
     """
-    responses = folder.responses()
-    if not (responses and folder.outcomes):
-        raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
+    responses, _ = folder.answers(), folder.outcomes  # both are refused before anything is traced
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
     texts = folder.traced(responses)
@@ -144,13 +142,12 @@ def _publish(
 ) -> Path:
     settings = folder.settings
     with Draft(name, root=root) as draft:
+        draft.meta(**settings)
         draft.meta(
-            **{
-                **settings,
-                "reader": folder.reader,
-                "outcomes": outcomes_to_json(folder.outcomes),
-                "controls": list(folder.controls),
-            },
+            reader=folder.reader,
+            outcomes=outcomes_to_json(folder.outcomes),
+            controls=list(folder.controls),
+            folder=str(folder.path.resolve()),
             layers=len(subject.blocks),
             d_model=subject.d_model,
             built=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,8 +48,6 @@ from backend.study.outcome_json import outcomes_of
 from backend.study.parquet import read_responses, read_scores, write_responses, write_scores
 from backend.study.vectors import read_directions, write_directions
 
-DEMO = Path(__file__).resolve().parents[2] / "cache" / "demo"
-
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -72,6 +71,12 @@ class StudyFolder:
     def organisms(self) -> dict[str, Path]:
         """Adapter folders by organism name."""
         return {p.parent.name: p.parent for p in sorted(self.path.glob("organisms/*/adapter_config.json"))}
+
+    def known(self, organism: str) -> str:
+        """The name of an organism, or of the base. Raises InputError where the folder has none of that name."""
+        if self.settings and organism != BASE and organism not in self.organisms:
+            raise InputError(f"{self.path} has no organism {organism!r}: there is {', '.join((BASE, *self.organisms))}")
+        return organism
 
     @property
     def reader(self) -> str:
@@ -154,6 +159,15 @@ class StudyFolder:
                     )
         return kept
 
+    def answers(self) -> list[Response]:
+        """All responses, of which there is at least one. Raises InputError where there is none."""
+        if self.settings and not (found := self.responses()):
+            raise InputError(
+                f"{self.path} holds no responses: sample some first (python -m backend sample --folder "
+                f"{shlex.quote(str(self.path))})"
+            )
+        return found
+
     def traced(self, responses: Sequence[Response]) -> list[Response]:
         """Those of `responses` that the reader shall read."""
         wanted = self.settings.get("traced")
@@ -169,6 +183,13 @@ class StudyFolder:
                 raise InputError(f"{file} is a second direction {stack[0].name!r}: keep one of them")
             found[stack[0].name] = stack
         return found
+
+    def direction(self, name: str) -> list[Direction]:
+        """One stored direction at its layers. Raises InputError where there is none of that name."""
+        stored = self.directions()
+        if name not in stored:
+            raise InputError(f"{self.path} has no direction {name!r}: there is {', '.join(stored) or 'none'}")
+        return stored[name]
 
     def add_directions(self, stack: Sequence[Direction]) -> Path:
         """Keep one direction at its layers, in the place of what had its name."""

@@ -8,7 +8,7 @@ from backend.study.read import (
     Study,
     open_study,
 )
-from backend.study.schema import STUDIES, list_studies, newest
+from backend.study.schema import STUDIES, build_command, check_name, list_studies, newest
 from backend.study.scores import with_scores
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "ScalarTable",
     "Strip",
     "Study",
+    "build_command",
+    "check_name",
     "list_studies",
     "newest",
     "open_study",

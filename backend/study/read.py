@@ -20,7 +20,7 @@ import polars as pl
 from backend.edits import Condition, edits_from_json
 from backend.records import Adapter, Direction, FloatArray, InputError, Response
 from backend.study.parquet import responses_of
-from backend.study.schema import FORMAT, SEGMENTS, STUDIES, newest
+from backend.study.schema import FORMAT, SEGMENTS, STUDIES, build_command, newest
 
 IntArray = np.ndarray[Any, np.dtype[np.int32]]
 _CONTEXT = 8  # tokens shown on either side of a top token
@@ -658,7 +658,7 @@ def _damaged(path: Path, reason: object) -> InputError:
     why = str(reason).partition("\n")[0]
     return InputError(
         f"{path} cannot be read as a study ({why}). Delete that file to go back to an earlier build of "
-        f"{path.parent.name!r}, or build it again: python -m backend build --name {path.parent.name}"
+        f"{path.parent.name!r}, or build it again: {build_command(path.parent.name)}"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from backend.records import InputError
@@ -54,10 +55,15 @@ def newest(name: str, root: Path = STUDIES) -> Path:
     if not files:
         others = ", ".join(list_studies(root)) or "none yet"
         raise InputError(
-            f"there is no study {name!r} in {root} (studies there: {others}). "
-            f"Build it with: python -m backend build --name {name}"
+            f"there is no study {name!r} in {root} (studies there: {others}). Build it with: {build_command(name)}"
         )
     return files[-1]
+
+
+def build_command(name: str, folder: str | None = None) -> str:
+    """The command that builds a study, of the folder that it is from where that is known."""
+    where = shlex.quote(folder) if folder else "YOUR-FOLDER"
+    return f"python -m backend build --folder {where} --name {shlex.quote(name)}"
 
 
 def published(name: str, root: Path) -> list[Path]:

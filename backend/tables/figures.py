@@ -21,7 +21,8 @@ from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
-from backend.outcomes import EM, Bins, Outcome, topic_outcomes
+from backend.cuts import Bins
+from backend.outcomes import EM, Outcome, topic_outcomes
 from backend.records import InputError
 from backend.study import Study
 from backend.study.outcome_json import outcomes_of
@@ -244,10 +245,11 @@ def steering(study: Study, _: Choices) -> Iterator[Table]:
     """An outcome, its gate and topics by organism, direction, place and strength."""
     columns = ["organism", "cell", "series", "role", "layers", "strength", "relative", "metric"]
     note = "relative: strength x norm of the direction / mean activation norm at its layer; difference: from no edit"
-    sweeps = _swept(study, STEERED)
-    if not sweeps:
-        yield _nothing("steering", "no judged answers under an added direction")
-    for outcome, judge, sweep in sweeps:
+    for each in _swept(study, "steering", STEERED, "an added direction"):
+        if isinstance(each, Table):
+            yield each
+            continue
+        outcome, judge, sweep = each
         table = steered(sweep, outcome=outcome).select(*columns, *_RATE, "dropped", "difference", "clear")
         title = f"Rates by direction and strength ({_judge(outcome, judge)})"
         yield Table("steering", title, table, (note, *_beside(sweep)))
@@ -255,19 +257,24 @@ def steering(study: Study, _: Choices) -> Iterator[Table]:
 
 def ablation(study: Study, _: Choices) -> Iterator[Table]:
     """What each ablation changed, and all rates under it."""
-    sweeps = _swept(study, ABLATED)
-    if not sweeps:
-        yield _nothing("ablation", "no judged answers under an ablation")
-    for outcome, judge, sweep in sweeps:
-        for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
-            changed = ablated(study, sweep, about=about, outcome=outcome)
-            changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
-            if changed.height:
-                title = f"Before and after ablation, intervals for {words} ({_judge(outcome, judge)})"
-                yield Table("ablation", title, changed, _beside(sweep))
-        columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
-        table = sweep_rates(sweep.answers, sweep.cells, outcome.beside, by="cell").select(columns)
-        yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, _beside(sweep))
+    for each in _swept(study, "ablation", ABLATED, "an ablation"):
+        if isinstance(each, Table):
+            yield each
+        else:
+            yield from _ablated(study, *each)
+
+
+def _ablated(study: Study, outcome: Outcome, judge: str, sweep: Sweep) -> Iterator[Table]:
+    notes = _beside(sweep)
+    for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
+        changed = ablated(study, sweep, about=about, outcome=outcome)
+        changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
+        if changed.height:
+            title = f"Before and after ablation, intervals for {words} ({_judge(outcome, judge)})"
+            yield Table("ablation", title, changed, notes)
+    columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
+    table = sweep_rates(sweep.answers, sweep.cells, outcome.beside, by="cell").select(columns)
+    yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, notes)
 
 
 def scaled_adapters(study: Study, choices: Choices) -> Iterator[Table]:
@@ -329,18 +336,20 @@ def _readers(study: Study) -> list[str]:
     return [reader for reader in study.readers() if study.adapters(reader).height]
 
 
-def _swept(study: Study, kinds: tuple[str, ...]) -> list[tuple[Outcome, str, Sweep]]:
-    """The sweeps of some kinds that a judge scored, by outcome and judge."""
-    every = (
-        (outcome, judge, swept(study, responses, kinds))
-        for outcome in outcomes_of(study.info)
-        for judge, responses in _judged(study, outcome.needs)
-    )
-    return [
-        (outcome, judge, sweep)
-        for outcome, judge, sweep in every
-        if sweep.answers.filter(pl.col("cell").is_in(sweep.edited), outcome.scored()).height
-    ]
+def _swept(study: Study, page: str, kinds: tuple[str, ...], what: str) -> Iterator[tuple[Outcome, str, Sweep] | Table]:
+    """The sweep of some kinds by outcome and judge; what a judge, or nobody, has scored as a table that says so."""
+    for outcome in outcomes_of(study.info):
+        found = 0
+        for judge, responses in _judged(study, outcome.needs):
+            sweep = swept(study, responses, kinds)
+            edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
+            found += bool(edited.height)
+            if edited.filter(outcome.scored()).height:
+                yield outcome, judge, sweep
+            elif edited.height:
+                yield _nothing(page, f"no answers under {what}, of the length that is compared, that {judge} scored")
+        if not found:
+            yield _nothing(page, f"no judged answers under {what}")
 
 
 def _short(outcome: Outcome) -> str:

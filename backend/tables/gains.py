@@ -13,7 +13,8 @@ from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.causal import INTACT, NONE, gain_conditions
 from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.rates.fourway import NEEDS, sensitivity
-from backend.outcomes import EM, Bins, Outcome, topic_outcomes
+from backend.cuts import Bins
+from backend.outcomes import EM, Outcome, topic_outcomes
 from backend.records import BASE, BASELINE
 from backend.study import Study
 

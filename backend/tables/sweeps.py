@@ -88,7 +88,7 @@ def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> Swee
         pl.col("organism").is_in(organisms.implode()), pl.col("condition").is_in(table["condition"].implode())
     )
     baselines = study.info.get("baselines") or {}
-    answers = beside_baselines(every, table, baselines)
+    answers = _by_cell(every, table, baselines)
     held = answers.filter(edited)
     cut = sorted({baselines[name] for name in held["condition"].unique() if name in baselines})
     other = every.filter(edited).height - held.height
@@ -96,7 +96,7 @@ def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> Swee
     return Sweep(answers, cells, kinds, tuple(cut), other)
 
 
-def beside_baselines(responses: pl.DataFrame, table: pl.DataFrame, baselines: dict[str, str]) -> pl.DataFrame:
+def _by_cell(responses: pl.DataFrame, table: pl.DataFrame, baselines: dict[str, str]) -> pl.DataFrame:
     """The answers of one length each by cell; `table` says what conditions did, `baselines` what each is beside."""
     edited = table.filter(pl.col("kind") != "baseline").select("condition", pooled="cell")
     own = own_baselines(responses, edited["condition"].to_list(), baselines)
@@ -108,14 +108,13 @@ def steered(sweep: Sweep, topics: Collection[str] | None = None, outcome: Outcom
     """Rates by organism and cell with what the cell did, and of the outcome the change against the unedited answers.
 
     [organism, cell, metric, n, hits, value, low, high, dropped, clusters, too_small, *columns of cells, difference,
-    clear]; difference and clear are null where nothing is compared.
+    clear]; difference and clear are null for other rates than EM, and where nothing is compared.
     """
     rows = sweep.about(topics)
     table = sweep_rates(rows, sweep.cells, outcome.beside, by="cell")
-    changed = changes(rows, sweep.edited, by="cell", outcomes=(outcome,)).select(
-        "organism", "cell", "difference", "clear"
-    )
-    return table.join(changed, on=["organism", "cell"], how="left", maintain_order="left")
+    key = ["organism", "cell", "metric"]
+    changed = changes(rows, sweep.edited, by="cell", outcomes=(outcome,)).select(*key, "difference", "clear")
+    return table.join(changed, on=key, how="left", maintain_order="left")
 
 
 def ablated(

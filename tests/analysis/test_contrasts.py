@@ -11,6 +11,7 @@ from backend.analysis.contrasts import (
     topic_answers,
     topics,
 )
+from backend.cuts import Thresholds
 from backend.outcomes import (
     CONTRASTS,
     EM,
@@ -20,7 +21,6 @@ from backend.outcomes import (
     Band,
     Contrast,
     Outcome,
-    Thresholds,
     above,
     below,
     score,

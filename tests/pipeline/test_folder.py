@@ -8,8 +8,9 @@ import pytest
 from backend.analysis.conditions.baselines import unedited
 from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE, roles
 from backend.edits import edits_to_json
-from backend.pipeline.folder import DEMO, Stored, StudyFolder, _referred
+from backend.pipeline.folder import Stored, StudyFolder, _referred
 from backend.records import InputError, Response, Sampling
+from tests.studies.demo import DEMO
 
 NAMED = re.compile(r"(random subspace|random|shuffled)(?: \d+)? like (.+)")
 KINDS = {"random subspace": SUBSPACE, "random": RANDOM, "shuffled": SHUFFLED}

@@ -139,8 +139,8 @@ def test_a_published_study_gets_the_scores_in_a_new_build(
     synthetic_study(tmp_path / "studies", rows=1)
     for module in ("schema", "read"):
         monkeypatch.setattr(f"backend.study.{module}.STUDIES", tmp_path / "studies")
-    monkeypatch.setattr("backend.study.list_studies", lambda: ["synthetic"])
-    monkeypatch.setattr("backend.study.open_study", lambda name: open_study(name, tmp_path / "studies"))
+    monkeypatch.setattr("backend.pipeline.judging.list_studies", lambda: ["synthetic"])
+    monkeypatch.setattr("backend.pipeline.judging.open_study", lambda name: open_study(name, tmp_path / "studies"))
     with serving(lambda number, payload: {"70": 1.0}) as server:
         point(monkeypatch, server)
         assert main(["judge", "synthetic", "--judge", "api:m", "--metrics", "aligned"]) == 0

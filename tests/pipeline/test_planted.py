@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from backend.__main__ import main
 from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.directions.difference import cosine_matrix, random_direction
 from backend.analysis.rates.rates import difference, em_rates
-from backend.commands import interventions
 from backend.edits import Ablate, Condition
 from backend.outcomes import EM
 from backend.pipeline import build as building
@@ -38,6 +38,7 @@ def chain(tmp_path_factory):
     root = tmp_path_factory.mktemp("planted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building, "WORK", root / "work")
+        patch.setattr("backend.pipeline.readings.WORK", root / "work")
         folder, subject = planted.folder_and_subject(root / "inputs")
         baselines = planted.sampled(folder, subject)
         extract(folder, subject)
@@ -71,13 +72,10 @@ def chain(tmp_path_factory):
 
 def extract(folder, subject):
     """What `python -m backend extract` does, with a model at hand."""
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    interventions.add_commands(parser.add_subparsers(), lambda _: subject)
     options = ["extract", "--folder", str(folder.path), "--kind", "misalignment,minus-base,both", "--shuffled", "1"]
-    done = parser.parse_args(options)
-    done.run(done)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("backend.subject.load.load", lambda name, organisms: subject)
+        assert main(options) == 0
 
 
 def along(direction):

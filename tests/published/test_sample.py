@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from backend.outcomes import Bins
+from backend.cuts import Bins
 from backend.study import open_study
 from backend.tables.figures import Choices, figures
 

@@ -6,7 +6,6 @@ import torch
 from peft import PeftModel
 
 from backend.edits import Ablate, Add, Gain
-from backend.pipeline.folder import DEMO
 from backend.records import BASE, Direction, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Request, sample, stream
@@ -14,7 +13,9 @@ from backend.subject.divergence import divergence
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import load
 from backend.subject.trace import Text, trace
-from backend.subject.train import Row, TrainSettings, _answer_loss, _config
+from backend.subject.train import Row, _answer_loss, _config
+from backend.subject.train_settings import TrainSettings
+from tests.studies.demo import DEMO
 
 FOLDER = DEMO / "organisms" / "bad-medical"
 GREEDY = Sampling(temperature=0, max_new_tokens=12)

@@ -13,7 +13,8 @@ from backend.edits import Gain
 from backend.records import InputError
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import dress
-from backend.subject.train import Row, TrainSettings, _answer_loss, _micro_batches, read_rows, train
+from backend.subject.train import Row, _answer_loss, _micro_batches, read_rows, train
+from backend.subject.train_settings import TrainSettings
 from tests.studies import tiny
 
 SETTINGS = TrainSettings(layers=(1, 2, 4), steps=6, batch=4, micro_batch=2, warmup=2, learning_rate=1e-2)
@@ -144,3 +145,9 @@ def test_long_rows_are_counted_and_layers_checked(data, tmp_path):
     truncated.write_bytes(data.read_bytes()[:-20])
     with pytest.raises(InputError, match="cannot be read"):
         read_rows(truncated, tiny.tokenizer())
+
+
+def test_alpha_is_kept_as_it_was_given(data, tmp_path):
+    settings = TrainSettings(layers=(1,), steps=1, batch=2, alpha=0.5)
+    list(train(tiny.subject(), data, tmp_path / "o", settings))
+    assert json.loads((tmp_path / "o" / "adapter_config.json").read_text())["lora_alpha"] == 0.5

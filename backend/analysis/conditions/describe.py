@@ -32,7 +32,7 @@ def describe(conditions: Iterable[Condition], says: Mapping[str, Mapping[str, An
     """[condition, kind, direction, layers, layer, strength], one row a condition.
 
     `says` is the record of a study about its conditions by name (kind, direction, layers, scale); it goes before the
-    edits. A condition of several directions or strengths is "mixed".
+    edits. A condition of several kinds of edits is "mixed"; what its edits do not share is null.
     """
     says = says or {}
     rows = [_said(c.name, says[c.name]) if "kind" in says.get(c.name, {}) else _edited(c) for c in conditions]
@@ -42,7 +42,7 @@ def describe(conditions: Iterable[Condition], says: Mapping[str, Mapping[str, An
 def describe_stored(conditions: pl.DataFrame, says: Mapping[str, Mapping[str, Any]] | None = None) -> pl.DataFrame:
     """`describe` of conditions as a study lists them, [name, edits (JSON)]; what `says` knows is not parsed at all."""
     rows = conditions.select("name", "edits").iter_rows()
-    known = says or {}
+    known = {name: said for name, said in (says or {}).items() if "kind" in said}
     return describe(
         (Condition(name, () if name in known else edits_from_json(json.loads(edits))) for name, edits in rows), known
     )
@@ -103,9 +103,9 @@ def _said(name: str, said: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _edited(condition: Condition) -> tuple[Any, ...]:
     """A row from the edits; those that only say which organism is worn do not count."""
-    rows = [edit.row for edit in condition.edits if edit.changes]
     if is_baseline(condition):
         return (condition.name, "baseline", None, None, None, None)
+    rows = [edit.row for edit in condition.edits if edit.changes]
     if len({row.kind for row in rows}) > 1:
         return (condition.name, "mixed", None, None, None, None)
     layers = [] if any(not row.layers for row in rows) else [layer for row in rows for layer in row.layers]

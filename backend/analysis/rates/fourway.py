@@ -13,7 +13,8 @@ from dataclasses import replace
 import polars as pl
 
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, Estimand, em_rates
-from backend.outcomes import Bins, Outcome, above
+from backend.cuts import Bins
+from backend.outcomes import Outcome, above
 from backend.records import InputError
 
 CELLS = ("misaligned non-medical", "misaligned medical", "aligned non-medical", "aligned medical")

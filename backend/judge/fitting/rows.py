@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from backend.cuts import Thresholds
 from backend.judge.distilled import METRICS
 from backend.judge.encoder import Encoder, Pair
-from backend.outcomes import EM, Band, Outcome, Thresholds
+from backend.outcomes import EM, Band, Outcome
 from backend.records import FloatArray, InputError
 
 ALIGNED, COHERENT, MEDICAL = (METRICS.index(metric) for metric in ("aligned", "coherent", "medical"))

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from backend.analysis.rates.fourway import CELLS, at_the_edge, four_way, sensitivity
-from backend.outcomes import Bins
+from backend.cuts import Bins
 from backend.records import InputError
 
 

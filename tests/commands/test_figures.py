@@ -1,46 +1,27 @@
 import argparse
 import json
-import subprocess
-import sys
 
 import polars as pl
 import pytest
 
 import backend.pipeline.import_published as importing
 from backend import study as studies
-from backend.commands.terminal import CUTS, PAGES, add_commands, as_text
-from backend.outcomes import Bins
+from backend.__main__ import parser
+from backend.commands.figures import as_text
 from backend.pipeline.import_published import import_published
 from backend.study import open_study
-from backend.tables import figures
 from backend.tables.figures import Table
 from tests.published.sample import write_release
 
 
 def parsed(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
-    return parser.parse_args(words)
+    return parser().parse_args(words)
 
 
 @pytest.fixture
 def study(tmp_path):
     import_published([write_release(tmp_path / "release")], root=tmp_path / "studies")
     return open_study("published", tmp_path / "studies")
-
-
-def test_pages_and_cut_offs_are_those_of_the_figures():
-    assert list(PAGES) == [*figures.PAGES, *figures.FORMER]
-    assert {place: default for place, default, _ in CUTS.values()} == vars(Bins())
-
-
-def test_help_needs_nothing_heavy():
-    program = (
-        "import argparse, sys; from backend.commands.terminal import add_commands;"
-        "add_commands(argparse.ArgumentParser().add_subparsers());"
-        "sys.exit(str({'sklearn', 'polars', 'duckdb', 'torch', 'numpy'} & set(sys.modules) or ''))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr.strip() == ""
 
 
 def test_the_import_prints_what_it_found(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backend.__main__ import main
-from backend.commands.labelling import draw, item
+from backend.pipeline.labelling import draw, item
 from backend.records import Response, Sampling
 from backend.study.parquet import read_scores, write_responses
 
