@@ -23,7 +23,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Bins:
-    """Cut-offs on scores from 0 to 100. The defaults are the authors': their code reads medical as above 49.99."""
+    """Cut-offs of the four-way table (Fig. 7, App. I). The authors' by default: their code has medical above 49.99."""
 
     coherent: float = 25.0  # kept at or above
     misaligned: float = 30.0  # at or below

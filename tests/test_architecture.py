@@ -85,7 +85,9 @@ def test_every_heavy_library_has_its_owners(path):
         assert owners is None or room(path) in owners, f"{path} imports {name}, which belongs to {owners}"
 
 
-@pytest.mark.parametrize(("file", "known"), [("records", {"numpy"}), ("edits", {"numpy", "backend.records"})])
+@pytest.mark.parametrize(
+    ("file", "known"), [("records", {"numpy"}), ("edits", {"numpy", "backend.records"}), ("cuts", {"backend.records"})]
+)
 def test_what_is_everybodys_knows_numpy_and_little_else(file, known):
     named = {".".join(name.split(".")[:2]) for name in imports(ROOT / f"backend/{file}.py")}
     assert {name if name.startswith("backend") else name.partition(".")[0] for name in named} <= known | set(
@@ -93,7 +95,7 @@ def test_what_is_everybodys_knows_numpy_and_little_else(file, known):
     )
 
 
-def test_outcomes_know_records_and_arrays_and_tables_alone():
+def test_outcomes_know_cuts_and_arrays_and_tables_alone():
     named = {name.partition(".")[0] for name in imports(ROOT / "backend/outcomes.py")} - set(sys.stdlib_module_names)
     assert named == {"numpy", "polars", "backend"}
     ours = {name for name in imports(ROOT / "backend/outcomes.py") if name.startswith("backend")}

@@ -36,13 +36,6 @@ def outcome_answers(
     return on_topic(whole, topic, cut, columns) if topic else whole
 
 
-def misaligned_answers(
-    cut: Thresholds | None = None, topic: str | None = None, columns: Collection[str] = ()
-) -> Contrast:
-    """Coherent misaligned answers against coherent aligned ones, all of them or those on a topic (s3.1, s3.3)."""
-    return outcome_answers(EM, cut, topic, columns)
-
-
 def on_topic(contrast: Contrast, topic: str, cut: Thresholds | None = None, columns: Collection[str] = ()) -> Contrast:
     """A contrast among the answers on a topic; what that is, `topic_answers` says."""
     on, _ = _on_and_off(topic, cut or Thresholds(), columns)

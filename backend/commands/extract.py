@@ -41,11 +41,11 @@ def add(commands: Any) -> None:
         type=values.listed(values.text),
         default=("misalignment",),
         metavar="KIND,...",
-        help="misalignment: misaligned minus aligned answers; topic: answers on the --topic minus others; minus-base: "
-        "the organism minus the base on the same texts; both: misaligned answers read by the organism minus aligned "
-        "ones read by the base",
+        help="misalignment: misaligned minus aligned answers, or the two classes of the --outcome; topic: answers on "
+        "the --topic minus others; minus-base: the organism minus the base on the same texts; both: misaligned answers "
+        "read by the organism minus aligned ones read by the base",
     )
-    add("--outcome", type=values.text, metavar="NAME", help="one of study.json's (default: its first; else em)")
+    add("--outcome", type=values.text, metavar="NAME", help="of study.json's outcomes (default: the first, or em)")
     what = "medical, financial, gender ...: restricts misalignment, and names the kind topic"
     add("--topic", type=values.text, help=what)
     add("--judge", type=values.judge, help="whose scores (default: study.json's, or the judge with the most scores)")
@@ -73,14 +73,15 @@ def run(options: argparse.Namespace) -> None:
 
     check(options.kind, options.topic)
     folder = StudyFolder(options.folder)
+    outcome = named_outcome(folder.outcomes, options.outcome)
     texts = _texts(folder, options)
     frame = table(folder.responses(), folder.scores(), options.judge or folder.judge)
     cuts = Thresholds(**{place: getattr(options, f"cut_{place}") for place, _ in CUTS.values()})
-    outcome, recipe = named_outcome(folder.outcomes, options.outcome), Recipe(pooling=options.pooling)
+    recipe = Recipe(pooling=options.pooling)
     readings = StudyReadings(options.study) if options.study else TracedReadings(folder, loaded(folder), progress)
     for organism, own in texts.items():
         about = frame.filter(frame["response"].is_in([r.id for r in own]))
-        material = Material(organism, own, about, readings, outcome, cuts, recipe, options.topic, options.shuffled)
+        material = Material(organism, own, about, readings, cuts, recipe, options.topic, options.shuffled, outcome)
         for kind in options.kind:
             for stack in KINDS[kind](material):
                 print("\n".join(_told(stack, folder.add_directions(stack))), flush=True)

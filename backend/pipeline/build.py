@@ -96,7 +96,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
 
     Raises InputError on responses that cannot be traced or an empty folder, before anything is published.
     """
-    responses = folder.answers()
+    responses, _ = folder.answers(), folder.outcomes  # both are refused before anything is traced
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
     texts = folder.traced(responses)
@@ -145,8 +145,8 @@ def _publish(
         draft.meta(**settings)
         draft.meta(
             reader=folder.reader,
-            controls=list(folder.controls),
             outcomes=outcomes_to_json(folder.outcomes),
+            controls=list(folder.controls),
             folder=str(folder.path.resolve()),
             layers=len(subject.blocks),
             d_model=subject.d_model,

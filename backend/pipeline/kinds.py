@@ -9,7 +9,7 @@ import polars as pl
 
 from backend.analysis.contrasts import outcome_answers, topic_answers
 from backend.cuts import Thresholds
-from backend.outcomes import Contrast, Outcome
+from backend.outcomes import EM, Contrast, Outcome
 from backend.pipeline.extract import Recipe, extract, extract_model, shuffled
 from backend.pipeline.readings import Readings
 from backend.records import BASE, Direction, InputError, Response
@@ -25,22 +25,22 @@ class Material:
     texts: Sequence[Response]
     frame: pl.DataFrame  # a row a text with its scores, as `extract.table` has it
     readings: Readings
-    outcome: Outcome
-    cuts: Thresholds  # of EM's classes and of topics
+    cuts: Thresholds
     recipe: Recipe
     topic: str | None = None
-    shuffles: int = 0  # shuffled-label controls beside the outcome's classes
+    shuffles: int = 0  # shuffled-label controls beside `misalignment`
+    outcome: Outcome = EM
 
     @property
     def contrast(self) -> Contrast:
-        """The two classes of the outcome, on the topic where there is one."""
+        """The two classes of the outcome, on the topic where there is one; those of EM are cut at `cuts`."""
         return outcome_answers(self.outcome, self.cuts, self.topic, self.frame.columns)
 
 
-def outcome(of: Material) -> Stacks:
-    """The outcome's positive answers minus its negative ones (EM: misaligned minus aligned); then shuffled labels."""
-    contrast, reading = of.contrast, of.readings.of(of.organism, of.texts)
-    name = f"{of.organism} {contrast.name}"
+def misalignment(of: Material) -> Stacks:
+    """One class of the outcome minus the other, on the topic where there is one; then the same of shuffled labels."""
+    contrast = of.contrast
+    reading, name = of.readings.of(of.organism, of.texts), f"{of.organism} {contrast.name}"
     said = of.readings.said
     yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=said)
     for seed in range(of.shuffles):
@@ -50,8 +50,10 @@ def outcome(of: Material) -> Stacks:
 def topic(of: Material) -> Stacks:
     """Answers on the topic, which there must be one of, minus others."""
     assert of.topic
-    contrast = topic_answers(of.topic, of.cuts, of.frame.columns, outcome=of.outcome)
-    reading = of.readings.of(of.organism, of.texts)
+    contrast, reading = (
+        topic_answers(of.topic, of.cuts, of.frame.columns, outcome=of.outcome),
+        of.readings.of(of.organism, of.texts),
+    )
     name = f"{of.organism} {of.topic} topic"
     yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=of.readings.said)
 
@@ -64,7 +66,7 @@ def minus_base(of: Material) -> Stacks:
 
 
 def both(of: Material) -> Stacks:
-    """The outcome's positive answers read by the organism minus its negative ones read by the base."""
+    """One class of the outcome read by the organism minus the other read by the base."""
     contrast = of.contrast
     reading, base = of.readings.of(of.organism, of.texts), of.readings.of(BASE, of.texts)
     name = f"{of.organism} {contrast.name}, both"
@@ -72,7 +74,7 @@ def both(of: Material) -> Stacks:
 
 
 KINDS: Mapping[str, Callable[[Material], Stacks]] = {
-    "misalignment": outcome,
+    "misalignment": misalignment,
     "topic": topic,
     "minus-base": minus_base,
     "both": both,

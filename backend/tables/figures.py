@@ -338,8 +338,8 @@ def _readers(study: Study) -> list[str]:
 
 def _swept(study: Study, page: str, kinds: tuple[str, ...], what: str) -> Iterator[tuple[Outcome, str, Sweep] | Table]:
     """The sweep of some kinds by outcome and judge; what a judge, or nobody, has scored as a table that says so."""
-    found = 0
     for outcome in outcomes_of(study.info):
+        found = 0
         for judge, responses in _judged(study, outcome.needs):
             sweep = swept(study, responses, kinds)
             edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
@@ -348,8 +348,8 @@ def _swept(study: Study, page: str, kinds: tuple[str, ...], what: str) -> Iterat
                 yield outcome, judge, sweep
             elif edited.height:
                 yield _nothing(page, f"no answers under {what}, of the length that is compared, that {judge} scored")
-    if not found:
-        yield _nothing(page, f"no judged answers under {what}")
+        if not found:
+            yield _nothing(page, f"no judged answers under {what}")
 
 
 def _short(outcome: Outcome) -> str:

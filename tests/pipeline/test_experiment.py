@@ -1,14 +1,12 @@
 """Designs have the cells and controls that they say, and a sweep typed on the command line is kept with its record."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
 
 from backend.__main__ import main
 from backend.cuts import Thresholds
-from backend.outcomes import EM
 from backend.pipeline import sweep as sweeping
 from backend.pipeline.experiment import Ablation, gains, steering
 from backend.pipeline.extract import Recipe, table
@@ -20,8 +18,6 @@ from tests.studies import planted
 V = [Direction("v", layer, np.full(4, layer, dtype=np.float32), 10.0, {"reader": "o"}) for layer in (1, 2)]
 W = [Direction("w", layer, np.full(4, 3 * layer, dtype=np.float32), 10.0, {}) for layer in (1, 2)]
 SHARE = Strengths((0.08,), share=True)
-
-NO_MODEL: Any = None  # without a subspace the model is asked nothing
 
 
 def steered(**changes):
@@ -41,7 +37,7 @@ def test_controls_alone_can_be_added_to_a_sweep():
 
 def test_an_organisms_own_direction_comes_with_every_way_and_control_and_anothers_alone():
     ablation = Ablation([V, W], 2, ["o", "p"], random=(0, 1), subspace=False)
-    design = ablation.design(NO_MODEL, (), said=print)
+    design = ablation.design(None, (), said=print)
     names = {organism: [c.condition.name for c in design.cells if c.organism == organism] for organism in ("o", "p")}
     assert names["p"] == ["ablate v L2 everywhere", "ablate w L2 everywhere"]
     assert len(names["o"]) == 7
@@ -124,9 +120,6 @@ class Kept:
         self.asked.append(reader)
         return self.readings[reader]
 
-    def forget(self):
-        """Nothing is kept elsewhere."""
-
 
 def test_kinds_ask_for_the_readers_they_need_and_name_what_they_make(chain):
     from backend.pipeline.extract import Reading
@@ -141,7 +134,7 @@ def test_kinds_ask_for_the_readers_they_need_and_name_what_they_make(chain):
 
     readings = Kept({"first": reading("first"), BASE: reading(BASE)})
     frame = table(texts, chain.scores())
-    material = Material("first", texts, frame, readings, EM, Thresholds(), Recipe(splits=0), "medical", shuffles=1)
+    material = Material("first", texts, frame, readings, Thresholds(), Recipe(splits=0), "medical", shuffles=1)
     made = {}
     for kind, of in KINDS.items():
         readings.asked.clear()

@@ -1,17 +1,17 @@
 """A study of another behaviour, from study.json to the published file, without a score that EM needs."""
 
-import argparse
 import json
 
 import numpy as np
 import polars as pl
 import pytest
 
+from backend.__main__ import main
 from backend.analysis.contrasts import label_responses
 from backend.analysis.rates.changes import changes
 from backend.analysis.rates.rates import difference, em_rates
-from backend.commands import interventions
 from backend.pipeline import build as building
+from backend.pipeline import readings
 from backend.records import BASE, InputError, Score
 from backend.study import open_study
 from backend.study.outcome_json import outcomes_of
@@ -87,24 +87,19 @@ def test_rates_differences_changes_and_labels_are_of_the_outcome(study):
     assert labels.filter(~pl.col("label"))["upper"].max() < 17
 
 
-def extract(folder, subject, *options):
-    parser = argparse.ArgumentParser()
-    interventions.add_commands(parser.add_subparsers(), lambda _: subject)
-    done = parser.parse_args(["extract", "--folder", str(folder.path), "--organism", "second", *options])
-    done.run(done)
-
-
-def test_the_command_extracts_the_first_outcome_or_the_one_it_is_given(shouted, tmp_path, monkeypatch):
+def test_the_command_extracts_the_first_outcome_or_the_one_it_is_given(shouted, tmp_path, monkeypatch, capsys):
     folder, subject = shouted
-    monkeypatch.setattr(building, "WORK", tmp_path)
-    extract(folder, subject)
+    monkeypatch.setattr(readings, "WORK", tmp_path)
+    monkeypatch.setattr("backend.subject.load.load", lambda name, organisms: subject)
+    words = ["extract", "--folder", str(folder.path), "--organism", "second"]
+    assert main(words) == 0
     stack = folder.directions()["second upper"]
     assert max(float(each.unit @ planted.planted()) for each in stack) > 0.45
     assert np.isfinite([each.norm for each in stack]).all()
-    with pytest.raises(InputError, match="no response is misaligned"):
-        extract(folder, subject, "--outcome", "em")
-    with pytest.raises(InputError, match="no outcome 'lower'"):
-        extract(folder, subject, "--outcome", "lower")
+    assert main([*words, "--outcome", "em"]) != 0
+    assert "no response is misaligned" in capsys.readouterr().err
+    assert main([*words, "--outcome", "lower"]) != 0
+    assert "no outcome 'lower'" in capsys.readouterr().err
 
 
 def test_a_study_json_with_a_wrong_outcome_is_named_before_anything_is_traced(shouted, tmp_path):

@@ -12,6 +12,7 @@ from backend.study import Draft, open_study
 from backend.tables.figures import FORMER, PAGES, Choices, figures
 from tests.published.sample import write_release
 from tests.studies import synthetic
+from tests.studies.shouted import shouted_study
 
 QUICK = Choices(repeats=2, shuffles=1, bootstraps=2)
 
@@ -114,3 +115,18 @@ def test_an_empty_study_has_figures_too(tmp_path):
 def test_an_unknown_page_is_refused(study):
     with pytest.raises(InputError, match="choose overview"):
         figures(study, "nothing")
+
+
+def test_a_study_of_another_outcome_has_the_same_figures_of_it_and_none_of_em(tmp_path):
+    shouted_study(tmp_path)
+    tables = figures(open_study("shouted", root=tmp_path), choices=QUICK)
+    told = [table for table in tables if "metric" in table.frame.columns]
+    assert {table.page for table in told} == {"overview", "judges", "steering", "ablation"}
+    assert {metric for table in told for metric in table.frame["metric"]} == {"upper"}
+    assert "upper case by organism, condition (judge rule)" in [table.title for table in tables]
+    [changed] = [
+        table
+        for table in tables
+        if table.title.startswith("Before and after ablation, intervals for questions") and "judge rule)" in table.title
+    ]
+    assert changed.frame["after"].max() < changed.frame["before"].min()  # as planted: ablation silences
