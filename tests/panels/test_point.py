@@ -1,51 +1,58 @@
-"""Clicks are selections that a chart sends; here a script sends them."""
+"""Clicks are selections that a browser sends; here a test sends them."""
 
+from typing import Any
+
+import polars as pl
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-CHOOSING = """
-import polars as pl
-import streamlit as st
-import panels.point as point
 from backend.charts.separation import separation_chart
+from panels.point import choosing_chart
 
-table = pl.DataFrame({"label": ["a"], "adapter": ["a"], "value": [0.5], "low": [0.4], "high": [0.6]})
-calls = st.session_state.setdefault("calls", [])
-st.altair_chart = lambda chart, **options: calls.append(options) or {"selection": st.session_state.get("sent", {})}
+TABLE = pl.DataFrame({"label": ["a"], "adapter": ["a"], "value": [0.5], "low": [0.4], "high": [0.6]})
+READING = """
+import streamlit as st
+from backend.charts.separation import separation_chart
+from panels.point import reading_chart
+from tests.panels.test_point import TABLE
+
+found = reading_chart(separation_chart(TABLE), key="k", alt="", beside=["brush"])
+st.text(str(found.get("brush")))
 """
 
 
-@pytest.fixture(autouse=True)
-def restored(monkeypatch):
-    """The scripts put another function in the place of this one, for the whole process."""
-    monkeypatch.setattr(st, "altair_chart", st.altair_chart)
+@pytest.fixture
+def drawn(monkeypatch):
+    """How the chart was drawn: its options, once a run of the page."""
+    calls = []
+
+    def draw(chart, **options):
+        calls.append(options)
+        return {"selection": st.session_state.get("sent", {})}
+
+    monkeypatch.setattr(st, "altair_chart", draw)
+    return calls
 
 
-def run(code: str) -> AppTest:
-    return AppTest.from_string(CHOOSING + code, default_timeout=60).run()
+def test_a_clicked_mark_sets_the_widgets_of_the_fields_that_it_has(drawn, monkeypatch):
+    session: dict[str, Any] = {}
+    monkeypatch.setattr(st, "session_state", session)
+    choosing_chart(separation_chart(TABLE), key="k", alt="", sets={"condition": "c", "organism": "o"})
+    for picked, held in (
+        ([], {}),
+        ([{"condition": "x"}], {"c": "x"}),
+        ([{"condition": "y", "organism": "z"}], {"c": "y", "o": "z"}),
+    ):
+        session["k"] = {"selection": {"pick": picked}}
+        drawn[0]["on_select"]()
+        assert {key: session[key] for key in session if key != "k"} == held
+    assert drawn[0]["selection_mode"] == ["pick"]
 
 
-def test_a_clicked_mark_sets_the_widgets_of_the_fields_that_it_has():
-    page = run(
-        "point.choosing_chart(separation_chart(table), key='k', alt='', sets={'condition': 'c', 'organism': 'o'})\n"
-        "for picked in ([], [{'condition': 'x'}], [{'condition': 'y', 'organism': 'z'}]):\n"
-        "    st.session_state['k'] = {'selection': {'pick': picked}}\n"
-        "    calls[-1]['on_select']()\n"
-        "    st.text(str((st.session_state.get('c'), st.session_state.get('o'))))"
-    )
-    assert not page.exception
-    assert [text.value for text in page.text] == ["(None, None)", "('x', None)", "('y', 'z')"]
-    assert page.session_state["calls"][0]["selection_mode"] == ["pick"]
-
-
-def test_a_clicked_point_is_read_once_and_other_selections_are_handed_on():
-    code = (
-        "found = point.reading_chart(separation_chart(table), key='k', alt='', beside=['brush'])\n"
-        "st.text(str(found.get('brush')))"
-    )
-    page = run(code)
-    assert page.session_state["calls"][0]["selection_mode"] == ["brush", "pick"]
+def test_a_clicked_point_is_read_once_and_other_selections_are_handed_on(drawn):
+    page = AppTest.from_string(READING, default_timeout=60).run()
+    assert drawn[0]["selection_mode"] == ["brush", "pick"]
     page.session_state["sent"] = {"pick": [{"response": "r1"}], "brush": {"x": [0, 1]}}
     page.run()
     assert not page.exception
