@@ -11,9 +11,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from backend.analysis.contrasts import Contrast
-from backend.analysis.directions.agreement import chance
-from backend.analysis.directions.difference import Pooling, cosine_matrix, separation, split_half_cosine
-from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
+from backend.analysis.directions.answers import Answers, Means, Pooling
+from backend.analysis.directions.cosines import chance, cosine_matrix
+from backend.analysis.directions.difference import stability
+from backend.analysis.directions.layers import LayerProfile, contrast_profile, direction_profile
+from backend.analysis.directions.separation import separation
 from backend.charts.convergence import pair_chart
 from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, projection_chart
 from backend.charts.one_adapter import cosine_chart as write_chart
@@ -68,9 +70,10 @@ def read_rows(study: Study, reader: str, classes: Classes) -> pl.DataFrame:
     return rows.with_columns(group=pl.col("question_id").rank("dense"))
 
 
-def read_means(study: Study, reader: str, rows: pl.DataFrame) -> Means:
-    """Residual means of the responses in `rows`, in their order."""
-    return residuals(study, reader)[1].rows(rows["at"].to_numpy().astype(np.intp))
+def read_answers(study: Study, reader: str, rows: pl.DataFrame) -> Answers:
+    """Residual means of the responses in `rows`, in their order, with their classes and questions."""
+    means = residuals(study, reader)[1].rows(rows["at"].to_numpy().astype(np.intp))
+    return Answers(means, rows["label"].to_numpy(), rows["group"].to_numpy())
 
 
 def drawn_share(study: Study, reader: str) -> str:
@@ -82,14 +85,12 @@ def drawn_share(study: Study, reader: str) -> str:
 @per_study
 def profiled(study: Study, reader: str, source: str, pooling: str, recipe: str, _classes: Classes) -> LayerProfile:
     """The chosen direction at every layer against the chosen classes; `recipe` stands for the classes in the cache."""
-    rows = read_rows(study, reader, _classes)
-    means = read_means(study, reader, rows)
-    labels, groups = rows["label"].to_numpy(), rows["group"].to_numpy()
+    answers = read_answers(study, reader, read_rows(study, reader, _classes))
     if source != MEAN_DIFFERENCE:
-        return direction_profile(study_stacks(study)[source], means, labels, groups)
+        return direction_profile(study_stacks(study)[source], answers)
     name = f"{_classes.contrast.positive_name} minus {_classes.contrast.negative_name} ({study.name}, per {pooling})"
     provenance = {"study": study.path.name, "reader": reader, "recipe": recipe}
-    return contrast_profile(means, labels, groups, name=name, pooling=pooling, provenance=provenance)
+    return contrast_profile(answers, name=name, pooling=pooling, provenance=provenance)
 
 
 def choose_reader(study: Study) -> str:
@@ -187,12 +188,10 @@ def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequ
 
 
 @per_study
-def stability(study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame) -> str:
+def repeated(study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame) -> str:
     """How much of the direction two halves of the questions share, in words; `recipe` stands for the rows."""
-    means = read_means(study, reader, _rows)
-    labels, groups = _rows["label"].to_numpy(), _rows["group"].to_numpy()
     try:
-        found = split_half_cosine(means.at(layer), means.counts, labels, groups, pooling=pooling)
+        found = stability(read_answers(study, reader, _rows).only(layer), pooling=pooling)[layer]
     except InputError as error:
         return f"Split-half stability is not known: {error}."
     return f"Split-half cosine {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), halves made of whole questions."
@@ -421,7 +420,7 @@ with explained():
         st.markdown(f"**Every response along the direction of layer {layer}**")
         show_projections(found, layer, rows, classes.contrast)
         every = -(-rows.height // MOST_DOTS)
-        words = stability(study, reader, layer, pooling, classes.recipe, rows) if made else ""
+        words = repeated(study, reader, layer, pooling, classes.recipe, rows) if made else ""
         st.caption(
             f"A dot is {'a response' if every == 1 else f'one response in {every}'}; bars hold the middle half of each "
             f"class. {'0 is midway between the classes' if made else '0 is the mean response'}. "

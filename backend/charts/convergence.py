@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from backend.analysis.conditions.controls import GOOD, SHUFFLED
-from backend.analysis.directions.agreement import CEILING, PAIRS
+from backend.analysis.directions.convergence import CEILING, PAIRS
 from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE
 from backend.charts.sweeps import dash_scale, direction_scale
 from backend.records import FloatArray

@@ -84,8 +84,8 @@ def _extract(options: argparse.Namespace, load: Load) -> None:
         options.topic_above,
         options.topic_below,
     )
-    recipe = Recipe(pooling=options.pooling)
     readings = _StudyReadings(options.study) if options.study else _Traced(folder, load(folder))
+    recipe = Recipe(pooling=options.pooling, provenance=readings.said)
     for organism in options.organism or [*folder.organisms]:
         own = [r for r in responses if r.organism == organism and r.condition == options.condition]
         if not own:
@@ -112,30 +112,27 @@ def _stacks(
 
     about = f", {options.topic}" if options.topic else ""
     reading = readings.of(organism, texts)
-    said = readings.said
     for kind in options.kind:
         if kind == "topic":
             if not options.topic:
                 raise InputError("--kind topic needs a --topic")
             contrast = topic_answers(options.topic, cuts, frame.columns)
-            yield extract(
-                frame, contrast, reading, name=f"{organism} {options.topic} topic", recipe=recipe, provenance=said
-            )
+            yield extract(frame, contrast, reading, name=f"{organism} {options.topic} topic", recipe=recipe)
             continue
         if kind == "minus-base":
             base = readings.of(BASE, texts)
-            yield extract_model(frame, (), reading, base, name=f"{organism} minus base", recipe=recipe, provenance=said)
+            yield extract_model(frame, (), reading, base, name=f"{organism} minus base", recipe=recipe)
             continue
         contrast = misaligned_answers(cuts, options.topic, frame.columns)
         if kind == "both":
             base = readings.of(BASE, texts)
             name = f"{organism} misalignment{about}, both"
-            yield extract(frame, contrast, reading, base, name=name, recipe=recipe, provenance=said)
+            yield extract(frame, contrast, reading, base, name=name, recipe=recipe)
             continue
         name = f"{organism} misalignment{about}"
-        yield extract(frame, contrast, reading, name=name, recipe=recipe, provenance=said)
+        yield extract(frame, contrast, reading, name=name, recipe=recipe)
         for seed in range(options.shuffled):
-            yield shuffled(frame, contrast, reading, like=name, seed=seed, recipe=recipe, provenance=said)
+            yield shuffled(frame, contrast, reading, like=name, seed=seed, recipe=recipe)
 
 
 class _StudyReadings:
@@ -376,7 +373,7 @@ def _steer_cells(
 def _ablate_cells(
     options: argparse.Namespace, folder: StudyFolder, subject: Subject, baselines: Sequence[Response], record: Any
 ) -> list[Cell]:
-    from backend.analysis.directions.difference import random_direction
+    from backend.analysis.directions.random_directions import random_direction
     from backend.pipeline import sweep
     from backend.pipeline.disturbance import disturbance, matched_subspace, some
 

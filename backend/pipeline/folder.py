@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.analysis.directions.difference import random_direction, random_subspace, rescaled
+from backend.analysis.directions.random_directions import random_direction, random_subspace, rescaled
 from backend.records import (
     BASE,
     BASELINE,

@@ -22,7 +22,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from backend.analysis.directions.difference import random_direction, rescaled
+from backend.analysis.directions.random_directions import random_direction, rescaled
 from backend.pipeline.sample import request_seed, response_id, worn
 from backend.records import (
     BASE,

@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 
 from backend.analysis.contrasts import Thresholds, misaligned_answers, topic_answers
-from backend.analysis.directions.difference import bootstrap_cosine, cosine_matrix, stability
+from backend.analysis.directions.answers import Answers, Means
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.difference import bootstrap_cosine, stability
 from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
 from backend.records import InputError, Question, Response, Score
 from backend.study import open_study
@@ -62,7 +64,7 @@ def test_a_planted_axis_is_found_where_it_is_and_says_how_sure_it_is():
 
 def test_classes_are_balanced_unless_that_is_not_wanted():
     few = frame(aligned=pl.when(pl.int_range(N) < 20).then("aligned").otherwise(90.0))
-    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance=False), (10, 110))):
+    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance="none"), (10, 110))):
         how = extract(few, misaligned_answers(), reading(), name="d", recipe=recipe)[0].provenance
         assert (how["n_positive"], how["n_negative"]) == sizes
 
@@ -113,11 +115,12 @@ def test_shuffled_labels_lose_the_axis():
 def test_stability_grows_with_the_effect_and_is_the_same_for_one_layer():
     own = reading()
     labels = np.arange(N) % 2 == 1
-    halves = stability(own.means, own.counts, labels)
-    assert halves[2].value == max(each.value for each in halves)
-    [alone] = stability(own.means[2:3], own.counts, labels)
-    assert (alone.low, alone.value, alone.high) == (halves[2].low, halves[2].value, halves[2].high)
-    drawn = bootstrap_cosine(own.means, own.counts, labels, np.arange(N) % 10)
+    means = Means(dict(enumerate(own.means)), own.counts)
+    answers = Answers(means, labels)
+    halves = stability(answers)
+    assert halves[2].value == max(each.value for each in halves.values())
+    assert stability(answers.only(2)) == {2: halves[2]}
+    drawn = bootstrap_cosine(Answers(means, labels, np.arange(N) % 10))
     assert drawn[2].low > drawn[1].low
 
 

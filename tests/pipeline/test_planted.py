@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from backend.analysis.conditions.describe import describe_stored, own_baselines
-from backend.analysis.directions.difference import cosine_matrix, random_direction
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.random_directions import random_direction
 from backend.analysis.rates.rates import EM, difference, em_rates
 from backend.commands import interventions
 from backend.pipeline import build as building
