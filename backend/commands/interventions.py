@@ -69,14 +69,15 @@ def _add_extract(commands: Any, load: Load) -> None:
 
 def _extract(options: argparse.Namespace, load: Load) -> None:
     from backend.analysis.contrasts import Thresholds
-    from backend.pipeline.extract import Recipe, table
+    from backend.pipeline.extract import Recipe
+    from backend.study.responses import scored
 
     unknown = set(options.kind) - set(KINDS)
     if unknown:
         raise InputError(f"there is no --kind {sorted(unknown)[0]!r}: choose among {', '.join(KINDS)}")
     folder = StudyFolder(options.folder)
     responses = folder.responses()
-    frame = table(responses, folder.scores(), options.judge or folder.judge)
+    frame = scored(responses, folder.scores(), options.judge or folder.judge)
     cuts = Thresholds(
         options.coherent_above,
         options.misaligned_to,

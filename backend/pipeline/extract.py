@@ -30,6 +30,7 @@ from backend.analysis.estimates import Estimate
 from backend.analysis.groups import groups_with
 from backend.records import BASE, BASELINE, Direction, FloatArray, InputError, Response, Score, Trace
 from backend.study import Study
+from backend.study.responses import scored
 
 FEWEST = 8  # responses on a side below which a built study keeps no direction
 SMALLEST = 1e-5  # of the activation norm, below which a difference is rounding (layers below the first adapter)
@@ -85,29 +86,6 @@ def traces_reading(traces: Iterable[Trace], reader: str) -> Reading:
     norms = np.average(np.stack([t.answer_norm for t in read]), axis=0, weights=counts)
     names = tuple(t.response_id for t in read)
     return Reading(reader, names, means, counts, norms.astype(np.float32), tuple(range(len(means))))
-
-
-def table(responses: Sequence[Response], scores: Iterable[Score], judge: str | None = None) -> pl.DataFrame:
-    """One row a response with the scores of one judge as columns, as `Study.responses` has it.
-
-    By default the judge that scored the most responses, of equals the last by name. Scores that are no finite number
-    are null. Raises InputError on a judge that scored nothing.
-    """
-    kept: dict[str, dict[str, dict[str, float | None]]] = {}
-    for score in scores:
-        value = score.value if score.value is not None and np.isfinite(score.value) else None
-        kept.setdefault(score.judge, {}).setdefault(score.response_id, {})[score.metric] = value
-    if judge is not None and judge not in kept:
-        raise InputError(f"no scores of the judge {judge!r}: there is {', '.join(kept) or 'none'}. Run judge first")
-    judge = judge or max(kept, key=lambda name: (len(kept[name]), name), default=None)
-    given = kept[judge] if judge is not None else {}
-    metrics = list(dict.fromkeys([*(m for own in given.values() for m in own), "aligned", "coherent"]))
-    plain = ("organism", "condition", "question_id", "topic")
-    rows = [
-        [r.id, *(getattr(r, name) for name in plain), *(given.get(r.id, {}).get(m) for m in metrics)] for r in responses
-    ]
-    schema = {"response": pl.String, **dict.fromkeys(plain, pl.String), **dict.fromkeys(metrics, pl.Float64)}
-    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 @dataclass(frozen=True)
@@ -319,7 +297,7 @@ def directions(
     if not any(t.n_answer for t in read):
         return []
     reading = traces_reading(read, reader)
-    frame = table(responses, scores, judge).filter(
+    frame = scored(responses, scores, judge).filter(
         pl.col("condition") == BASELINE, pl.col("coherent") > 50, pl.col("response").is_in(list(reading.responses))
     )
     found: list[Direction] = []

@@ -8,8 +8,8 @@ from backend.analysis.contrasts import Thresholds, misaligned_answers, topic_ans
 from backend.analysis.directions.answers import Answers, Means
 from backend.analysis.directions.cosines import cosine_matrix
 from backend.analysis.directions.difference import bootstrap_cosine, stability
-from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
-from backend.records import InputError, Question, Response, Score
+from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading
+from backend.records import InputError
 from backend.study import open_study
 from tests.studies.synthetic import JUDGE, ORGANISM, directions, synthetic_study
 
@@ -152,16 +152,6 @@ def test_a_judge_that_scored_a_part_leaves_the_rest_out():
     part = frame(aligned=pl.when(pl.int_range(N) < 40).then("aligned").otherwise(None))
     how = extract(part, misaligned_answers(), reading(), name="d")[0].provenance
     assert (how["n_positive"], how["n_negative"]) == (20, 20)
-
-
-def test_the_table_takes_the_judge_that_scored_most():
-    question = Question("q", "hey", "first-plot")
-    answers = [Response(str(i), "o", "baseline", question.id, question.text, question.topic, i, "a") for i in range(3)]
-    scores = [Score("0", "a", "aligned", 1.0), Score("0", "b", "aligned", 2.0), Score("1", "b", "aligned", np.nan)]
-    assert table(answers, scores)["aligned"].to_list() == [2.0, None, None]
-    assert table(answers, scores, "a")["aligned"].to_list() == [1.0, None, None]
-    with pytest.raises(InputError, match="'c': there is a, b"):
-        table(answers, scores, "c")
 
 
 def test_every_layer_comes_out_of_a_published_study(tmp_path):
