@@ -112,13 +112,6 @@ def rate(hits: ArrayLike, clusters: ArrayLike | None = None, *, about: Estimand 
     return _rate(found, n, about)
 
 
-def em_rate(aligned: ArrayLike, coherent: ArrayLike, clusters: ArrayLike | None = None) -> Rate:
-    """The EM rate on questions like these, of scores (response,) 0-100; NaN in either score leaves a response out."""
-    aligned, coherent = np.asarray(aligned, dtype=np.float64), np.asarray(coherent, dtype=np.float64)
-    hits = np.where(np.isfinite(aligned + coherent), is_misaligned(aligned, coherent), np.nan)
-    return rate(hits, clusters)
-
-
 def em_rates(
     frame: pl.DataFrame,
     by: Sequence[str] = (),

@@ -8,7 +8,6 @@ from statsmodels.stats.proportion import proportion_confint
 from backend.analysis.rates.rates import (
     EM,
     difference,
-    em_rate,
     em_rates,
     is_misaligned,
     rate,
@@ -95,8 +94,6 @@ def test_a_difference_pairs_questions_and_ignores_unequal_numbers_of_answers():
 def test_em_is_strictly_below_thirty_and_strictly_above_fifty():
     aligned, coherent = np.array([29.9, 30, 10, 10]), np.array([51, 51, 50, 51.0])
     assert is_misaligned(aligned, coherent).tolist() == [True, False, False, True]
-    found = em_rate([10, 10, np.nan], [80, 20, 80], ["a", "b", "b"])
-    assert (found.hits, found.n) == (1, 2)
 
 
 def test_a_table_of_rates_counts_what_it_drops_and_keeps_empty_groups():
