@@ -40,7 +40,7 @@ def contrast_profile(
 ) -> LayerProfile:
     """The mean difference of two classes at every layer; its projections come from folds that hold other groups.
 
-    `pooling` and `balance` are those of `Answers.weights`; `provenance` is what the directions say beside what was done.
+    `pooling` and `balance` are those of `Answers.weights`; `provenance` is what directions say beside what was done.
     Raises InputError where a class has answers to fewer than two groups.
     """
     difference = MeanDifference.of(answers, name=name, pooling=pooling, balance=balance, provenance=provenance)
