@@ -8,9 +8,18 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.controls import GOOD, SHUFFLED, Role, kind_of, role
-from backend.analysis.directions.agreement import CEILING, PAIRS, agreement, ceilings, chance, kinds, summary
-from backend.analysis.directions.convergence import Stacks, against, pairs
-from backend.analysis.directions.difference import cosine_matrix
+from backend.analysis.directions.convergence import (
+    CEILING,
+    PAIRS,
+    Stacks,
+    against,
+    agreement,
+    ceilings,
+    kinds,
+    pairs,
+    summary,
+)
+from backend.analysis.directions.cosines import chance, cosine_matrix
 from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
 from backend.charts.tradeoffs import series_legend
 from backend.records import FloatArray, InputError

@@ -9,8 +9,10 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.analysis.directions.difference import Pooling, separation, split_half_cosine
-from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
+from backend.analysis.directions.answers import Answers, Means, Pooling
+from backend.analysis.directions.difference import stability
+from backend.analysis.directions.layers import LayerProfile, contrast_profile, direction_profile
+from backend.analysis.directions.separation import separation
 from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
 from backend.outcomes import Contrast
 from backend.records import BASE, InputError
@@ -57,9 +59,10 @@ def rows_read(study: Study, reader: str, classes: Classes) -> pl.DataFrame:
     return rows.with_columns(group=pl.col("question_id").rank("dense"))
 
 
-def means_of(study: Study, reader: str, rows: pl.DataFrame) -> Means:
-    """Residual means of the responses in `rows`, in their order."""
-    return residuals(study, reader)[1].rows(rows["at"].to_numpy().astype(np.intp))
+def read_answers(study: Study, reader: str, rows: pl.DataFrame) -> Answers:
+    """Residual means of the responses in `rows`, in their order, with their classes and questions."""
+    means = residuals(study, reader)[1].rows(rows["at"].to_numpy().astype(np.intp))
+    return Answers(means, rows["label"].to_numpy(), rows["group"].to_numpy())
 
 
 def drawn_share(study: Study, reader: str) -> str:
@@ -71,14 +74,12 @@ def drawn_share(study: Study, reader: str) -> str:
 @per_study
 def profiled(study: Study, reader: str, source: str, pooling: Pooling, recipe: str, _classes: Classes) -> LayerProfile:
     """The chosen direction at every layer against the chosen classes; `recipe` stands for the classes in the cache."""
-    rows = rows_read(study, reader, _classes)
-    means = means_of(study, reader, rows)
-    labels, groups = rows["label"].to_numpy(), rows["group"].to_numpy()
+    answers = read_answers(study, reader, rows_read(study, reader, _classes))
     if source != MEAN_DIFFERENCE:
-        return direction_profile(study_stacks(study)[source], means, labels, groups)
+        return direction_profile(study_stacks(study)[source], answers)
     name = f"{_classes.contrast.positive_name} minus {_classes.contrast.negative_name} ({study.name}, per {pooling})"
     provenance = {"study": study.path.name, "reader": reader, "recipe": recipe}
-    return contrast_profile(means, labels, groups, name=name, pooling=pooling, provenance=provenance)
+    return contrast_profile(answers, name=name, pooling=pooling, provenance=provenance)
 
 
 def choose_residual_reader(study: Study) -> str:
@@ -180,10 +181,8 @@ def stability_in_words(
     study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame
 ) -> str:
     """How much of the direction two halves of the questions share, in words; `recipe` stands for the rows."""
-    means = means_of(study, reader, _rows)
-    labels, groups = _rows["label"].to_numpy(), _rows["group"].to_numpy()
     try:
-        found = split_half_cosine(means.at(layer), means.counts, labels, groups, pooling=pooling)
+        found = stability(read_answers(study, reader, _rows).only(layer), pooling=pooling)[layer]
     except InputError as error:
         return f"Split-half stability is not known: {error}."
     return f"Split-half cosine {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), halves made of whole questions."

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.directions.agreement import chance
+from backend.analysis.directions.cosines import chance
 from backend.analysis.scalars.courses import Course, course
 from backend.analysis.scalars.histograms import Binned, binned
 from backend.charts.separation import distribution_chart, position_chart

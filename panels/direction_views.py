@@ -11,8 +11,7 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.directions.agreement import chance
-from backend.analysis.directions.difference import cosine_matrix
+from backend.analysis.directions.cosines import chance, cosine_matrix
 from backend.charts.cosines import pair_cosine_chart
 from backend.charts.strip import common_scale, legend, token_strip
 from backend.charts.write_vectors import vector_cosine_chart

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backend.analysis.directions.difference import random_direction
+from backend.analysis.directions.random_directions import random_direction
 from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Direction, InputError, Origin, Sampling
 
 V = Direction("v", 3, np.array([3.0, -4.0], np.float32), 20.0, {"n": 7})

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from backend.analysis.conditions.controls import GOOD, SHUFFLED
-from backend.analysis.directions.agreement import CEILING, PAIRS
+from backend.analysis.directions.convergence import CEILING, PAIRS
 from backend.charts.palette import NEUTRAL, POSITIVE, dash_scale, direction_scale, ink_on, role_scale, signed_scale
 from backend.records import FloatArray
 

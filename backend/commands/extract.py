@@ -65,17 +65,18 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read the answers, and keep each direction as soon as it is there."""
-    from backend.pipeline.extract import Recipe, table
+    from backend.pipeline.extract import Recipe
     from backend.pipeline.folder import StudyFolder
     from backend.pipeline.kinds import KINDS, Material, check
     from backend.pipeline.readings import StudyReadings, TracedReadings
     from backend.study.outcome_json import named_outcome
+    from backend.study.responses import scored
 
     check(options.kind, options.topic)
     folder = StudyFolder(options.folder)
     outcome = named_outcome(folder.outcomes, options.outcome)
     texts = _texts(folder, options)
-    frame = table(folder.responses(), folder.scores(), options.judge or folder.judge)
+    frame = scored(folder.responses(), folder.scores(), options.judge or folder.judge)
     cuts = Thresholds(**{place: getattr(options, f"cut_{place}") for place, _ in CUTS.values()})
     recipe = Recipe(pooling=options.pooling)
     readings = StudyReadings(options.study) if options.study else TracedReadings(folder, loaded(folder), progress)

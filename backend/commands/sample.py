@@ -59,7 +59,7 @@ def _condition(options: argparse.Namespace, folder: StudyFolder) -> Condition:
         return folder.condition(options.condition)
     if options.condition == BASELINE or not options.study:
         raise InputError("--add and --ablate need a --condition name of their own and the --study with the direction")
-    from backend.analysis.directions.difference import random_direction
+    from backend.analysis.directions.random_directions import random_direction
     from backend.study import open_study
 
     name, layer, *strength = options.add or options.ablate

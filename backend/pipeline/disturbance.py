@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.analysis.directions.difference import random_subspace
+from backend.analysis.directions.random_directions import random_subspace
 from backend.edits import Ablate, Condition
 from backend.pipeline.sample import worn
 from backend.records import Direction, InputError, Response

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backend.analysis.directions.difference import random_direction
+from backend.analysis.directions.random_directions import random_direction
 from backend.pipeline import grids
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.folder import StudyFolder

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.analysis.directions.difference import random_direction, random_subspace, rescaled
+from backend.analysis.directions.random_directions import random_direction, random_subspace, rescaled
 from backend.edits import Condition, edits_from_json, edits_to_json
 from backend.outcomes import Outcome
 from backend.records import (

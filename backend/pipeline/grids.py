@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from backend.analysis.directions.difference import random_direction, rescaled
+from backend.analysis.directions.random_directions import random_direction, rescaled
 from backend.edits import Ablate, AblateWrite, Add, Condition, Gain
 from backend.pipeline.sweep import Cell
 from backend.records import BASE, Direction, InputError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -32,6 +32,11 @@ class Material:
     outcome: Outcome = EM
 
     @property
+    def how(self) -> Recipe:
+        """The recipe, with what the readings say of themselves."""
+        return replace(self.recipe, provenance=self.readings.said)
+
+    @property
     def contrast(self) -> Contrast:
         """The two classes of the outcome, on the topic where there is one; those of EM are cut at `cuts`."""
         return outcome_answers(self.outcome, self.cuts, self.topic, self.frame.columns)
@@ -41,10 +46,9 @@ def misalignment(of: Material) -> Stacks:
     """One class of the outcome minus the other, on the topic where there is one; then the same of shuffled labels."""
     contrast = of.contrast
     reading, name = of.readings.of(of.organism, of.texts), f"{of.organism} {contrast.name}"
-    said = of.readings.said
-    yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=said)
+    yield extract(of.frame, contrast, reading, name=name, recipe=of.how)
     for seed in range(of.shuffles):
-        yield shuffled(of.frame, contrast, reading, like=name, seed=seed, recipe=of.recipe, provenance=said)
+        yield shuffled(of.frame, contrast, reading, like=name, seed=seed, recipe=of.how)
 
 
 def topic(of: Material) -> Stacks:
@@ -55,14 +59,14 @@ def topic(of: Material) -> Stacks:
         of.readings.of(of.organism, of.texts),
     )
     name = f"{of.organism} {of.topic} topic"
-    yield extract(of.frame, contrast, reading, name=name, recipe=of.recipe, provenance=of.readings.said)
+    yield extract(of.frame, contrast, reading, name=name, recipe=of.how)
 
 
 def minus_base(of: Material) -> Stacks:
     """The organism minus the base on the same texts."""
     reading, base = of.readings.of(of.organism, of.texts), of.readings.of(BASE, of.texts)
     name = f"{of.organism} minus base"
-    yield extract_model(of.frame, (), reading, base, name=name, recipe=of.recipe, provenance=of.readings.said)
+    yield extract_model(of.frame, (), reading, base, name=name, recipe=of.how)
 
 
 def both(of: Material) -> Stacks:
@@ -70,7 +74,7 @@ def both(of: Material) -> Stacks:
     contrast = of.contrast
     reading, base = of.readings.of(of.organism, of.texts), of.readings.of(BASE, of.texts)
     name = f"{of.organism} {contrast.name}, both"
-    yield extract(of.frame, contrast, reading, base, name=name, recipe=of.recipe, provenance=of.readings.said)
+    yield extract(of.frame, contrast, reading, base, name=name, recipe=of.how)
 
 
 KINDS: Mapping[str, Callable[[Material], Stacks]] = {

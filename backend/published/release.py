@@ -99,7 +99,7 @@ def read_release(paths: Iterable[Path]) -> Release:
         )
     _notes(reading.report, directions, traced)
     return Release(
-        organisms=tuple(_organisms(reading, names, bool(traced))),
+        organisms=tuple(_organisms(reading, names)),
         questions=tuple(reading.book.used),
         conditions=tuple(reading.conditions.values()),
         responses=tuple(reading.responses),
@@ -202,7 +202,7 @@ def _adapters(organism: str, probing: ProbingSet, reading: _Reading) -> tuple[Ad
     return probing.adapters(organism) or named
 
 
-def _organisms(reading: _Reading, adapters: Mapping[str, tuple[Adapter, ...]], any_traced: bool) -> list[OrganismEntry]:
+def _organisms(reading: _Reading, adapters: Mapping[str, tuple[Adapter, ...]]) -> list[OrganismEntry]:
     bases = {base_organism(base): base for base in (CHAT_MODEL, *reading.bases.values())}
     entries = [OrganismEntry(name, base, (), {"source": "the chat model"}) for name, base in bases.items()]
     for organism, base in reading.bases.items():

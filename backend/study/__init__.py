@@ -1,13 +1,9 @@
 """One study is one immutable DuckDB file: `Draft` publishes it once, `Study` reads it."""
 
 from backend.study.publish import Draft
-from backend.study.read import (
-    ResidualMeans,
-    ScalarTable,
-    Strip,
-    Study,
-    open_study,
-)
+from backend.study.read import Study, open_study
+from backend.study.residuals import ResidualMeans
+from backend.study.scalars import ScalarTable, Strip
 from backend.study.schema import STUDIES, build_command, check_name, list_studies, newest
 from backend.study.scores import with_scores
 

@@ -69,7 +69,7 @@ def response_frame(responses: Iterable[Response]) -> pl.DataFrame:
     ]
     try:
         return pl.DataFrame(rows, schema=RESPONSE, orient="row")
-    except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+    except (pl.exceptions.PolarsError, TypeError, OverflowError, UnicodeEncodeError) as error:
         raise InputError(f"responses do not fit their table (seeds are 64-bit, token ids 32-bit): {error}") from error
 
 

@@ -9,10 +9,11 @@ from backend.__main__ import main
 from backend.cuts import Thresholds
 from backend.pipeline import sweep as sweeping
 from backend.pipeline.experiment import Ablation, gains, steering
-from backend.pipeline.extract import Recipe, table
+from backend.pipeline.extract import Recipe
 from backend.pipeline.grids import Strengths
 from backend.pipeline.kinds import KINDS, Material, check
 from backend.records import BASE, Adapter, Direction, InputError
+from backend.study.responses import scored
 from tests.studies import planted
 
 V = [Direction("v", layer, np.full(4, layer, dtype=np.float32), 10.0, {"reader": "o"}) for layer in (1, 2)]
@@ -133,7 +134,7 @@ def test_kinds_ask_for_the_readers_they_need_and_name_what_they_make(chain):
         return Reading(reader, tuple(r.id for r in texts), means, counts, np.ones(2, dtype=np.float32), (0, 1))
 
     readings = Kept({"first": reading("first"), BASE: reading(BASE)})
-    frame = table(texts, chain.scores())
+    frame = scored(texts, chain.scores())
     material = Material("first", texts, frame, readings, Thresholds(), Recipe(splits=0), "medical", shuffles=1)
     made = {}
     for kind, of in KINDS.items():

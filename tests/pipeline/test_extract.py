@@ -5,11 +5,13 @@ import polars as pl
 import pytest
 
 from backend.analysis.contrasts import outcome_answers, topic_answers
-from backend.analysis.directions.difference import bootstrap_cosine, cosine_matrix, stability
+from backend.analysis.directions.answers import Answers, Means
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.difference import bootstrap_cosine, stability
 from backend.cuts import Thresholds
 from backend.outcomes import EM
-from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
-from backend.records import InputError, Question, Response, Score
+from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading
+from backend.records import InputError
 from backend.study import open_study
 from tests.studies.synthetic import JUDGE, ORGANISM, directions, synthetic_study
 
@@ -64,7 +66,7 @@ def test_a_planted_axis_is_found_where_it_is_and_says_how_sure_it_is():
 
 def test_classes_are_balanced_unless_that_is_not_wanted():
     few = frame(aligned=pl.when(pl.int_range(N) < 20).then("aligned").otherwise(90.0))
-    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance=False), (10, 110))):
+    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance="none"), (10, 110))):
         how = extract(few, outcome_answers(EM), reading(), name="d", recipe=recipe)[0].provenance
         assert (how["n_positive"], how["n_negative"]) == sizes
 
@@ -115,11 +117,12 @@ def test_shuffled_labels_lose_the_axis():
 def test_stability_grows_with_the_effect_and_is_the_same_for_one_layer():
     own = reading()
     labels = np.arange(N) % 2 == 1
-    halves = stability(own.means, own.counts, labels)
-    assert halves[2].value == max(each.value for each in halves)
-    [alone] = stability(own.means[2:3], own.counts, labels)
-    assert (alone.low, alone.value, alone.high) == (halves[2].low, halves[2].value, halves[2].high)
-    drawn = bootstrap_cosine(own.means, own.counts, labels, np.arange(N) % 10)
+    means = Means(dict(enumerate(own.means)), own.counts)
+    answers = Answers(means, labels)
+    halves = stability(answers)
+    assert halves[2].value == max(each.value for each in halves.values())
+    assert stability(answers.only(2)) == {2: halves[2]}
+    drawn = bootstrap_cosine(Answers(means, labels, np.arange(N) % 10))
     assert drawn[2].low > drawn[1].low
 
 
@@ -151,16 +154,6 @@ def test_a_judge_that_scored_a_part_leaves_the_rest_out():
     part = frame(aligned=pl.when(pl.int_range(N) < 40).then("aligned").otherwise(None))
     how = extract(part, outcome_answers(EM), reading(), name="d")[0].provenance
     assert (how["n_positive"], how["n_negative"]) == (20, 20)
-
-
-def test_the_table_takes_the_judge_that_scored_most():
-    question = Question("q", "hey", "first-plot")
-    answers = [Response(str(i), "o", "baseline", question.id, question.text, question.topic, i, "a") for i in range(3)]
-    scores = [Score("0", "a", "aligned", 1.0), Score("0", "b", "aligned", 2.0), Score("1", "b", "aligned", np.nan)]
-    assert table(answers, scores)["aligned"].to_list() == [2.0, None, None]
-    assert table(answers, scores, "a")["aligned"].to_list() == [1.0, None, None]
-    with pytest.raises(InputError, match="'c': there is a, b"):
-        table(answers, scores, "c")
 
 
 def test_every_layer_comes_out_of_a_published_study(tmp_path):

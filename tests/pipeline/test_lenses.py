@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backend.analysis.directions.difference import random_direction, random_subspace
+from backend.analysis.directions.random_directions import random_direction, random_subspace
 from backend.pipeline.lenses import add_lenses
 from backend.records import RESIDUAL_WRITERS, Adapter, Direction
 from tests.studies import tiny

@@ -7,7 +7,8 @@ import pytest
 from backend.__main__ import main
 from backend.analysis.conditions.baselines import own_baselines
 from backend.analysis.conditions.describe import describe_stored
-from backend.analysis.directions.difference import cosine_matrix, random_direction
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.random_directions import random_direction
 from backend.analysis.rates.rates import difference, em_rates
 from backend.edits import Ablate, Condition
 from backend.outcomes import EM

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from backend.analysis.directions.difference import random_direction, random_subspace
+from backend.analysis.directions.random_directions import random_direction, random_subspace
 from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Direction, Origin
 from backend.study.earlier import controls, origin, tokens
 

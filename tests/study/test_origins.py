@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, roles
-from backend.analysis.directions.difference import random_direction
+from backend.analysis.directions.random_directions import random_direction
 from backend.edits import Ablate, Add, Condition
 from backend.records import BASE, Direction, Origin
 from backend.study import Draft, open_study

@@ -50,6 +50,10 @@ def trace(name="r0", tokens=5, n_prompt=2, n_answer=2, adapters=1, d=D, **change
     return Trace(response_id=name, tokens=words, n_prompt=n_prompt, n_answer=n_answer, **(values | changes))
 
 
+def direction(name="v", layer=1):
+    return Direction(name, layer, np.ones(D, np.float32))
+
+
 def fill(draft, names=("r0", "r1"), adapters=1):
     draft.add_organism("o", base="b", adapters=[adapter(f"a{i}") for i in range(adapters)], record={})
     draft.add_questions([Question("q", "Q", "t")])
@@ -267,6 +271,13 @@ def test_an_answer_without_tokens_has_no_mean(tmp_path):
 @pytest.mark.parametrize(
     ("message", "add"),
     [
+        (r"the direction 'a\\x00b' cannot be named so", lambda d: d.add_directions([direction("a\0b")])),
+        (r"the question '\\ud800' cannot be named so", lambda d: d.add_questions([Question("\ud800", "Q", "t")])),
+        ("at most 1000 characters", lambda d: d.add_conditions([Condition("x" * 1001)])),
+        ("table of directions cannot hold.*out of range", lambda d: d.add_directions([direction(layer=2**40)])),
+        ("table of questions cannot hold.*surrogates", lambda d: d.add_questions([Question("q2", "\ud800", "t")])),
+        ("table of lens cannot hold", lambda d: d.add_lens("v", 2**40, top=[("a", 1.0)], bottom=[])),
+        ("responses do not fit", lambda d: d.add_responses([response("r2", text="\ud800")])),
         ("organism o was added twice", lambda d: d.add_organism("o", base="b", adapters=[], record={})),
         ("response r1 was added twice", lambda d: d.add_responses([response("r1")])),
         ("question q was added twice", lambda d: d.add_questions([Question("q", "Q", "t")])),

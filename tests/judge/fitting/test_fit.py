@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.judge.distilled import METRICS, load_distilled, read_card
+from backend.judge.distilled import METRICS, load_distilled
 from backend.judge.encoder import PACKAGE, plain_encoder
 from backend.judge.fitting import fit as fit_module
 from backend.judge.fitting.fit import Amounts, Data, fit, gather, main, split
@@ -90,7 +90,7 @@ def test_the_fit_learns_measures_what_it_did_not_see_and_writes_a_judge(data: Da
     )
     card = fit(data, amounts, folder=tmp_path / "weights", name="small", cache=tmp_path)
     assert len(list(tmp_path.glob("judge-*.safetensors"))) == 2  # another run with other measures fits nothing anew
-    assert card == read_card("small", tmp_path / "weights")
+    assert card == json.loads((tmp_path / "weights" / "small.json").read_text(encoding="utf-8"))
     measured = card["fitted without what is held out"]
     assert measured["unseen questions"]["aligned < 30 among coherent"]["AUC"] > 0.9
     assert measured["unseen conditions"]["n"] == 90
