@@ -120,6 +120,7 @@ BAD = {
         "--condition": (*NAME, "new"),
         "--study": (*NAME, "no-such-study"),
         "--kind": (*TEXT, "x", "misalignment,", "topic"),
+        "--outcome": TEXT,
         "--topic": TEXT,
         "--judge": (*TEXT, "x" * 250, "nobody"),
         "--shuffled": LEAST_0,

@@ -1,7 +1,8 @@
 import polars as pl
 import pytest
 
-from backend.records import BASE, BASELINE, Condition, Question, Response, Score
+from backend.edits import Condition
+from backend.records import BASE, BASELINE, Question, Response, Score
 from backend.study import Draft, open_study
 from backend.tables.rates import differences, scored
 
