@@ -30,7 +30,7 @@ def judge(server: Server, folder: Path, *, rubrics: Any = ALIGNED, **more: Any) 
     pauses: list[float] = []
     settings = {"concurrency": 4, "timeout": 5.0, "attempts": 4, **more}
     made = ApiJudge(Endpoint("judge-model", server.url, KEY, **settings), rubrics, folder, sleep=pauses.append)
-    made.pauses = pauses  # type: ignore[attr-defined]
+    made.pauses = pauses
     return made
 
 
@@ -144,7 +144,7 @@ def test_a_passing_fault_is_asked_again(tmp_path: Path, fault: Fault) -> None:
         (score,) = asking.score(answers(1))
     assert score.value == 70
     assert len(server.payloads) == 3
-    pauses = asking.pauses  # type: ignore[attr-defined]
+    pauses = asking.pauses
     assert pauses == [7, 7] if fault.status == 429 else pauses[1] > pauses[0] * 1.05
 
 
@@ -237,7 +237,7 @@ def test_closing_early_keeps_what_was_paid_for(tmp_path: Path) -> None:
     with serving(always({"70": 1.0})) as server:
         scores = judge(server, tmp_path).score(answers(200))
         next(scores)
-        scores.close()  # type: ignore[attr-defined]
+        scores.close()
         paid = len(server.payloads)
         assert paid < 200
         again = judge(server, tmp_path)

@@ -210,7 +210,7 @@ def test_files_that_are_no_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column"):
         read_readings(tmp_path / "a.jsonl")
     with pytest.raises(InputError, match="no chat"):
-        advice_rows(tmp_path / "a.jsonl", 1, good=True, encoder=None, rng=np.random.default_rng())  # type: ignore[arg-type]
+        advice_rows(tmp_path / "a.jsonl", 1, good=True, encoder=None, rng=np.random.default_rng())
 
 
 def test_a_pattern_that_is_none_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
