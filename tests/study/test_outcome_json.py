@@ -1,6 +1,7 @@
 """Outcomes as people write them into study.json: what is understood, and what is refused in words."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,9 @@ def test_a_hit_without_one_opposite_must_name_its_negative_class():
         of(two)
     [loud] = of({**two, "negative": [{"metric": "upper", "below": 10}]})
     assert loud.contrast.positive == loud.hit
+
+
+def test_the_outcomes_of_the_readme_are_outcomes():
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (upper,) = outcomes_of(json.loads(text[text.index('{"title": "Shouting"') :].partition("```")[0]))
+    assert (upper.name, upper.title, str(upper)) == ("upper", "upper case", "upper > 90")
