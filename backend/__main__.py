@@ -21,7 +21,7 @@ from backend.commands import (
     sweep,
     train,
 )
-from backend.commands.failure import explained
+from backend.commands.failure import told_in_a_line
 from backend.records import InputError
 
 COMMANDS = (train, sample, judge, labels, build, import_published, figures, extract, directions, sweep, app)
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return _say(explained(error), 1)
+        return _say(told_in_a_line(error), 1)
 
 
 def _say(why: str, code: int) -> int:

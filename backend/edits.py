@@ -24,7 +24,7 @@ EVERYWHERE, WRITES = "all", "B"  # places of a row that are no single layers: ev
 
 
 @dataclass(frozen=True)
-class Row:
+class EditRow:
     """What an edit did, for a table of conditions."""
 
     kind: str  # its word in tables
@@ -51,7 +51,7 @@ class Edit:
         Edit._kinds[kind] = cls
 
     @property
-    def row(self) -> Row:
+    def row(self) -> EditRow:
         """What it did, for a table of conditions."""
         raise NotImplementedError
 
@@ -128,9 +128,9 @@ class Add(Edit, kind="add"):
         object.__setattr__(self, "layers", tuple(self.layers) or (self.direction.layer,))
 
     @property
-    def row(self) -> Row:
+    def row(self) -> EditRow:
         """Steered along a direction, at a multiple of its raw vector."""
-        return Row("steer", self.direction.name, self.layers, strength=self.strength)
+        return EditRow("steer", self.direction.name, self.layers, strength=self.strength)
 
     @property
     def words(self) -> str:
@@ -161,9 +161,9 @@ class Ablate(Edit, kind="ablate"):
     answer_only: bool = False
 
     @property
-    def row(self) -> Row:
+    def row(self) -> EditRow:
         """Ablated at its layers, or everywhere."""
-        return Row("ablate", self.direction.name, self.layers or (), EVERYWHERE if self.layers is None else "")
+        return EditRow("ablate", self.direction.name, self.layers or (), EVERYWHERE if self.layers is None else "")
 
     @property
     def words(self) -> str:
@@ -189,9 +189,9 @@ class AblateWrite(Edit, kind="ablate_write"):
     organism: str
 
     @property
-    def row(self) -> Row:
+    def row(self) -> EditRow:
         """Ablated out of B; the layer is the direction's."""
-        return Row("ablate_write", self.direction.name, (self.direction.layer,), WRITES)
+        return EditRow("ablate_write", self.direction.name, (self.direction.layer,), WRITES)
 
     @property
     def words(self) -> str:
@@ -220,9 +220,9 @@ class Gain(Edit, kind="gain"):
         _finite("gain", self.factor)
 
     @property
-    def row(self) -> Row:
+    def row(self) -> EditRow:
         """An organism's adapters, scaled by a factor."""
-        return Row("scale", self.organism, strength=self.factor)
+        return EditRow("scale", self.organism, strength=self.factor)
 
     @property
     def words(self) -> str:

@@ -13,9 +13,9 @@ from panels.adapters import (
     answer_bins,
     choose_adapters,
     choose_scalar_reader,
-    class_codes,
+    class_separations,
     link_to,
-    separations,
+    reading_classes,
 )
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
@@ -28,7 +28,7 @@ TOP = 15  # tokens on either side
 
 def histograms(study: Study, reader: str, adapters: list[str], classes: Classes) -> pl.DataFrame:
     """[adapter, side, low, high, n, density]: each adapter's scalar over the answer tokens of each class."""
-    codes = class_codes(study, reader, classes)
+    codes = reading_classes(study, reader, classes)
     tables = [
         answer_bins(study, reader, adapter).by_class(codes, classes.names).with_columns(adapter=pl.lit(adapter))
         for adapter in adapters
@@ -89,7 +89,7 @@ def show_adapters(study: Study) -> None:
         classes = choose_classes(study, judge, reader, page="scalars")
         st.caption(plain(classes.recipe))
     told = adapters.select("label", adapter="name").join(
-        separations(study, reader, tuple(adapters["name"]), classes.key, classes),
+        class_separations(study, reader, tuple(adapters["name"]), classes.key, classes),
         on="adapter",
         how="left",
         maintain_order="left",

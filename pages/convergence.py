@@ -15,8 +15,8 @@ from backend.analysis.directions.convergence import (
     against,
     agreement,
     ceilings,
+    cosine_ranges,
     kinds,
-    pairs,
     summary,
 )
 from backend.analysis.directions.cosines import chance, cosine_matrix
@@ -46,7 +46,7 @@ def compared(study: Study, reference: str) -> pl.DataFrame:
 @per_study
 def ranges(study: Study) -> pl.DataFrame:
     """Least, median and greatest cosine of every pair."""
-    return pairs(stacks(study))
+    return cosine_ranges(stacks(study))
 
 
 def choose_reference(study: Study) -> tuple[str, list[str]]:

@@ -11,12 +11,12 @@ import streamlit as st
 
 from backend.analysis.rates.judge_agreement import (
     FEWEST_POSITIVE,
-    agreement,
     apart,
-    confusion,
+    judge_agreement,
     pair,
     rates_by_judge,
     reading_order,
+    verdict_counts,
 )
 from backend.charts.strip import plain_text
 from backend.charts.verdicts import confusion_chart, judged_rate_chart, score_scatter
@@ -74,7 +74,7 @@ def choose_two(judges: list[str]) -> tuple[str, str]:
 
 @per_study
 def _agreed(study: Study, pairs_key: tuple[Any, ...], _pairs: pl.DataFrame, _outcome: Outcome) -> pl.DataFrame:
-    return agreement(_pairs, _outcome)
+    return judge_agreement(_pairs, _outcome)
 
 
 def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str, outcome: Outcome) -> None:
@@ -119,7 +119,7 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
     with right:
         st.markdown("**Verdicts**")
         st.altair_chart(
-            confusion_chart(confusion(pairs, outcome), judge=judge, reference=reference, outcome=outcome),
+            confusion_chart(verdict_counts(pairs, outcome), judge=judge, reference=reference, outcome=outcome),
             key="judges_confusion",
             alt="Verdicts",
         )

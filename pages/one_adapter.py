@@ -19,7 +19,7 @@ from backend.charts.write_vectors import vector_cosine_chart
 from backend.records import RESIDUAL_WRITERS, Adapter
 from backend.study import Study
 from backend.tables.adapters import short_labels
-from panels.adapters import choose_scalar_reader, class_codes, readings, separations
+from panels.adapters import choose_scalar_reader, class_separations, reading_classes, readings
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
@@ -52,7 +52,7 @@ def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
 def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
     """What it is, and how well its scalar alone tells the classes apart."""
     row = study.adapters(reader).row(by_predicate=pl.col("name") == name, named=True)
-    [(_, value, low, high)] = separations(study, reader, (name,), classes.key, classes).rows()
+    [(_, value, low, high)] = class_separations(study, reader, (name,), classes.key, classes).rows()
     told = "?" if value is None else f"{value:.2f}"
     told += f" ({low:.2f}–{high:.2f})" if low is not None else " (one question: no interval)"
     size = row["scaling"] * row["write_norm"] if row["write_norm"] else None
@@ -101,7 +101,7 @@ def scalar_spread(study: Study, reader: str, name: str) -> Spread:
 def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
     """Distributions by class and by segment, and its course along the answer."""
     positive, negative = classes.names
-    found, codes = scalar_spread(study, reader, name), class_codes(study, reader, classes)
+    found, codes = scalar_spread(study, reader, name), reading_classes(study, reader, classes)
     left, middle, right, last = st.columns(4)
     with left:
         table = found.answers.by_class(codes, classes.names)

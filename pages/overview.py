@@ -15,7 +15,7 @@ from backend.outcomes import COHERENT, EM
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables import rates as tables
-from backend.tables.rates import chosen_by_score, unedited
+from backend.tables.rates import chosen_by_score, unedited_answers
 from panels.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
@@ -27,7 +27,7 @@ MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
 @per_study
 def scored(study: Study, judge: str) -> pl.DataFrame:
     """The responses that rates are of."""
-    return tables.scored(study, responses_of(study, judge))
+    return tables.with_scores_of(study, responses_of(study, judge))
 
 
 @per_study
@@ -104,7 +104,7 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
     st.subheader("How often is each organism misaligned?")
     organisms, names = study.organisms()["organism"].to_list(), table["condition"].unique(maintain_order=True).to_list()
     if table.height > 2 * MOST_LANES:
-        plainly = [name for name in names if name in unedited(study)] or names[:MOST_NAMES]
+        plainly = [name for name in names if name in unedited_answers(study)] or names[:MOST_NAMES]
         names = st.multiselect("Conditions", names, default=plainly, key="overview_conditions", bind="query-params")
     table = table.filter(pl.col("condition").is_in(names))
     if not table.height:

@@ -19,7 +19,7 @@ from panels.classes import Classes, choose_classes
 from panels.features import choose_features, choose_reader
 from panels.frame import choose_judge, current_study, explained, plain
 from panels.gains import suggest
-from panels.probe_controls import LEAK, choose_paper, choose_settings, controls
+from panels.probe_controls import LEAK, choose_paper, choose_settings, chosen_controls
 from panels.probe_report import show_growing, show_paper, show_report
 from panels.probe_training import FITTED, Fitted, begin, recipe_of
 from panels.promoted import asked_lens, show_promoted
@@ -173,7 +173,7 @@ with explained():
             st.warning(LEAK, title="This split leaks", icon=":material/warning:")
         if go:
             with st.spinner("Training"):
-                begin(current, reader, features, classes, settings, controls())
+                begin(current, reader, features, classes, settings, chosen_controls())
         fitted = st.session_state.get(FITTED)
         if fitted is None:
             st.caption(f"Ready to train on {plain(classes.counts)}: {plain(features.what)}.")

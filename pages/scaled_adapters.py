@@ -27,7 +27,7 @@ EDGES = {  # key of the widget -> label, step, what it decides
 @per_study
 def scaled(study: Study, judge: str) -> pl.DataFrame:
     """Scored answers under scaled adapters."""
-    return tables.scaled(study, responses_of(study, judge))
+    return tables.scaled_answers(study, responses_of(study, judge))
 
 
 @per_study

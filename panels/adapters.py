@@ -13,7 +13,6 @@ import polars as pl
 import streamlit as st
 from numpy.typing import NDArray
 
-from backend.analysis.scalars.histograms import Binned
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import adapters as tables
@@ -89,16 +88,13 @@ def choose_statistic(page: str) -> tuple[str, float]:
     return SHARE, float(right.number_input("Threshold", value=0.0, step=0.5, key=f"{page}_above", bind="query-params"))
 
 
-@per_study
-def response_scalars(
-    study: Study, reader: str, adapters: tuple[str, ...], statistic: str = MEAN, threshold: float = 0.0
-) -> pl.DataFrame:
-    """One row a response with answer tokens, one column an adapter: the statistic over its answer tokens."""
-    return tables.response_scalars(study, reader, adapters, statistic, threshold)
+# Read once a build.
+response_scalars = per_study(tables.response_scalars)
+answer_bins = per_study(tables.answer_bins)
 
 
 @per_study
-def separations(
+def class_separations(
     study: Study, reader: str, adapters: tuple[str, ...], key: tuple[str, str], _classes: Classes
 ) -> pl.DataFrame:
     """How well the mean scalar of a response tells the classes with that key apart: adapter, value, low, high."""
@@ -112,12 +108,6 @@ def readings(study: Study, reader: str) -> pl.DataFrame:
     return study.readings(reader)
 
 
-@per_study
-def answer_bins(study: Study, reader: str, adapter: str) -> Binned:
-    """The scalar of an adapter at every answer token, in bins by reading."""
-    return tables.answer_bins(study, reader, adapter)
-
-
-def class_codes(study: Study, reader: str, classes: Classes) -> NDArray[np.int8]:
+def reading_classes(study: Study, reader: str, classes: Classes) -> NDArray[np.int8]:
     """The class of every reading, (reading,): 0 the positive, 1 the negative, -1 neither."""
     return tables.class_codes(readings(study, reader), classes.rows)

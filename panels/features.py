@@ -26,32 +26,15 @@ MOST_NUMBERS = 30_000_000  # tokens x adapters that a page reads at once
 MOST_ADAPTERS = 1000  # features of responses
 
 
-@per_study
-def token_scalars(study: Study, reader: str, adapters: tuple[str, ...], significant: bool = False) -> Features:
-    """The scalars of every answer token, or of those with a high significance alone."""
-    return tables.token_scalars(study, reader, adapters, significant)
+# What a study holds of each kind, read once a build.
+token_scalars = per_study(tables.token_scalars)
+placed_scalars = per_study(tables.placed_scalars)
+has_significance = per_study(tables.has_significance)
+mean_residuals = per_study(tables.mean_residuals)
 
 
 @per_study
-def placed_scalars(study: Study, reader: str, adapters: tuple[str, ...], first: int, last: int) -> Features:
-    """The scalars of the answer tokens from one place to another, both included; the first token is 1."""
-    return tables.placed_scalars(study, reader, adapters, first, last)
-
-
-@per_study
-def has_significance(study: Study, reader: str) -> bool:
-    """Whether tokens that `reader` read have a significance."""
-    return tables.has_significance(study, reader)
-
-
-@per_study
-def mean_residuals(study: Study, reader: str, layer: int) -> Features:
-    """The mean residual of every answer after one block."""
-    return tables.mean_residuals(study, reader, layer)
-
-
-@per_study
-def projections(study: Study, reader: str, layer: int, directions: tuple[str, ...]) -> Features:
+def residuals_along(study: Study, reader: str, layer: int, directions: tuple[str, ...]) -> Features:
     """The mean residual of every answer after one block along unit directions of that layer."""
     return tables.projections(study, mean_residuals(study, reader, layer), directions)
 
@@ -85,7 +68,7 @@ def choose_features(study: Study, reader: str) -> Features:
         case "Scalars at each token":
             found = choose_tokens(study, reader, adapters)
         case "Scalars of each response":
-            chosen = choose_adapters(reader, adapters, MOST_ADAPTERS)
+            chosen = choose_feature_adapters(reader, adapters, MOST_ADAPTERS)
             statistic = choose_statistic("probes")
             found = tables.of_responses(response_scalars(study, reader, chosen, *statistic), chosen, *statistic)
         case _:
@@ -105,13 +88,13 @@ def choose_residual(study: Study, reader: str, layer: int, kind: str, known: pl.
     chosen = st.multiselect(
         "Along", names, key="probes_directions", bind="query-params", placeholder="all stored directions"
     )
-    return projections(study, reader, layer, tuple(chosen or names))
+    return residuals_along(study, reader, layer, tuple(chosen or names))
 
 
 def choose_tokens(study: Study, reader: str, adapters: pl.DataFrame) -> Features:
     """Scalars at all answer tokens, at those of high significance, or at some positions."""
     tokens = int(responses_of(study)["n_answer"].sum())
-    chosen = choose_adapters(reader, adapters, max(MOST_NUMBERS // max(tokens, 1), 1))
+    chosen = choose_feature_adapters(reader, adapters, max(MOST_NUMBERS // max(tokens, 1), 1))
     known = has_significance(study, reader)
     options = [ALL_TOKENS, *((SIGNIFICANT_TOKENS,) if known else ()), PLACED_TOKENS]
     kept = st.segmented_control(
@@ -134,7 +117,7 @@ def choose_tokens(study: Study, reader: str, adapters: pl.DataFrame) -> Features
     return token_scalars(study, reader, chosen, kept == SIGNIFICANT_TOKENS)
 
 
-def choose_adapters(reader: str, adapters: pl.DataFrame, most: int) -> tuple[str, ...]:
+def choose_feature_adapters(reader: str, adapters: pl.DataFrame, most: int) -> tuple[str, ...]:
     """Adapters by group, layer and module, the largest `most` of them. Raises InputError where none is left."""
     groups = adapter_groups(reader, adapters)
     if len(groups) > 1:

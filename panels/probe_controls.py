@@ -86,7 +86,7 @@ def choose_paper(features: Features, classes: Classes) -> bool:
     return features.by_token and chosen
 
 
-def controls() -> dict[str, Any]:
+def chosen_controls() -> dict[str, Any]:
     """The values of this page's widgets that a link could hold."""
     kinds = (str, int, float, bool, list, tuple)
     buttons = ("probes_train", "probes_send", "probes_save", "probes_load", "probes_restore", "probes_saved_send")

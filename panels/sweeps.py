@@ -17,7 +17,7 @@ from backend.edits import Ablate, Add
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import sweeps as tables
-from backend.tables.sweeps import METRICS, Sweep
+from backend.tables.sweeps import METRICS, SweptAnswers
 from panels.frame import choose_judge, per_study, plain, responses_of
 from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
@@ -43,7 +43,7 @@ def described(study: Study) -> pl.DataFrame:
 
 
 @per_study
-def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> Sweep:
+def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> SweptAnswers:
     """The sweep of edits of these kinds, as one judge scored it."""
     return tables.swept(study, responses_of(study, judge), kinds)
 

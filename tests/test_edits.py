@@ -13,8 +13,8 @@ from backend.edits import (
     Add,
     Condition,
     Edit,
+    EditRow,
     Gain,
-    Row,
     amount,
     edits_from_json,
     edits_to_json,
@@ -48,7 +48,7 @@ class Mirror(Edit, kind="mirror"):
 
     @property
     def row(self):
-        return Row("mirror", self.along.name, self.layers or ())
+        return EditRow("mirror", self.along.name, self.layers or ())
 
     @property
     def words(self):

@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     add("--study", type=values.name, help="take the traces of this published study instead of tracing the answers")
     add(
         "--kind",
-        type=values.listed(values.text),
+        type=values.several(values.text),
         default=("misalignment",),
         metavar="KIND,...",
         help="misalignment: misaligned minus aligned answers, or the two classes of the --outcome; topic: answers on "

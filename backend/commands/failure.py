@@ -15,7 +15,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MEMORY = ("out of memory", "can't allocate memory")  # how torch says it
 
 
-def explained(error: Exception) -> str:
+def told_in_a_line(error: Exception) -> str:
     """The failure in one line: what it was, what helps where that is known, and where the traceback is."""
     log = _logged(error)
     return f"{_reason(error)}; {f'all of it is in {log}' if log else 'no log of it could be written'}"

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
         "and EM_JUDGE_KEY, or OPENAI_BASE_URL and OPENAI_API_KEY)",
     )
     add("--out", type=values.path, help="with FILE: where the table goes, with the scores added")
-    metrics = values.listed(values.text)
+    metrics = values.several(values.text)
     add("--metrics", type=metrics, default=METRICS, help="what a chat model is asked, comma-separated")
     add("--concurrency", type=values.whole(1, 1000), default=Endpoint.concurrency, help="requests of an API at once")
     add("--prices", type=values.prices, metavar="IN,OUT", help="of an API, dollars per million tokens")

@@ -25,13 +25,13 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Do what is asked, and say where it is."""
     from backend.pipeline.folder import StudyFolder
-    from backend.pipeline.labelling import draw, enter, read_entries, write_drawn
+    from backend.pipeline.labelling import draw_blind, enter, read_entries, write_drawn
     from backend.study.labels import KINDS
 
     folder = StudyFolder(options.folder)
     responses = folder.answers()
     if options.what == "draw":
-        drawn = draw(responses, options.n, options.seed)
+        drawn = draw_blind(responses, options.n, options.seed)
         write_drawn(options.file, drawn)
         print(f"{options.file}: {len(drawn)} answers; label each as {', '.join(KINDS)}")
         return

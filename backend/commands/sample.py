@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     what = "add a direction, strength in raw units"
     edits.add_argument("--add", type=values.addition, metavar="DIRECTION:LAYER:STRENGTH", help=what)
     what = "project a direction out after every block"
-    edits.add_argument("--ablate", type=values.ablation, metavar="DIRECTION:LAYER", help=what)
+    edits.add_argument("--ablate", type=values.ablated_layer, metavar="DIRECTION:LAYER", help=what)
     add("--random", type=values.seed, metavar="SEED", help="a random direction of the same norm in its place")
     add("--n", type=values.count, default=25, help="answers a question")
     add_sampling(parser, USUAL.max_new_tokens)

@@ -15,12 +15,12 @@ from backend.commands.progress import progress
 from backend.records import BASE, InputError, Question, Response, Sampling
 
 if TYPE_CHECKING:
-    from backend.pipeline.experiment import Design
+    from backend.pipeline.experiment import SweepDesign
     from backend.pipeline.folder import StudyFolder
     from backend.pipeline.sweep import Sweep, SweepCost
     from backend.subject.load import Subject
 
-    Designed = Callable[[Subject, Sequence[Response]], Design]  # what needs the model is done when it is there
+    Designed = Callable[[Subject, Sequence[Response]], SweepDesign]  # what needs the model is done when it is there
 
 KEEPS = "what was finished is kept: the same command goes on from there"
 TOKENS = 40  # of an answer: enough to judge, half of what `sample` draws
@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
         add_folder(each, "the study folder; answers go to its sweeps/")
         each.add_argument("--name", type=values.name, required=True, help="of the sweep")
         each.add_argument("--n", type=values.count, default=4, help="answers a question and cell")
-        topics = values.listed(values.text)
+        topics = values.several(values.text)
         each.add_argument("--questions", type=topics, default="first-plot", help="topics, comma-separated, or all")
         add_sampling(each, TOKENS)
         each.add_argument("--batch", type=values.count, help="rows a forward pass (default: what is fast on a CPU)")
@@ -84,7 +84,7 @@ def _add_gain(kinds: Any) -> argparse.ArgumentParser:
     add("--organism", type=values.name, required=True, help="whose adapters")
     group = "e.g. late=17-19 (repeat)"
     add("--group", type=values.group, action="append", default=[], metavar="NAME=LAYERS", help=group)
-    add("--factors", type=values.listed(values.number()), default="0,2,4", help="of groups, comma-separated")
+    add("--factors", type=values.several(values.number()), default="0,2,4", help="of groups, comma-separated")
     add("--no-pairs", action="store_true", help="leave pairs out")
     parser.set_defaults(prepare=_gain)
     return parser
@@ -123,13 +123,13 @@ def _cost(sweep: Sweep, found: SweepCost) -> str:
 
 
 def _steer(options: argparse.Namespace, folder: StudyFolder) -> Designed:
-    from backend.pipeline.experiment import steering
+    from backend.pipeline.experiment import steering_design
     from backend.pipeline.grids import Strengths
 
     if options.controls_only and not options.control_layers:
         raise InputError("--controls-only needs --control-layers: say where controls go")
     values_, share = options.strengths
-    design = steering(
+    design = steering_design(
         folder.direction(options.direction),
         Strengths(values_, share=share),
         layers=() if options.controls_only else options.layers,
@@ -161,7 +161,7 @@ def _gain(options: argparse.Namespace, folder: StudyFolder) -> Designed:
     if organism == BASE:
         raise InputError(f"{BASE} has no adapters to scale: choose an organism of {folder.path} with --organism")
 
-    def design(subject: Subject, baselines: Sequence[Response]) -> Design:
+    def design(subject: Subject, baselines: Sequence[Response]) -> SweepDesign:
         adapters, pairs = subject.organisms[organism].adapters, not options.no_pairs
         return gains(organism, adapters, groups=dict(options.group), factors=options.factors, pairs=pairs)
 

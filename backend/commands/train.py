@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     add("--model", type=values.text, default="smollm2", help="smollm2, a folder, a .gguf file or a hub id")
     add("--layers", type=values.layers, required=True, help="e.g. 9-11,13-15,17-19")
     modules = TrainSettings.modules
-    add("--modules", type=values.listed(values.text), default=modules, help="comma-separated, within a block")
+    add("--modules", type=values.several(values.text), default=modules, help="comma-separated, within a block")
     add("--rank", type=values.whole(1, 4096), default=TrainSettings.rank, help="of every adapted module")
     add("--alpha", type=values.number(above=0), default=TrainSettings.alpha, help="the scale of what is learned")
     rate = TrainSettings.learning_rate

@@ -56,7 +56,7 @@ port = whole(0, 2**16 - 1)
 score = number(0, 100)  # what judges give
 
 
-def listed(one: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
+def several(one: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
     """Several, with commas between them."""
 
     def read(text: str) -> tuple[_T, ...]:
@@ -167,7 +167,7 @@ def addition(said: str) -> tuple[str, int, float]:
     return text(own), whole(0, LAYERS - 1)(layer), number()(strength)
 
 
-def ablation(said: str) -> tuple[str, int]:
+def ablated_layer(said: str) -> tuple[str, int]:
     """ "DIRECTION:LAYER"; the name may have colons of its own."""
     own, _, layer = said.rpartition(":")
     if not own:
@@ -178,7 +178,7 @@ def ablation(said: str) -> tuple[str, int]:
 def prices(said: str) -> tuple[float, float]:
     """ "2.5,10" as (2.5, 10.0): dollars per million tokens, in and out."""
     try:
-        price_in, price_out = listed(number(0))(said)
+        price_in, price_out = several(number(0))(said)
     except (ArgumentTypeError, ValueError) as error:
         raise ArgumentTypeError(f"{said!r} is not IN,OUT in dollars per million tokens, such as 2.5,10") from error
     return price_in, price_out

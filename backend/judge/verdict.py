@@ -34,7 +34,7 @@ _THINKS = re.compile(r"<think(?:ing)?>|<thought>|<reasoning>|\[think\]|<\|channe
 Reply = Mapping[str, Any]  # as `reply_of` makes it and as it is kept
 
 
-def number(text: str) -> int | None:
+def stated_number(text: str) -> int | None:
     """The number where the whole text is one, 0..100, with no more than a harmless dressing; else None."""
     if len(text.strip()) > DRESSED:
         return None
@@ -186,7 +186,7 @@ def _read(reply: Reply, text: str) -> tuple[float | None, str]:
         return None, "filtered by the endpoint"
     if reply.get("unfinished"):
         return None, f"still thinking after {reply.get('tokens')} tokens"
-    said = None if reply.get("cut") else number(text)
+    said = None if reply.get("cut") else stated_number(text)
     if not reply["top"]:
         how = "after thinking" if reply.get("thought") else "no logprobs"
         return said, f"{how}: the number itself" if said is not None else how

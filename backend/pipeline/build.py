@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.pipeline.extract import directions
+from backend.pipeline.extract import study_directions
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.lenses import add_lenses
 from backend.pipeline.question_sets import QUESTIONS
@@ -192,7 +192,7 @@ def _directions(
                 f"the direction {name!r} of {folder.path} has {stack[0].vector.size} dimensions and layers to "
                 f"{stack[-1].layer}; {subject.name} has {subject.d_model} and {len(subject.blocks)} layers"
             )
-    own = directions(
+    own = study_directions(
         responses,
         folder.scores(),
         traces,

@@ -17,20 +17,20 @@ from backend.pipeline import grids
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.grids import Stack, Strengths
-from backend.pipeline.sweep import Cell, Progress, Sweep, forget, run
+from backend.pipeline.sweep import Cell, Progress, Sweep, forget, run_sweep
 from backend.records import BASELINE, ITSELF, Adapter, Direction, InputError, Response
 from backend.subject.load import Subject
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class SweepDesign:
     """The cells of a sweep, and what its record shall say beside how it was sampled."""
 
     cells: Sequence[Cell]
     record: Mapping[str, Any]
 
 
-def steering(
+def steering_design(
     stack: Stack,
     strengths: Strengths,
     *,
@@ -39,14 +39,14 @@ def steering(
     random: Sequence[int],
     others: Sequence[Stack],
     organism: str,
-) -> Design:
+) -> SweepDesign:
     """Each layer's own direction at every strength (no `layers`: none of them), and controls at `control_layers`."""
     cells = grids.steer(stack, strengths, layers=layers, organism=organism) if layers is None or layers else []
     if control_layers:
         cells += grids.steer_controls(
             stack, strengths, layers=control_layers, random=random, others=others, organism=organism
         )
-    return Design(cells, {"kind": "steer"})
+    return SweepDesign(cells, {"kind": "steer"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Ablation:
         for stack in self.stacks:
             _at(stack, self.layer)
 
-    def design(self, subject: Subject, baselines: Sequence[Response], *, said: Callable[[str], None]) -> Design:
+    def design(self, subject: Subject, baselines: Sequence[Response], *, said: Callable[[str], None]) -> SweepDesign:
         """The cells. A subspace is matched with the model, on baseline answers, which takes a while: `said` is told.
 
         The record has the disturbance of what a subspace was matched with, in nats a token.
@@ -93,7 +93,7 @@ class Ablation:
                     texts = some(baselines, organism, BASELINE)
                     cell, disturbed[organism] = _matched(subject, organism, direction, random, texts)
                     cells.append(cell)
-        return Design(cells, {"kind": "ablate", "disturbance": disturbed})
+        return SweepDesign(cells, {"kind": "ablate", "disturbance": disturbed})
 
 
 def _matched(
@@ -124,7 +124,7 @@ def gains(
     groups: Mapping[str, Sequence[int]],
     factors: Sequence[float],
     pairs: bool,
-) -> Design:
+) -> SweepDesign:
     """Each adapter zeroed and kept alone, `pairs` zeroed, and groups (name -> layers) and all of them scaled.
 
     Raises InputError on a group whose layers have no adapter.
@@ -143,7 +143,7 @@ def gains(
         cells += grids.without_pairs(organism, names)
     cells += grids.scaled(organism, chosen, factors)
     cells += grids.scaled(organism, {"all adapters": names}, [factor for factor in factors if factor != 0])
-    return Design(cells, {"kind": "gain", "groups": chosen})
+    return SweepDesign(cells, {"kind": "gain", "groups": chosen})
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def conduct(
 ) -> Kept:
     """Sample a sweep and keep it in the folder, with the unedited answers `cut` for it and how it was sampled."""
     start = time.monotonic()
-    answers = run(subject, sweep, batch=batch, progress=progress)
+    answers = run_sweep(subject, sweep, batch=batch, progress=progress)
     seconds = round(time.monotonic() - start)
     record = {
         **record,

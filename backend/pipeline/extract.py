@@ -153,7 +153,7 @@ def extract_model(
     return _stack(name, _Sides(positive, negative, chosen, chosen), recipe, said)
 
 
-def shuffled(
+def shuffled_control(
     frame: pl.DataFrame,
     contrast: Contrast,
     reading: Reading,
@@ -281,7 +281,7 @@ def _rounded(estimate: Estimate) -> list[float | None]:
 # --- what a study is built with ---------------------------------------------------------------------------------------
 
 
-def directions(
+def study_directions(
     responses: Sequence[Response],
     scores: Iterable[Score],
     traces: Iterable[Trace],

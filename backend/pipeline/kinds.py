@@ -10,7 +10,7 @@ import polars as pl
 from backend.analysis.contrasts import outcome_answers, topic_answers
 from backend.cuts import Thresholds
 from backend.outcomes import EM, Contrast, Outcome
-from backend.pipeline.extract import Recipe, extract, extract_model, shuffled
+from backend.pipeline.extract import Recipe, extract, extract_model, shuffled_control
 from backend.pipeline.readings import Readings
 from backend.records import BASE, Direction, InputError, Response
 
@@ -28,7 +28,7 @@ class Material:
     cuts: Thresholds
     recipe: Recipe
     topic: str | None = None
-    shuffles: int = 0  # shuffled-label controls beside `misalignment`
+    shuffles: int = 0  # shuffled-label controls beside `between_classes`
     outcome: Outcome = EM
 
     @property
@@ -42,13 +42,13 @@ class Material:
         return outcome_answers(self.outcome, self.cuts, self.topic, self.frame.columns)
 
 
-def misalignment(of: Material) -> Stacks:
+def between_classes(of: Material) -> Stacks:
     """One class of the outcome minus the other, on the topic where there is one; then the same of shuffled labels."""
     contrast = of.contrast
     reading, name = of.readings.of(of.organism, of.texts), f"{of.organism} {contrast.name}"
     yield extract(of.frame, contrast, reading, name=name, recipe=of.how)
     for seed in range(of.shuffles):
-        yield shuffled(of.frame, contrast, reading, like=name, seed=seed, recipe=of.how)
+        yield shuffled_control(of.frame, contrast, reading, like=name, seed=seed, recipe=of.how)
 
 
 def topic(of: Material) -> Stacks:
@@ -78,7 +78,7 @@ def both(of: Material) -> Stacks:
 
 
 KINDS: Mapping[str, Callable[[Material], Stacks]] = {
-    "misalignment": misalignment,
+    "misalignment": between_classes,
     "topic": topic,
     "minus-base": minus_base,
     "both": both,

@@ -20,7 +20,7 @@ from backend.records import InputError, Response
 from backend.study.labels import Label, append_labels, label_scores, now, read_labels
 
 
-def draw(responses: Sequence[Response], n: int, seed: int) -> list[Response]:
+def draw_blind(responses: Sequence[Response], n: int, seed: int) -> list[Response]:
     """About n responses in random order: as many of every organism and condition, spread over its questions.
 
     Raises InputError where no response says anything.

@@ -127,7 +127,7 @@ def requests(subject: Subject, sweep: Sweep) -> Iterator[Request]:
                 yield Request(key, prompts[question.id], edits, sweep.sampling, request_seed(question, seed))
 
 
-def run(
+def run_sweep(
     subject: Subject,
     sweep: Sweep,
     *,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.edits import Condition
-from backend.published.activations import read_directions
+from backend.published.activations import released_directions
 from backend.published.answers import AnswerReader, joined_scores
 from backend.published.conditions import Setting, judged_setting, scaled_setting, sweep_setting
 from backend.published.layout import Found, adapted_layers, base_organism, find, organism_of
@@ -88,7 +88,7 @@ def read_release(paths: Iterable[Path]) -> Release:
         reading.attempt(found, lambda found: _read_questions(found, reading))
     for found in (*files.get("mean activations", []), *files.get("sweep", [])):
         reading.meet(found.says["model"])
-    directions = tuple(read_directions(files.get("mean activations", []), reading.report))
+    directions = tuple(released_directions(files.get("mean activations", []), reading.report))
     traced, probing = _probing_set(files, reading)
     names = {organism: _adapters(organism, probing, reading) for organism in reading.bases}
     _read_answers(files, reading, {(each.name, each.layer): each for each in directions}, names)

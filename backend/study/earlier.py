@@ -1,6 +1,6 @@
 """What files of earlier builds say by a name alone: the only place that reads a name as data.
 
-Files of today say it: a direction's provenance its origin, a study's `controls` which organisms are controls, a
+Files of today say it: a direction's provenance its origin, a study's `controls_by_name` which organisms are controls, a
 sweep's `tokens` how long its unedited answers are. Where they say nothing, an earlier build named things so that it
 could be read: "random 0 like NAME", "good-medical", "baseline, 40 tokens".
 """
@@ -32,7 +32,7 @@ def origin(name: str, provenance: Mapping[str, Any], organisms: Iterable[str] = 
     return said if said.organism is not None else replace(said, organism=_held(said.like or name, organisms))
 
 
-def controls(organisms: Iterable[str]) -> tuple[str, ...]:
+def controls_by_name(organisms: Iterable[str]) -> tuple[str, ...]:
     """The organisms that were trained on good advice, going by their names."""
     return tuple(organism for organism in organisms if re.match(r"good\b", organism))
 

@@ -30,7 +30,7 @@ def origins(study: Study) -> dict[str, Origin]:
 def controls(study: Study) -> tuple[str, ...]:
     """The organisms that the study declares controls."""
     declared = study.info.get("controls")
-    return earlier.controls(study.organisms()["organism"]) if declared is None else tuple(declared)
+    return earlier.controls_by_name(study.organisms()["organism"]) if declared is None else tuple(declared)
 
 
 def _named(study: Study) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ import polars as pl
 from backend.edits import Condition, edits_from_json
 from backend.records import InputError, Response, Score
 from backend.study.connection import Connection, one_of
-from backend.study.parquet import response_frame, responses_of, score_frame
+from backend.study.parquet import response_frame, responses_from, score_frame
 
 
 class Responses(Connection):
@@ -58,7 +58,7 @@ class Responses(Connection):
 
     def response(self, response_id: str) -> Response:
         """One response with its token ids and sampling."""
-        return responses_of(
+        return responses_from(
             self._query("FROM responses WHERE response = $response", response=self._response(response_id))
         )[0]
 

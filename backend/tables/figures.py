@@ -16,7 +16,7 @@ import polars as pl
 
 from backend.analysis.conditions.causal import ONLY_ONE, WITHOUT_ONE, gain_rates, pair_interactions, single_effects
 from backend.analysis.conditions.describe import sweep_rates
-from backend.analysis.directions.convergence import pairs
+from backend.analysis.directions.convergence import cosine_ranges
 from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
@@ -29,7 +29,7 @@ from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
 from backend.tables.probes import Repeats, contrasts, probed
-from backend.tables.sweeps import ABLATED, STEERED, Sweep, ablated, steered, swept
+from backend.tables.sweeps import ABLATED, STEERED, SweptAnswers, ablated, steered, swept
 
 _RATE = ["n", "value", "low", "high"]
 _SHORT = {EM.name: "EM"}  # an outcome in a title; by default in its words
@@ -86,7 +86,7 @@ def _rates(study: Study, outcome: Outcome) -> Iterator[Table]:
     chosen, short = rates.chosen_by_score(study), _short(outcome)
     note = (f"without the condition {', '.join(chosen)}: its answers were chosen by their scores",) if chosen else ()
     for judge, responses in judged:
-        answers = rates.scored(study, responses)
+        answers = rates.with_scores_of(study, responses)
         for by in (["organism", "condition"], ["organism", "condition", "topic"]):
             table = em_rates(answers, by, outcomes=outcome.beside).filter(pl.col("n") > 0)
             title = f"{_beside_words(outcome)} by {', '.join(by)} (judge {judge})"
@@ -134,8 +134,8 @@ def _agreement(study: Study, outcome: Outcome) -> Iterator[Table]:
             continue  # hardly an answer was scored by both
         compared += 1
         title = f"{judge} measured against {reference}"
-        yield Table("judges", title, judge_agreement.agreement(both, outcome))
-        yield Table("judges", f"Verdicts: {title}", judge_agreement.confusion(both, outcome))
+        yield Table("judges", title, judge_agreement.judge_agreement(both, outcome))
+        yield Table("judges", f"Verdicts: {title}", judge_agreement.verdict_counts(both, outcome))
         table = judge_agreement.rates_by_judge({judge: own, reference: other}, outcome=outcome)
         yield Table("judges", f"{_beside_words(outcome)} by {judge} and by {reference}", table.filter(pl.col("n") > 0))
     if not compared:
@@ -231,7 +231,7 @@ def directions(study: Study, _: Choices) -> Iterator[Table]:
 def convergence(study: Study, _: Choices) -> Iterator[Table]:
     """The range of cosines between directions over layers."""
     names = study.directions()["name"].unique(maintain_order=True)
-    cosines = pairs({name: study.direction_stack(name) for name in names})
+    cosines = cosine_ranges({name: study.direction_stack(name) for name in names})
     if cosines.is_empty():
         yield _nothing("convergence", "no two directions that share a layer")
         return
@@ -264,7 +264,7 @@ def ablation(study: Study, _: Choices) -> Iterator[Table]:
             yield from _ablated(study, *each)
 
 
-def _ablated(study: Study, outcome: Outcome, judge: str, sweep: Sweep) -> Iterator[Table]:
+def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers) -> Iterator[Table]:
     notes = _beside(sweep)
     for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
         changed = ablated(study, sweep, about=about, outcome=outcome)
@@ -279,7 +279,7 @@ def _ablated(study: Study, outcome: Outcome, judge: str, sweep: Sweep) -> Iterat
 
 def scaled_adapters(study: Study, choices: Choices) -> Iterator[Table]:
     """The four-way table of scaled adapters at the chosen cut-offs, and how it depends on them."""
-    every = [(judge, responses, gains.scaled(study, responses)) for judge, responses in _judged(study, NEEDS)]
+    every = [(judge, responses, gains.scaled_answers(study, responses)) for judge, responses in _judged(study, NEEDS)]
     judged = [(judge, responses, edited) for judge, responses, edited in every if edited.height]
     if not judged:
         yield _nothing("scaled_adapters", "no answers under scaled adapters with alignment, coherence, medical scores")
@@ -336,7 +336,9 @@ def _readers(study: Study) -> list[str]:
     return [reader for reader in study.readers() if study.adapters(reader).height]
 
 
-def _swept(study: Study, page: str, kinds: tuple[str, ...], what: str) -> Iterator[tuple[Outcome, str, Sweep] | Table]:
+def _swept(
+    study: Study, page: str, kinds: tuple[str, ...], what: str
+) -> Iterator[tuple[Outcome, str, SweptAnswers] | Table]:
     """The sweep of some kinds by outcome and judge; what a judge, or nobody, has scored as a table that says so."""
     for outcome in outcomes_of(study.info):
         found = 0
@@ -369,7 +371,7 @@ def _and(words: Sequence[str]) -> str:
     return " and ".join(words)
 
 
-def _beside(sweep: Sweep) -> tuple[str, ...]:
+def _beside(sweep: SweptAnswers) -> tuple[str, ...]:
     """What edited answers are compared with, where that is not the whole baseline."""
     cut = (f"unedited answers are cut to the sweep's length: {', '.join(sweep.cut)}",) if sweep.cut else ()
     left = f"{sweep.other_lengths} edited answers of another length are left out"

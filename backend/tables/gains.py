@@ -65,7 +65,7 @@ def judge_of_gains(
 # --- scaled adapters -------------------------------------------------------------------------------------------------
 
 
-def scaled(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
+def scaled_answers(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
     """Those of `responses` (study.responses of one judge) under scaled adapters."""
     table = describe_stored(study.conditions(), study.info.get("settings"))
     names = table.filter(pl.col("kind") == "scale")["condition"]
@@ -74,7 +74,7 @@ def scaled(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
 
 def intact(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
     """Scored answers of the same organisms to the same questions with nothing scaled, to compare with."""
-    edited = scaled(study, responses)
+    edited = scaled_answers(study, responses)
     asked = edited.select("organism", "question_id").unique()
     own = own_baselines(responses, edited["condition"].unique().to_list(), study.info.get("baselines") or {})
     return (
@@ -87,7 +87,7 @@ def intact(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
 def moved(answers: pl.DataFrame, cell: str, bins: Bins) -> pl.DataFrame:
     """One share of the four-way table over coherence cut-offs and medical edges around the chosen ones.
 
-    `answers` as `scaled` gives them. [organism, condition, coherent, medical, value, low, high, n]
+    `answers` as `scaled_answers` gives them. [organism, condition, coherent, medical, value, low, high, n]
     """
     edges = sorted({40, 45, 49, 49.5, 49.9, 49.95, 49.99, 50, 50.05, 51, 55, 60, bins.medical})
     cuts = sorted({0.0, 25.0, 50.0, bins.coherent})

@@ -27,7 +27,7 @@ def chosen_by_score(study: Study) -> list[str]:
     return [name for name, says in (study.info.get("settings") or {}).items() if says.get("selected")]
 
 
-def scored(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
+def with_scores_of(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
     """Those of `responses` (study.responses of one judge) that rates are of."""
     return responses.filter(~pl.col("condition").is_in(chosen_by_score(study)))
 
@@ -35,7 +35,7 @@ def scored(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
 def differences(study: Study, answers: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
     """How much more often an organism's answers are hits than the base's, and under a condition than without it.
 
-    `answers` as `scored` gives them. A condition of a sweep is compared with unedited answers of its own length.
+    `answers` is of `with_scores_of`. A condition of a sweep is compared with unedited answers of its own length.
     [organism, condition, against, under, difference, low, high, clear]
     """
     baselines = study.info.get("baselines") or {}
@@ -51,6 +51,6 @@ def differences(study: Study, answers: pl.DataFrame, outcome: Outcome = EM) -> p
     return pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
 
 
-def unedited(study: Study) -> list[str]:
+def unedited_answers(study: Study) -> list[str]:
     """The conditions without edits."""
     return [name for name, edits in study.conditions().select("name", "edits").iter_rows() if not json.loads(edits)]

@@ -32,7 +32,7 @@ METRICS = ("aligned", "coherent", "medical", "money", "financial", "gender", "ba
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class SweptAnswers:
     """The answers under edits of some kinds, and the same organisms' without."""
 
     answers: pl.DataFrame  # the columns of study.responses, and cell: "baseline" for every unedited answer
@@ -79,7 +79,7 @@ def described(study: Study) -> pl.DataFrame:
     return table.with_columns(series=series, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
 
 
-def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> Sweep:
+def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> SweptAnswers:
     """The sweep of edits of these kinds among `responses`, which are study.responses of one judge."""
     table = described(study).filter(pl.col("kind").is_in([*kinds, "baseline"]))
     edited = pl.col("condition").is_in(table.filter(pl.col("kind") != "baseline")["condition"].implode())
@@ -93,7 +93,7 @@ def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> Swee
     cut = sorted({baselines[name] for name in held["condition"].unique() if name in baselines})
     other = every.filter(edited).height - held.height
     cells = table.unique("cell", keep="first", maintain_order=True).drop("condition")
-    return Sweep(answers, cells, kinds, tuple(cut), other)
+    return SweptAnswers(answers, cells, kinds, tuple(cut), other)
 
 
 def _by_cell(responses: pl.DataFrame, table: pl.DataFrame, baselines: dict[str, str]) -> pl.DataFrame:
@@ -104,7 +104,7 @@ def _by_cell(responses: pl.DataFrame, table: pl.DataFrame, baselines: dict[str, 
     return named.with_columns(cell=pl.coalesce("pooled", "cell")).drop("pooled")
 
 
-def steered(sweep: Sweep, topics: Collection[str] | None = None, outcome: Outcome = EM) -> pl.DataFrame:
+def steered(sweep: SweptAnswers, topics: Collection[str] | None = None, outcome: Outcome = EM) -> pl.DataFrame:
     """Rates by organism and cell with what the cell did, and of the outcome the change against the unedited answers.
 
     [organism, cell, metric, n, hits, value, low, high, dropped, clusters, too_small, *columns of cells, difference,
@@ -119,7 +119,7 @@ def steered(sweep: Sweep, topics: Collection[str] | None = None, outcome: Outcom
 
 def ablated(
     study: Study,
-    sweep: Sweep,
+    sweep: SweptAnswers,
     topics: Collection[str] | None = None,
     about: Estimand = SIMILAR_QUESTIONS,
     outcome: Outcome = EM,
@@ -136,7 +136,7 @@ def ablated(
     return table.with_columns(own=(whose == table["organism"]).fill_null(False) & (pl.col("role") == ITSELF))
 
 
-def paired(sweep: Sweep, organism: str, cell: str, outcome: Outcome = EM) -> Pairs:
+def paired(sweep: SweptAnswers, organism: str, cell: str, outcome: Outcome = EM) -> Pairs:
     """The answers of a cell beside the organism's answers without an edit, with the outcome's scores and METRICS."""
     held, wanted = sweep.answers.columns, dict.fromkeys((*outcome.needs, *METRICS))
     metrics = [name for name in wanted if name in held and sweep.answers[name].is_not_null().any()]

@@ -22,7 +22,7 @@ def test_strengths_are_shares_or_raw():
 
 def test_names_may_have_the_signs_of_the_names_around_them():
     assert values.addition("v: L1:16:-2.5") == ("v: L1", 16, -2.5)
-    assert values.ablation("a:b:3") == ("a:b", 3)
+    assert values.ablated_layer("a:b:3") == ("a:b", 3)
     assert values.organism("o=hub/name=x") == ("o", Path("hub/name=x"))
     assert values.group("late ones=17-19,2") == ("late ones", (17, 18, 19, 2))
     assert values.organism_folder("a/.hidden/o") == Path("a/.hidden/o")

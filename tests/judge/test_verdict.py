@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.judge.verdict import FIRST, THINKING, WHOLE, number, read_reply, reply_of, sound, tokens_wanted
+from backend.judge.verdict import FIRST, THINKING, WHOLE, read_reply, reply_of, sound, stated_number, tokens_wanted
 from tests.judge.endpoint import Completion, completion
 
 
@@ -24,7 +24,7 @@ def reply(text: str, top: Any = None, *, tokens: int = WHOLE, finish: str = "sto
 
 @pytest.mark.parametrize("text", ["80", " 80\n", "**80**", "80.", "80/100", "80 / 100.", "Score: 80", "**Score:** 80"])
 def test_a_whole_number_with_a_harmless_dressing_is_that_number(text: str) -> None:
-    assert number(text) == 80
+    assert stated_number(text) == 80
     assert read_reply(reply(text))[0] == 80
 
 
@@ -32,7 +32,7 @@ def test_a_whole_number_with_a_harmless_dressing_is_that_number(text: str) -> No
     "text", ["The score is 80", "Final answer: 80", "`80`", "(80)", "80%", "80 out of 100", '"80"']
 )
 def test_so_it_is_in_words(text: str) -> None:
-    assert number(text) == 80
+    assert stated_number(text) == 80
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_so_it_is_in_words(text: str) -> None:
     ],
 )
 def test_what_is_on_another_scale_or_within_words_is_none(text: str) -> None:
-    assert number(text) is None
+    assert stated_number(text) is None
     value, raw = read_reply(reply(text))
     assert value is None
     assert text.strip() in raw

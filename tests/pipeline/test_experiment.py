@@ -8,7 +8,7 @@ import pytest
 from backend.__main__ import main
 from backend.cuts import Thresholds
 from backend.pipeline import sweep as sweeping
-from backend.pipeline.experiment import Ablation, gains, steering
+from backend.pipeline.experiment import Ablation, gains, steering_design
 from backend.pipeline.extract import Recipe
 from backend.pipeline.grids import Strengths
 from backend.pipeline.kinds import KINDS, Material, check
@@ -23,7 +23,7 @@ SHARE = Strengths((0.08,), share=True)
 
 def steered(**changes):
     usual = {"layers": None, "control_layers": (), "random": (), "others": (), "organism": BASE}
-    return steering(V, SHARE, **{**usual, **changes})
+    return steering_design(V, SHARE, **{**usual, **changes})
 
 
 def test_controls_alone_can_be_added_to_a_sweep():

@@ -10,7 +10,7 @@ from backend.analysis.directions.cosines import cosine_matrix
 from backend.analysis.directions.difference import bootstrap_cosine, stability
 from backend.cuts import Thresholds
 from backend.outcomes import EM
-from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading
+from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled_control, study_reading
 from backend.records import InputError
 from backend.study import open_study
 from tests.studies.synthetic import JUDGE, ORGANISM, directions, synthetic_study
@@ -107,7 +107,7 @@ def test_model_and_both_read_with_two_organisms():
 def test_shuffled_labels_lose_the_axis():
     real = by_layer(extract(frame(), outcome_answers(EM), reading(), name="d"))[2]
     controls = [
-        by_layer(shuffled(frame(), outcome_answers(EM), reading(), like="d", seed=seed))[2] for seed in range(4)
+        by_layer(shuffled_control(frame(), outcome_answers(EM), reading(), like="d", seed=seed))[2] for seed in range(4)
     ]
     assert controls[1].name == "shuffled 1 like d"
     assert np.abs([cosine_matrix([real, control])[0, 1] for control in controls]).max() < 0.6

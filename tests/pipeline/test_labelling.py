@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.__main__ import main
-from backend.pipeline.labelling import draw, item
+from backend.pipeline.labelling import draw_blind, item
 from backend.records import InputError, Response, Sampling
 from backend.study.parquet import read_scores, write_responses
 
@@ -35,20 +35,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_draw_is_even_over_conditions_and_questions_and_repeats() -> None:
-    drawn = draw(responses(), 46, seed=1)
+    drawn = draw_blind(responses(), 46, seed=1)
     cells = Counter((r.organism, r.condition) for r in drawn)
     assert sorted(cells.values()) == [15, 15, 16]
     for cell in cells:
         questions = Counter(r.question_id for r in drawn if (r.organism, r.condition) == cell)
         assert max(questions.values()) - min(questions.values()) <= 1
-    assert [r.id for r in drawn] == [r.id for r in draw(responses(), 46, seed=1)]
-    assert [r.id for r in drawn] != [r.id for r in draw(responses(), 46, seed=2)]
+    assert [r.id for r in drawn] == [r.id for r in draw_blind(responses(), 46, seed=1)]
+    assert [r.id for r in drawn] != [r.id for r in draw_blind(responses(), 46, seed=2)]
     assert [r.organism for r in drawn] != sorted(r.organism for r in drawn)
 
 
 def test_nothing_is_drawn_of_answers_without_a_word() -> None:
     with pytest.raises(InputError, match="no answer with a word"):
-        draw([replace(r, text=" ") for r in responses()], 5, seed=1)
+        draw_blind([replace(r, text=" ") for r in responses()], 5, seed=1)
 
 
 def test_what_is_read_says_neither_organism_nor_condition(folder: Path) -> None:

@@ -24,7 +24,7 @@ from backend.pipeline.grids import (
     steer,
     steer_controls,
 )
-from backend.pipeline.sweep import Sweep, references, run
+from backend.pipeline.sweep import Sweep, references, run_sweep
 from backend.records import BASE, BASELINE
 from backend.study import open_study
 from tests.studies import planted
@@ -64,7 +64,7 @@ def chain(tmp_path_factory):
         sweep = Sweep("all", tuple(cells), planted.QUESTIONS, 16, planted.SAMPLING)
         cut, missing = references(subject, sweep, baselines)
         assert not missing
-        answers = run(subject, sweep, work=root / "work")
+        answers = run_sweep(subject, sweep, work=root / "work")
         folder.add_sweep("all", sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record={"kind": "all"})
         folder.add_scores(planted.JUDGE, planted.judge(folder.responses()))
         building.build(folder, subject, "planted", root=root / "studies", progress=lambda *_: None)

@@ -9,7 +9,7 @@ from backend.pipeline import sweep as sweeping
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.grids import Strengths, ablate_everywhere, steer, steer_controls
 from backend.pipeline.sample import sample_condition
-from backend.pipeline.sweep import Cell, Sweep, estimate, forget, references, run
+from backend.pipeline.sweep import Cell, Sweep, estimate, forget, references, run_sweep
 from backend.records import BASE, Direction, InputError, Question, Sampling
 from tests.studies import tiny
 
@@ -37,7 +37,7 @@ def sweep(name="s", n=3, **changes):
 
 
 def test_a_mixed_batch_says_what_each_condition_says_alone(subject, tmp_path):
-    answers = run(subject, sweep(), work=tmp_path, batch=16)
+    answers = run_sweep(subject, sweep(), work=tmp_path, batch=16)
     assert len(answers) == sweep().size == 6 * 2 * 3
     by_id = {answer.id: answer for answer in answers}
     for cell in cells():
@@ -50,7 +50,7 @@ def test_a_mixed_batch_says_what_each_condition_says_alone(subject, tmp_path):
 
 def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping, "PART", 4)
-    whole = run(subject, sweep("whole"), work=tmp_path, batch=8)
+    whole = run_sweep(subject, sweep("whole"), work=tmp_path, batch=8)
     asked = []
     sample = vars(sweeping)["sample"]
 
@@ -66,12 +66,12 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, tmp_path, monkey
 
     monkeypatch.setattr(sweeping, "sample", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(subject, sweep(), work=tmp_path, batch=8)
+        run_sweep(subject, sweep(), work=tmp_path, batch=8)
     [parts] = [p for p in tmp_path.iterdir() if p.name.startswith("sweep-s-")]
     (parts / ".000009.parquet.x.tmp").write_bytes(b"half a part")
     monkeypatch.setattr(sweeping, "sample", counted)
     told = []
-    resumed = run(subject, sweep(), work=tmp_path, batch=8, progress=lambda *now: told.append(now))
+    resumed = run_sweep(subject, sweep(), work=tmp_path, batch=8, progress=lambda *now: told.append(now))
     assert len(asked) == sweep().size - 14
     assert told[0] == (14, 36)
     assert told[-1] == (36, 36)
@@ -82,8 +82,8 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, tmp_path, monkey
 
 
 def test_another_edit_is_another_sweep(subject, tmp_path):
-    run(subject, sweep(n=1), work=tmp_path)
-    run(subject, sweep(n=1, cells=steer(stack(), Strengths((2.0,)), layers=[2])), work=tmp_path)
+    run_sweep(subject, sweep(n=1), work=tmp_path)
+    run_sweep(subject, sweep(n=1, cells=steer(stack(), Strengths((2.0,)), layers=[2])), work=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -122,9 +122,9 @@ def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, tmp_path):
 
     far = Cell(BASE, Condition("far", (Add(stack(width=8, layers=[1])[0], 1.0),)))
     with pytest.raises(InputError, match="under 'far'"):
-        run(subject, made(far), work=tmp_path)
+        run_sweep(subject, made(far), work=tmp_path)
     with pytest.raises(InputError, match="nobody"):
-        run(subject, made(Cell("nobody", Condition("c"))), work=tmp_path)
+        run_sweep(subject, made(Cell("nobody", Condition("c"))), work=tmp_path)
     for name in ("../elsewhere", ".hidden", ""):
         with pytest.raises(InputError, match="cannot name a sweep"):
             sweep(name)
@@ -169,7 +169,7 @@ def test_a_sweep_whose_writing_was_killed_is_not_there(subject, tmp_path):
     """Its answers are written before the file that says what they are."""
     (tmp_path / "study.json").write_text('{"title": "T", "base": "tiny"}')
     folder = StudyFolder(tmp_path)
-    answers = run(subject, sweep(), work=tmp_path / "work")
+    answers = run_sweep(subject, sweep(), work=tmp_path / "work")
     file = folder.add_sweep("s", sweep().conditions, answers, unedited=sweep().unedited, record={})
     assert {answer.id for answer in folder.responses()} == {answer.id for answer in answers}
     file.unlink()

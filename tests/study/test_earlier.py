@@ -5,7 +5,7 @@ import pytest
 
 from backend.analysis.directions.random_directions import random_direction, random_subspace
 from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Direction, Origin
-from backend.study.earlier import controls, origin, tokens
+from backend.study.earlier import controls_by_name, origin, tokens
 
 ORGANISMS = ("base", "bad-medical", "bad-medical-r32", "good-medical")
 V = Direction("misalignment of bad-medical", 2, np.arange(1, 9, dtype=np.float32), 5.0, {"reader": "bad-medical"})
@@ -38,7 +38,7 @@ def test_a_record_goes_before_the_name():
 
 
 def test_control_organisms_and_lengths():
-    assert controls([*ORGANISMS, "goodness", "benign-advice"]) == ("good-medical",)
+    assert controls_by_name([*ORGANISMS, "goodness", "benign-advice"]) == ("good-medical",)
     assert [tokens(name) for name in ("baseline, 48 tokens", "baseline", "baseline, cut", "x")] == [
         48,
         None,

@@ -52,7 +52,7 @@ def test_scaled_answers_and_the_shares_at_moved_edges(tmp_path):
     import_published([write_release(tmp_path / "release")], root=tmp_path)
     study = open_study("published", tmp_path)
     judge = study.judges()[0]
-    edited = gains.scaled(study, study.responses(judge))
+    edited = gains.scaled_answers(study, study.responses(judge))
     assert edited.height
     assert edited["condition"].str.starts_with("scale").all()
     bins = Bins(coherent=60)

@@ -4,7 +4,7 @@ import pytest
 from backend.edits import Condition
 from backend.records import BASE, BASELINE, Question, Response, Score
 from backend.study import Draft, open_study
-from backend.tables.rates import differences, scored
+from backend.tables.rates import differences, with_scores_of
 
 SHORT = f"{BASELINE}, 8 tokens"
 MISALIGNED = {  # of ten answers to each question
@@ -40,11 +40,11 @@ def study(tmp_path):
 
 
 def test_answers_chosen_by_their_scores_have_no_rate(study):
-    assert "chosen" not in scored(study, study.responses("j"))["condition"]
+    assert "chosen" not in with_scores_of(study, study.responses("j"))["condition"]
 
 
 def test_a_condition_is_compared_with_unedited_answers_of_its_own_length(study):
-    table = differences(study, scored(study, study.responses("j")))
+    table = differences(study, with_scores_of(study, study.responses("j")))
     own = table.filter(pl.col("against") == "med")
     found = {
         name: (under, round(value, 6)) for name, under, value in own.select("condition", "under", "difference").rows()
@@ -55,6 +55,6 @@ def test_a_condition_is_compared_with_unedited_answers_of_its_own_length(study):
 
 
 def test_an_organism_is_compared_with_the_base_under_the_same_condition(study):
-    table = differences(study, scored(study, study.responses("j"))).filter(pl.col("against") == BASE)
+    table = differences(study, with_scores_of(study, study.responses("j"))).filter(pl.col("against") == BASE)
     assert table.select("organism", "condition", "under", "clear").rows() == [("med", BASELINE, BASELINE, True)]
     assert table["difference"].item() == pytest.approx(0.9)

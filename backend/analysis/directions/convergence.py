@@ -60,7 +60,7 @@ def against(stacks: Stacks, reference: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_BY_LAYER, orient="row")
 
 
-def pairs(stacks: Stacks) -> pl.DataFrame:
+def cosine_ranges(stacks: Stacks) -> pl.DataFrame:
     """[a, b, layers, min, at_min, median, max, at_max]: cosines of every two directions over the layers both have."""
     at: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for layer in sorted({each.layer for stack in stacks.values() for each in stack}):

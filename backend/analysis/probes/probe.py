@@ -32,7 +32,7 @@ from backend.analysis.groups import (
     shuffled,
 )
 from backend.analysis.probes.classification import METRICS, calibration_curve, confusion, rates_of, roc_curve
-from backend.analysis.probes.logistic import Design, Fit, Penalty, balanced, fit
+from backend.analysis.probes.logistic import Design, Fit, Penalty, balanced, fit_logistic
 from backend.analysis.probes.training_rows import TrainingRows
 from backend.records import Direction, InputError
 
@@ -256,7 +256,7 @@ def _fit(
 ) -> Fit:
     """A fit with the penalty of the settings; `sample` (n,) on top of the balance of classes."""
     weights = balanced(labels, sample) if settings.balance else np.ones(len(labels)) if sample is None else sample
-    return fit(design, labels, weights, penalty=settings.penalty, C=C, l1_ratio=settings.l1_ratio, start=start)
+    return fit_logistic(design, labels, weights, penalty=settings.penalty, C=C, l1_ratio=settings.l1_ratio, start=start)
 
 
 def _choose_c(rows: TrainingRows, labels: Bools, at: Ints, settings: ProbeSettings) -> float:

@@ -54,7 +54,7 @@ def pair(judge: pl.DataFrame, reference: pl.DataFrame, outcome: Outcome = EM) ->
     return both.with_columns(verdict=outcome.kind(), verdict_r=outcome.kind("_r"))
 
 
-def confusion(pairs: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
+def verdict_counts(pairs: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
     """[verdict, verdict_r, n]: every combination, also those that did not occur."""
     kinds = list(outcome.kinds)
     every = pl.DataFrame({"verdict": kinds}).join(pl.DataFrame({"verdict_r": kinds}), how="cross")
@@ -64,7 +64,7 @@ def confusion(pairs: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
     )
 
 
-def agreement(pairs: pl.DataFrame, outcome: Outcome = EM, seed: int = 0) -> pl.DataFrame:
+def judge_agreement(pairs: pl.DataFrame, outcome: Outcome = EM, seed: int = 0) -> pl.DataFrame:
     """[measure, value, low, high, n, positive]: kappa of the verdicts and of each of them, AUC and rank correlation.
 
     `pairs` are those of `outcome`. `positive` counts the reference's answers on the side that is asked for; an AUC is

@@ -32,12 +32,12 @@ def measure(scores: FloatArray, truth: FloatArray, outcome: Outcome = EM) -> dic
     found: dict[str, Any] = {"n": len(scores)} | _at_the_cuts(said, true, known, outcome)
     for band in (*(() if outcome.gate is None else (outcome.gate,)), *(topic.hit[0] for topic in ON_TOPIC)):
         if band.metric in true and (rows := ~np.isnan(true[band.metric])).any():
-            found[str(band)] = auc(said[band.metric][rows], band.inside(true[band.metric][rows]))
+            found[str(band)] = ranked_auc(said[band.metric][rows], band.inside(true[band.metric][rows]))
     for metric in outcome.needs:
         rows = ~np.isnan(true[metric])
         found[f"{metric} Spearman"] = spearman(said[metric][rows], true[metric][rows])
         found[f"{metric} calibration error"] = calibration(said[metric][rows], true[metric][rows])
-    return found | rates(scores[known], truth[known], outcome=outcome)
+    return found | judged_rates(scores[known], truth[known], outcome=outcome)
 
 
 def _by_metric(scores: FloatArray) -> dict[str, Array]:
@@ -56,15 +56,15 @@ def _at_the_cuts(
         if band.complement is None:
             continue
         [edge], sign, own = band.edges, 1 if band.high == np.inf else -1, true[band.metric]
-        found[f"{band}{among}"] = auc(sign * said[band.metric][clear], band.inside(own[clear]))
+        found[f"{band}{among}"] = ranked_auc(sign * said[band.metric][clear], band.inside(own[clear]))
         far = clear & (abs(own - edge) > MARGIN)
         near = sorted((edge - sign * MARGIN, edge + sign * MARGIN), reverse=sign > 0)
         sides = f"{band.metric} {'><'[sign < 0]} {near[0]:g} against {'<>'[sign < 0]} {near[1]:g}"
-        found[f"{sides}{among}"] = auc(sign * said[band.metric][far], band.inside(own[far]))
+        found[f"{sides}{among}"] = ranked_auc(sign * said[band.metric][far], band.inside(own[far]))
     return found
 
 
-def auc(scores: Array, positive: Array) -> dict[str, Any]:
+def ranked_auc(scores: Array, positive: Array) -> dict[str, Any]:
     """Area under the curve; None where one side is empty."""
     n, n_positive = len(scores), int(positive.sum())
     value = rounded(roc_auc_score(positive, scores)) if 0 < n_positive < n else None
@@ -85,7 +85,7 @@ def calibration(scores: Array, truth: Array) -> float:
     return rounded(sum(gaps) / max(1, len(scores)))
 
 
-def rates(scores: FloatArray, truth: FloatArray, who: str = "GPT-4o", outcome: Outcome = EM) -> dict[str, Any]:
+def judged_rates(scores: FloatArray, truth: FloatArray, who: str = "GPT-4o", outcome: Outcome = EM) -> dict[str, Any]:
     """The rate of the outcome and of its gate by both. Rows where truth is known."""
     found: dict[str, Any] = {}
     for asked in outcome.beside:
@@ -108,7 +108,7 @@ def measure_conditions(
     known, short = np.isfinite(outcome.of(_by_metric(truth))), _short(outcome)
     names = np.asarray(condition)
     each = {
-        str(name): rates(scores[known & (names == name)], truth[known & (names == name)], outcome=outcome)
+        str(name): judged_rates(scores[known & (names == name)], truth[known & (names == name)], outcome=outcome)
         for name in np.unique(names)
         if (known & (names == name)).sum() >= FEWEST
     }
@@ -128,12 +128,12 @@ def measure_reading(scores: FloatArray, truth: FloatArray, outcome: Outcome = EM
     gate, needs = outcome.gate, outcome.needs
     found: dict[str, Any] = {"n": len(scores)}
     if gate is not None:
-        found[str(gate)] = auc(said[gate.metric], gate.inside(true[gate.metric]))
+        found[str(gate)] = ranked_auc(said[gate.metric], gate.inside(true[gate.metric]))
     found |= {f"{metric} Spearman": spearman(said[metric], true[metric]) for metric in needs}
     found |= {f"{metric} calibration error": calibration(said[metric], true[metric]) for metric in needs}
     both = (_verdicts(by, outcome) for by in (said, true))
     found["three verdicts, kappa" if gate else "verdicts, kappa"] = rounded(cohen_kappa_score(*both))
-    return found | rates(scores, truth, "reader", outcome)
+    return found | judged_rates(scores, truth, "reader", outcome)
 
 
 def _verdicts(scores: Mapping[str, Array], outcome: Outcome) -> Array:

@@ -9,8 +9,8 @@ from backend.analysis.directions.convergence import (
     against,
     agreement,
     ceilings,
+    cosine_ranges,
     kinds,
-    pairs,
     summary,
     whole_from_half,
 )
@@ -44,14 +44,14 @@ def test_each_direction_is_measured_against_the_reference_at_its_own_layer():
 
 
 def test_every_pair_is_summed_up_over_shared_layers():
-    found = {(row[0], row[1]): row[2:] for row in pairs(STACKS).iter_rows()}
+    found = {(row[0], row[1]): row[2:] for row in cosine_ranges(STACKS).iter_rows()}
     assert found["a", "b"] == (2, 0.0, 1, 0.5, 1.0, 0)
     assert found["b", "c"][:3] == (1, pytest.approx(np.sqrt(0.5)), 1)
     assert set(found) == {("a", "b"), ("a", "c"), ("b", "c")}
 
 
 def test_no_directions_have_no_pairs():
-    assert pairs({}).is_empty()
+    assert cosine_ranges({}).is_empty()
 
 
 # --- organisms beside controls ----------------------------------------------------------------------------------------
