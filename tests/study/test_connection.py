@@ -85,7 +85,7 @@ def test_an_empty_study_reads_as_empty(tmp_path):
 
 
 def test_an_absent_study_names_what_there_is(root, tmp_path):
-    with pytest.raises(InputError, match=r"no study 'demo'.*synthetic.*python -m backend build --name demo"):
+    with pytest.raises(InputError, match=r"no study 'demo'.*synthetic.*build --folder YOUR-FOLDER --name demo"):
         open_study("demo", root)
     with pytest.raises(InputError, match="none yet"):
         open_study("demo", tmp_path / "nowhere")
@@ -120,7 +120,7 @@ def other_format(path):
 def test_a_file_that_is_no_study_says_what_to_do(tmp_path, damage):
     (tmp_path / "s").mkdir()
     damage(tmp_path / "s" / "20260101.duckdb")
-    with pytest.raises(InputError, match=r"20260101\.duckdb cannot be read.*Delete.*build --name s"):
+    with pytest.raises(InputError, match=r"20260101\.duckdb cannot be read.*Delete.*build --folder YOUR-FOLDER --name s"):
         open_study("s", tmp_path)
 
 
