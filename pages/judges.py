@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from backend.charts.strip import plain_text
 from backend.charts.verdicts import confusion_chart, judged_rate_chart, score_scatter
 from backend.outcomes import Outcome
 from backend.records import InputError
-from backend.study import STUDIES, Study
+from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
 from panels.frame import choose_outcome, current_study, explained, per_study, plain, responses_of
 from panels.point import reading_chart
@@ -42,7 +41,7 @@ SAYS = {
 
 def labels_file(study: Study) -> Path:
     """Where labels of this study are kept: beside its builds, so that a new build keeps them."""
-    return Path(os.environ.get("EM_STUDIES") or STUDIES) / study.name / "labels.jsonl"
+    return study.path.parent / "labels.jsonl"
 
 
 def frames(study: Study, outcome: Outcome) -> dict[str, pl.DataFrame]:

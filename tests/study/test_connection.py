@@ -120,7 +120,9 @@ def other_format(path):
 def test_a_file_that_is_no_study_says_what_to_do(tmp_path, damage):
     (tmp_path / "s").mkdir()
     damage(tmp_path / "s" / "20260101.duckdb")
-    with pytest.raises(InputError, match=r"20260101\.duckdb cannot be read.*Delete.*build --folder YOUR-FOLDER --name s"):
+    with pytest.raises(
+        InputError, match=r"20260101\.duckdb cannot be read.*Delete.*build --folder YOUR-FOLDER --name s"
+    ):
         open_study("s", tmp_path)
 
 
