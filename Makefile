@@ -1,7 +1,7 @@
-# Two commands: `make app` shows the demo study with live generation, `make test` runs every check.
-# `make bench` measures the model core against other libraries, in an environment of its own.
+# `make help` says what there is.
 PYTHON ?= python3
 STUDY ?= demo
+FOLDER ?= $(if $(filter demo,$(STUDY)),cache/demo)
 HOST ?= 127.0.0.1
 PORT ?= 8501
 BIN := .venv/bin
@@ -9,21 +9,32 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: app test build figures bench clean
+.PHONY: help app check quick test build bench clean
 
-app: build
-	@exec $(BIN)/python -m backend app --study "$(STUDY)" --host "$(HOST)" --port "$(PORT)"
+help:  ## this list
+	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/make \1\t\2/' | expand -t 14
 
-build: .venv/installed
+app: build  ## the demo study (STUDY=, FOLDER=, HOST=, PORT=) with live generation, in the browser
+	@exec $(BIN)/python -m backend app --study "$(STUDY)" $(if $(FOLDER),--folder "$(FOLDER)") \
+	  --host "$(HOST)" --port "$(PORT)"
+
+build: .venv/installed  ## the demo study, where it is not there yet
 ifeq ($(STUDY),demo)
-	@$(BIN)/python -m backend build --name demo --if-absent
+	@$(BIN)/python -m backend build --folder cache/demo --name demo --if-absent
 endif
 
-test: .venv/installed-dev build chromium
+check: .venv/installed-dev  ## format, lint, types: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+
+QUICK := tests/analysis tests/charts tests/commands tests/judge tests/study tests/tables tests/test_*.py
+quick: .venv/installed-dev  ## tests without a browser and without a model: minutes
+	$(BIN)/pytest -q -m "not slow and not browser" $(QUICK)
+
+test: check build chromium  ## everything, with the coverage of every package; what CI runs
+	$(BIN)/pytest --cov --cov-report=json:.coverage.json --cov-report=
+	$(BIN)/python -m tests.floor .coverage.json
 
 .venv/installed: requirements.txt constraints.txt requirements-models.txt
 	$(PYTHON) -m venv .venv
@@ -38,7 +49,7 @@ test: .venv/installed-dev build chromium
 BENCH := .venv-bench/bin
 ROWS ?= all
 # BENCH_OPTIONS="--quick" only shows that everything runs. A peer that cannot be installed is said to be so in the table.
-bench: .venv-bench/installed
+bench: .venv-bench/installed  ## the model core against other libraries, in an environment of its own
 	$(BENCH)/python -m tests.benchmarks --rows "$(ROWS)" $(BENCH_OPTIONS)
 
 .venv-bench/installed: requirements.txt constraints.txt requirements-models.txt tests/benchmarks/requirements.txt \
@@ -58,5 +69,5 @@ chromium:
 	  as_root=$$(test "$$(id -u)" = 0 || echo sudo); \
 	  $$as_root apt-get update -qq && $$as_root apt-get install -y -qq chromium >/dev/null; }
 
-clean:
+clean:  ## environments, studies and converted models
 	rm -rf .venv .venv-bench cache/studies cache/work cache/models

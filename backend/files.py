@@ -281,8 +281,6 @@ class Parts(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._undo.close()
-        if kind is not None and self.keys:
-            _LOG.warning("%d are kept in %s: run the same again to go on from there", len(self.keys), self.folder)
 
     def add(self, item: T) -> None:
         """Keep one more; it is on disk when its part is full, or when the block ends."""

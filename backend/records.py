@@ -9,7 +9,7 @@ Layer L always means the output of block L of the model, for reading and for wri
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,9 @@ FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 BASE = "base"  # the organism name of a model that wears no adapter
 BASELINE = "baseline"  # the condition name of no edits
 
+
+# What a direction was made as: of answers that differ, or as a control beside such a direction.
+ITSELF, RANDOM, SUBSPACE, SHUFFLED = "direction", "random", "random subspace", "shuffled labels"
 
 # The last part of the names of modules whose output goes to the residual stream as it is.
 RESIDUAL_WRITERS = ("down_proj", "o_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "fc_out")
@@ -51,6 +54,48 @@ class Adapter:
         return float(np.linalg.norm(self.write))
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a direction was made as: the part of its provenance that others ask for.
+
+    A provenance without it reads as a direction of its own, of nobody.
+    """
+
+    kind: str = ITSELF  # or RANDOM, SUBSPACE, SHUFFLED
+    like: str | None = None  # the direction that a control stands beside
+    seed: int | None = None  # of a control
+    organism: str | None = None  # the one that the direction was taken from
+    dimensions: int | None = None  # of a random subspace
+    index: int | None = None  # of this direction among them
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a direction of this origin says of itself; `of` reads it."""
+        drawn = {"like": self.like, "seed": self.seed}
+        said: dict[str, Any] = {}
+        if self.kind == RANDOM:
+            said = {"method": _METHODS[RANDOM], **drawn}
+        elif self.kind == SUBSPACE:
+            said = {"method": _METHODS[SUBSPACE], **drawn, "dimensions": self.dimensions, "index": self.index}
+        elif self.kind == SHUFFLED:
+            said = {"control": SHUFFLED, "like": self.like, "shuffle": self.seed}
+        return said if self.organism is None else {**said, "reader": self.organism}
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any]) -> Origin:
+        """The origin that a provenance tells. Labels that were shuffled have a seed beside that of the recipe."""
+        kind = next((kind for kind, method in _METHODS.items() if provenance.get("method") == method), ITSELF)
+        kind = SHUFFLED if provenance.get("control") == SHUFFLED else kind
+        organism = provenance.get("organism", provenance.get("reader"))
+        if kind == ITSELF:
+            return cls(organism=organism)
+        seed = provenance.get("shuffle" if kind == SHUFFLED else "seed")
+        return cls(kind, provenance.get("like"), seed, organism, provenance.get("dimensions"), provenance.get("index"))
+
+
+_METHODS = {RANDOM: "random control", SUBSPACE: "random subspace control"}
+
+
 @dataclass(frozen=True, eq=False)
 class Direction:
     """A named vector in the residual stream at one layer, at its natural norm: the paper's lambda multiplies it raw.
@@ -78,6 +123,11 @@ class Direction:
             raise InputError(f"direction {self.name!r} has layer {self.layer}: layers count from 0")
 
     @property
+    def origin(self) -> Origin:
+        """What it was made as, whatever it is called now."""
+        return Origin.of(self.provenance)
+
+    @property
     def norm(self) -> float:
         """Euclidean norm, in the units of the residual stream."""
         return float(np.linalg.norm(self.vector))
@@ -97,75 +147,6 @@ class Direction:
 
     def __neg__(self) -> Direction:
         return replace(self, name=f"-{self.name}", vector=-self.vector)
-
-
-@dataclass(frozen=True, eq=False)
-class Add:
-    """x + strength * direction after each of `layers` (the direction's own layer where empty), at every token.
-
-    With `answer_only` at the generated tokens alone: the prompt is read unedited, so the first answer token is drawn as
-    without the edit.
-    """
-
-    direction: Direction
-    strength: float
-    layers: tuple[int, ...] = ()
-    answer_only: bool = False
-
-    def __post_init__(self) -> None:
-        _finite("strength", self.strength)
-        object.__setattr__(self, "layers", tuple(self.layers) or (self.direction.layer,))
-
-
-@dataclass(frozen=True, eq=False)
-class Ablate:
-    """x - v v.x with v the unit direction after each of `layers` (None: after every block), at every token.
-
-    With `answer_only` at the generated tokens alone, as for Add.
-    """
-
-    direction: Direction
-    layers: tuple[int, ...] | None = None
-    answer_only: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class AblateWrite:
-    """The write vectors B of an organism lose their part along v: B - v v.B, with v the unit direction (paper s3.5).
-
-    The scalars stay what they are. A module that writes elsewhere than to the residual stream keeps its B. Rows that do
-    not wear the organism, by a Gain, are not changed.
-    """
-
-    direction: Direction
-    organism: str
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Multiply the scalars of an organism's adapters (None: of all) by `factor`: 0 is the base, 1 the organism.
-
-    A row wears every organism that a gain names, and no other; gains of one row multiply. So Gain("med", 1.0) is the
-    organism, and Gain("med", 0.0, ("layers.15.mlp.down_proj",)) is the organism without that adapter.
-    """
-
-    organism: str
-    factor: float
-    adapters: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _finite("gain", self.factor)
-
-
-Edit = Add | Ablate | AblateWrite | Gain
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A named list of edits under which responses are sampled."""
-
-    name: str
-    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,6 +173,9 @@ class Sampling:
             raise InputError(f"top_p {self.top_p} is not in (0, 1]")
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens {self.max_new_tokens}: ask for at least one token")
+
+
+USUAL = Sampling(top_p=0.9)  # where nobody says: of a small model's answers at top-p 1 only half are coherent (README)
 
 
 @dataclass(frozen=True)
@@ -249,78 +233,7 @@ class Trace:
     residuals: Mapping[int, FloatArray] = field(default_factory=dict)  # layer -> (token, d_model), on request
 
 
-def _finite(what: str, value: float) -> None:
-    if not np.isfinite(value):
-        raise InputError(f"{what} must be a finite number, not {value}")
-
-
-# --- the one JSON form of edits: what a study keeps and what travels to a worker --------------------------------------
-
-
-def edits_to_json(edits: Iterable[Edit]) -> list[dict[str, Any]]:
-    """Edits as plain JSON values, vectors inline as base64 float32, so that a stored condition stands alone."""
-    return [_edit_to_json(edit) for edit in edits]
-
-
-def edits_from_json(values: Any) -> tuple[Edit, ...]:
-    """The inverse of `edits_to_json`. Raises InputError naming the first entry that does not fit."""
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise InputError("edits must be a list of objects, each with a kind: add, ablate, ablate_write or gain")
-    return tuple(_edit_from_json(index, value) for index, value in enumerate(values))
-
-
-def _edit_to_json(edit: Edit) -> dict[str, Any]:
-    match edit:
-        case Add():
-            return {
-                "kind": "add",
-                "direction": direction_to_json(edit.direction),
-                "strength": edit.strength,
-                "layers": list(edit.layers),
-                **_when(edit.answer_only),
-            }
-        case Ablate():
-            layers = None if edit.layers is None else list(edit.layers)
-            said = {"kind": "ablate", "direction": direction_to_json(edit.direction), "layers": layers}
-            return said | _when(edit.answer_only)
-        case AblateWrite():
-            direction = direction_to_json(edit.direction)
-            return {"kind": "ablate_write", "direction": direction, "organism": edit.organism}
-        case Gain():
-            adapters = None if edit.adapters is None else list(edit.adapters)
-            return {"kind": "gain", "organism": edit.organism, "factor": edit.factor, "adapters": adapters}
-
-
-def _edit_from_json(index: int, value: Any) -> Edit:
-    try:
-        match value["kind"]:
-            case "add":
-                direction, layers = direction_from_json(value["direction"]), _layers(value["layers"]) or ()
-                return Add(direction, float(value["strength"]), layers, bool(value.get("answer_only", False)))
-            case "ablate":
-                direction, where = direction_from_json(value["direction"]), _layers(value["layers"])
-                return Ablate(direction, where, bool(value.get("answer_only", False)))
-            case "ablate_write":
-                return AblateWrite(direction_from_json(value["direction"]), str(value["organism"]))
-            case "gain":
-                adapters = value["adapters"]
-                return Gain(
-                    str(value["organism"]), float(value["factor"]), None if adapters is None else tuple(adapters)
-                )
-            case kind:
-                raise InputError(f"edit {index} has the unknown kind {kind!r}: use add, ablate, ablate_write or gain")
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {error})") from error
-
-
-def _when(answer_only: bool) -> dict[str, bool]:
-    return {"answer_only": True} if answer_only else {}
-
-
-def _layers(value: Any) -> tuple[int, ...] | None:
-    return None if value is None else tuple(int(layer) for layer in value)
+# --- the one JSON form of a direction --------------------------------------------------------------------------------
 
 
 def direction_to_json(direction: Direction) -> dict[str, Any]:

@@ -2,88 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.controls import CONTROLS, ITSELF, owner
-from backend.analysis.rates.changes import changes
-from backend.charts.ablation import before_after_chart, transfer_chart
-from backend.charts.sweeps import PICK
+from backend.analysis.conditions.controls import CONTROLS, ITSELF
+from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.study import Study
+from backend.tables.sweeps import ABLATED, ALONE, EVERYWHERE, WISE, WRITES, ablated
 from panels.frame import current_study, explained, per_study, plain
-from panels.sweeps import (
-    ABLATED,
-    ABOUT,
-    cells,
-    choose_topics,
-    judged,
-    judged_share,
-    named,
-    read_pairs,
-    send_cell,
-    swept,
-)
+from panels.point import choosing_chart
+from panels.sweeps import ABOUT, choose_topics, judged, judged_share, named, read_pairs, send_cell, swept
 
 SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
-EVERYWHERE, WISE, ALONE, WRITES = (
-    "one direction after every block",
-    "each block's own direction",
-    "after one block alone",
-    "out of the write vectors",
-)
 SHORT_WAYS = {EVERYWHERE: "every block", WISE: "layer-wise", WRITES: "write vectors"}
 PICKED, WORN = "ablation_condition", "ablation_organism"
-MOST_NAMED = 6  # conditions that a warning names
+PICKS = {"cell": PICKED, "organism": WORN}  # what a clicked bar or cell chooses
+MOST_NAMED = 6  # ablations that a warning names
 
 
 @per_study
 def changed(study: Study, judge: str, topics: tuple[str, ...], about: str) -> pl.DataFrame:
     """What each ablation changed against the same organism without it, with what it ablated and how."""
-    rows = swept(study, judge, ABLATED).filter(pl.col("topic").is_in(topics))
-    did = cells(study).filter(pl.col("kind").is_in(ABLATED)).with_columns(way=ways())
-    organisms = study.organisms()["organism"].to_list()
-    owners = {name: owner(name, organisms, record) for name, record in records(study).items()}
-    table = changes(rows, did["condition"].to_list(), about=ABOUT[about])
-    table = table.join(did, on="condition", how="left", maintain_order="left")
-    whose = pl.Series([owners.get(name) or owner(name or "", organisms) for name in table["like"]], dtype=pl.String)
-    return table.with_columns(own=(whose == table["organism"]).fill_null(False) & (pl.col("role") == ITSELF))
-
-
-@per_study
-def records(study: Study) -> dict[str, dict[str, Any]]:
-    """The provenance of every stored direction, of the first layer that has it."""
-    rows = study.directions().unique("name", keep="first", maintain_order=True).select("name", "provenance")
-    return {name: json.loads(text) for name, text in rows.iter_rows()}
-
-
-def ways() -> pl.Expr:
-    """How a condition ablates, in words."""
-    return (
-        pl.when(pl.col("kind").str.contains("write"))
-        .then(pl.lit(WRITES))
-        .when(pl.col("layers") == "all")
-        .then(pl.lit(EVERYWHERE))
-        .when(pl.col("layer").is_not_null())
-        .then(pl.lit(ALONE))
-        .otherwise(pl.lit(WISE))
-    )
-
-
-def read_picked(key: str) -> None:
-    """A clicked bar or cell chooses the condition, and the organism where it names one, whose answers are read."""
-    picked: Any = st.session_state[key]["selection"].get(PICK) or []
-    if picked:
-        st.session_state[PICKED] = picked[0]["condition"]
-        if "organism" in picked[0]:
-            st.session_state[WORN] = picked[0]["organism"]
-
-
-def draw(place: Any, chart: Any, key: str, alt: str) -> None:
-    """A chart whose marks choose the condition to read."""
-    place.altair_chart(chart, key=key, on_select=lambda: read_picked(key), selection_mode=[PICK], alt=alt)
+    return ablated(study, swept(study, judge, ABLATED), topics, ABOUT[about])
 
 
 def choose_organism(table: pl.DataFrame) -> str:
@@ -143,10 +83,10 @@ def show_bars(rows: pl.DataFrame, organism: str) -> None:
         .then(pl.format("block {} alone", "layers"))
         .otherwise(pl.col("way").replace(SHORT_WAYS))
     )
-    lane = pl.format("{} · {}", pl.col("series").fill_null(pl.col("condition")), place)
+    lane = pl.format("{} · {}", pl.col("series").fill_null(pl.col("cell")), place)
     lanes = by_role(rows).with_columns(note=told, lane=lane)
     lanes = lanes.with_columns(
-        lane=pl.when(pl.col("lane").is_duplicated().over("metric")).then("condition").otherwise("lane")
+        lane=pl.when(pl.col("lane").is_duplicated().over("metric")).then("cell").otherwise("lane")
     )
     for metric in ("em", "coherent"):
         table = lanes.filter(pl.col("metric") == metric)
@@ -154,7 +94,8 @@ def show_bars(rows: pl.DataFrame, organism: str) -> None:
             st.info(f"No ablation of {plain(organism)} has scores for {named(metric)}.")
             continue
         chart = before_after_chart(table, title=f"share of answers: {SHORT[metric]}")
-        draw(st, chart, f"ablation_bars_{metric}", f"{named(metric)} of {organism} before and after ablation")
+        alt = f"{named(metric)} of {organism} before and after ablation"
+        choosing_chart(chart, key=f"ablation_bars_{metric}", alt=alt, sets=PICKS)
 
 
 def show_transfer(study: Study, table: pl.DataFrame) -> None:
@@ -177,14 +118,14 @@ def show_transfer(study: Study, table: pl.DataFrame) -> None:
         rows = rows.with_columns(series=pl.format("{} L{}", "series", "layers"))
     organisms = [name for name in study.organisms()["organism"] if (rows["organism"] == name).any()]
     directions = rows["series"].unique(maintain_order=True).to_list()
-    key = ["organism", "condition"]
+    key = ["organism", "cell"]
     em, coherent = (rows.filter(pl.col("metric") == metric) for metric in ("em", "coherent"))
     below = coherent.select(*key, below=pl.format("coherent {}", judgement()))
-    cells_ = em.with_columns(text=judgement()).join(below, on=key, how="left", maintain_order="left")
+    drawn = em.with_columns(text=judgement()).join(below, on=key, how="left", maintain_order="left")
     most = max(float(em["difference"].abs().max() or 0), 0.05)  # type: ignore[arg-type]
     title = f"Change of {SHORT['em']} in points, and of {SHORT['coherent']}"
-    chart = transfer_chart(cells_, title=title, organisms=organisms, directions=directions, most=most)
-    draw(st, chart, "ablation_transfer", title)
+    chart = transfer_chart(drawn, title=title, organisms=organisms, directions=directions, most=most)
+    choosing_chart(chart, key="ablation_transfer", alt=title, sets=PICKS)
     st.caption(
         "Paired by question. Outlined: the organism's own direction. In brackets: the 95 % interval holds zero; ?: "
         "it also holds a change of over 10 points, so n is too small to tell. A direction that lowers misalignment by "
@@ -203,18 +144,18 @@ def warn(rows: pl.DataFrame) -> None:
     small = rows.filter((pl.col("metric") == "em") & pl.col("too_small"))
     if not small.height:
         return
-    names = [f"{row['condition']} (n = {row['n_after']})" for row in small.head(MOST_NAMED).iter_rows(named=True)]
+    names = [f"{row['cell']} (n = {row['n_after']})" for row in small.head(MOST_NAMED).iter_rows(named=True)]
     more = f" and {small.height - MOST_NAMED} more" if small.height > MOST_NAMED else ""
     st.warning(
         f"{plain('; '.join(names))}{more}: the interval of the change holds zero and also a change of over 10 points. "
         "Sample more answers or more questions.",
-        title=f"Too few answers to tell what {small.height} of {rows['condition'].n_unique()} ablations do",
+        title=f"Too few answers to tell what {small.height} of {rows['cell'].n_unique()} ablations do",
     )
 
 
-def choose_condition(rows: pl.DataFrame) -> str:
+def choose_cell(rows: pl.DataFrame) -> str:
     """The ablation whose answers are read: by default the first bar's."""
-    options = by_role(rows)["condition"].unique(maintain_order=True).to_list()
+    options = by_role(rows)["cell"].unique(maintain_order=True).to_list()
     if st.session_state.get(PICKED) not in options:
         st.session_state.pop(PICKED, None)
     return str(st.selectbox("Ablation", options, key=PICKED, bind="query-params"))
@@ -247,7 +188,7 @@ def show(study: Study) -> None:
     st.subheader("The answers behind an ablation")
     chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
     with chooser:
-        chosen = choose_condition(rows)
+        chosen = choose_cell(rows)
     with sender:
         send_cell(study, organism, chosen, key="ablation_send")
     read_pairs(study, judge, ABLATED, topics, organism=organism, cell=chosen, page="ablation")

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlencode
-
 import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.charts.adapters import distribution_chart, separation_chart
-from backend.charts.strip import common_scale, heat_strip, legend, token_table
+from backend.charts.separation import distribution_chart, separation_chart
+from backend.charts.strip import common_scale, heat_strip, legend
 from backend.study import Study
 from panels.adapters import (
     answer_bins,
     choose_adapters,
     choose_scalar_reader,
-    class_codes,
+    class_separations,
     link_to,
-    separations,
+    reading_classes,
 )
 from panels.classes import Classes, choose_classes
-from panels.frame import choose_judge, current_study, explained, per_study, plain
+from panels.extremes import show_extremes
+from panels.frame import choose_judge, current_study, explained, plain
 
 MOST_ADAPTERS = 24  # drawn at once; past it the layer and module filters choose
 MOST_OPTIONS = 500  # responses offered in a menu
 TOP = 15  # tokens on either side
 
 
-@per_study
-def extremes(
-    study: Study, reader: str, adapter: str, largest: bool, key: tuple[str, str], _classes: Classes
-) -> pl.DataFrame:
-    """The tokens of the classes with that key that have the largest or smallest scalar, in context."""
-    return study.top_tokens(reader, adapter, k=TOP, largest=largest, responses=_classes.rows["response"].to_list())
-
-
 def histograms(study: Study, reader: str, adapters: list[str], classes: Classes) -> pl.DataFrame:
     """[adapter, side, low, high, n, density]: each adapter's scalar over the answer tokens of each class."""
-    codes = class_codes(study, reader, classes)
+    codes = reading_classes(study, reader, classes)
     tables = [
         answer_bins(study, reader, adapter).by_class(codes, classes.names).with_columns(adapter=pl.lit(adapter))
         for adapter in adapters
@@ -73,24 +63,7 @@ def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classe
     )
 
 
-def show_extremes(study: Study, reader: str, adapter: str, classes: Classes) -> None:
-    """The largest and the smallest tokens of the chosen adapter."""
-    tables = [extremes(study, reader, adapter, largest, classes.key, classes) for largest in (True, False)]
-    scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
-    for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
-        place.markdown(f"**{title}**")
-        place.html(token_table([linked(study, adapter, row) for row in table.iter_rows(named=True)], scale=scale))
-    text = f"The {TOP} most extreme answer tokens of both classes, with eight tokens before and after."
-    st.caption(f"{text} A number links to its response.")
-
-
-def linked(study: Study, adapter: str, row: dict[str, Any]) -> dict[str, Any]:
-    """A top token with a note on where it is, and the address of its response with the strip of the adapter."""
-    query = urlencode({"study": study.name, "response": row["response"], "responses_adapter": adapter})
-    return {**row, "note": f"{row['response']}, token {row['position']}", "link": f"responses?{query}"}
-
-
-def show_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
+def show_response_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
     """Every shown adapter at every token of one response."""
     options = classes.rows["response"].head(MOST_OPTIONS).to_list()
     response = st.selectbox("Response", options, key="scalars_response", bind="query-params")
@@ -107,7 +80,7 @@ def show_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classe
     st.html(legend(scale))
 
 
-def show(study: Study) -> None:
+def show_adapters(study: Study) -> None:
     """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
     reader = choose_scalar_reader(study, "scalars")
     judge = choose_judge(study, reader)
@@ -116,7 +89,7 @@ def show(study: Study) -> None:
         classes = choose_classes(study, judge, reader, page="scalars")
         st.caption(plain(classes.recipe))
     told = adapters.select("label", adapter="name").join(
-        separations(study, reader, tuple(adapters["name"]), classes.key, classes),
+        class_separations(study, reader, tuple(adapters["name"]), classes.key, classes),
         on="adapter",
         how="left",
         maintain_order="left",
@@ -131,13 +104,15 @@ def show(study: Study) -> None:
         st.subheader("How are their scalars distributed?")
         show_distributions(study, reader, adapters, classes)
     st.subheader(f"Where is {plain(names[chosen])} large and small?")
-    show_extremes(study, reader, chosen, classes)
+    show_extremes(study, reader, chosen, count=TOP, classes=classes)
+    text = f"The {TOP} most extreme answer tokens of both classes, with eight tokens before and after."
+    st.caption(f"{text} A number links to its response.")
     st.markdown(f"[Everything about {plain(names[chosen])}]({link_to(study, reader, chosen)})")
     st.subheader("Every adapter on one response")
-    show_heat(study, reader, adapters, classes)
+    show_response_heat(study, reader, adapters, classes)
 
 
 study = current_study()
 st.title("Adapters")
 with explained():
-    show(study)
+    show_adapters(study)

@@ -8,15 +8,25 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.controls import GOOD, SHUFFLED, Role, kind_of, role
-from backend.analysis.directions.agreement import CEILING, PAIRS, agreement, ceilings, chance, kinds, summary
-from backend.analysis.directions.convergence import Stacks, against, pairs
-from backend.analysis.directions.difference import cosine_matrix
-from backend.charts.convergence import agreement_chart, layer_lines, pair_chart
-from backend.charts.sweeps import series_legend
+from backend.analysis.directions.convergence import (
+    CEILING,
+    PAIRS,
+    Stacks,
+    against,
+    agreement,
+    ceilings,
+    cosine_ranges,
+    kinds,
+    summary,
+)
+from backend.analysis.directions.cosines import chance, cosine_matrix
+from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
+from backend.charts.tradeoffs import series_legend
 from backend.records import FloatArray, InputError
 from backend.study import Study
-from panels.edits import send_buttons
+from backend.study.origins import controls, origins
 from panels.frame import current_study, explained, per_study, plain
+from panels.stacks import send_buttons
 
 START = 7  # directions drawn before the reader chooses
 
@@ -36,10 +46,10 @@ def compared(study: Study, reference: str) -> pl.DataFrame:
 @per_study
 def ranges(study: Study) -> pl.DataFrame:
     """Least, median and greatest cosine of every pair."""
-    return pairs(stacks(study))
+    return cosine_ranges(stacks(study))
 
 
-def choose(study: Study) -> tuple[str, list[str]]:
+def choose_reference(study: Study) -> tuple[str, list[str]]:
     """The reference and the directions beside it. Raises InputError where none is chosen."""
     names = list(stacks(study))
     most = max(len(stacks(study)[name]) for name in names)
@@ -67,8 +77,8 @@ def choose(study: Study) -> tuple[str, list[str]]:
 @per_study
 def roles(study: Study) -> dict[str, Role]:
     """What every stored direction stands for, by name."""
-    organisms = study.organisms()["organism"].to_list()
-    return {name: role(name, organisms, stack[0].provenance) for name, stack in stacks(study).items()}
+    known, declared = origins(study), controls(study)
+    return {name: role(name, known, declared) for name in stacks(study)}
 
 
 @per_study
@@ -126,14 +136,16 @@ def show_organisms(study: Study) -> None:
     width = stacks(study)[names[0]][0].vector.size
     chart = agreement_chart(table, chance=chance(width), chosen=layer)
     st.altair_chart(chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")
-    st.caption(in_words(table, width))
+    st.caption(cosines_in_words(table, width))
     missing = lacking(study, names)
     if missing:
         st.caption(f"Partial: {missing}.")
     shuffled = [name for name, each in roles(study).items() if each.kind == SHUFFLED and each.like in names]
     matrix, kept = matrix_at(study, [*names, *shuffled], layer)
     st.markdown(f"**Every two at layer {layer}**")
-    st.altair_chart(pair_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}")
+    st.altair_chart(
+        pair_cosine_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}"
+    )
     every = [{each.layer: each for each in stacks(study)[name]} for name in (*names, *shuffled)]
     send_buttons(every, layer, key="convergence")
 
@@ -156,7 +168,7 @@ def ranges_of(numbers: Sequence[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))
 
 
-def in_words(table: pl.DataFrame, width: int) -> str:
+def cosines_in_words(table: pl.DataFrame, width: int) -> str:
     """The ranges of the groups, in words."""
     said = {row["group"]: row for row in summary(table).iter_rows(named=True)}
     names = {
@@ -187,7 +199,7 @@ def in_words(table: pl.DataFrame, width: int) -> str:
 def show_reference(study: Study) -> None:
     """Every direction against a chosen one: cosine, norm and share by layer."""
     st.subheader("Any direction against another")
-    reference, chosen = choose(study)
+    reference, chosen = choose_reference(study)
     table = compared(study, reference)
     st.markdown(f"**Cosine with {plain(reference)}, at the same layer**")
     shown = {name: roles(study)[name].kind for name in chosen}

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.analysis.contrasts import Contrast
-from backend.analysis.directions.agreement import chance
-from backend.analysis.directions.difference import Pooling, cosine_matrix, separation, split_half_cosine
-from backend.analysis.directions.layers import LayerProfile, Means, contrast_profile, direction_profile
-from backend.charts.convergence import pair_chart
-from backend.charts.directions import MOST_DOTS, cosine_chart, layer_chart, projection_chart
-from backend.charts.one_adapter import cosine_chart as write_chart
-from backend.charts.one_adapter import push_chart
-from backend.charts.strip import common_scale, legend, token_strip
-from backend.records import BASE, Direction, InputError
-from backend.study import Study
-from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
-from backend.worker.client import Worker, WorkerError
+from backend.analysis.directions.answers import Answers, Means, Pooling
+from backend.analysis.directions.difference import stability
+from backend.analysis.directions.layers import LayerProfile, contrast_profile, direction_profile
+from backend.analysis.directions.separation import separation
+from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
+from backend.outcomes import Contrast
+from backend.records import BASE, InputError
+from backend.study import Study, build_command
 from panels.classes import Classes, choose_classes, class_counts
-from panels.edits import Stack, send_buttons, send_direction, study_stacks, write_vectors
+from panels.direction_views import VIEWS, Chosen
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
+from panels.stacks import send_direction, study_stacks
 
 MEAN_DIFFERENCE = "mean difference of the classes"
 POOLINGS = {"response": "every response counts alike", "token": "every answer token counts alike, as in the paper"}
-OTHERS, TOKENS, LENS, FILE = "Beside other vectors", "Token by token", "Through the unembedding", "Provenance and file"
-MOST_OTHERS = 7  # directions in the matrix, those of largest cosine
-MOST_WRITES = 14  # write vectors drawn, those of largest cosine
-MOST_OPTIONS = 500  # responses offered in a menu
 MOST_READ = 5000  # responses whose residuals are held, about 350 MB at 30 layers of 576 dimensions
 PANELS = {"auc": "Separation: AUC", "share": "Norm / activation norm", "norm": "Norm"}
 
@@ -54,7 +45,7 @@ def residuals(study: Study, reader: str) -> tuple[pl.DataFrame, Means]:
     return rows, Means({layer: of.means for layer, of in read.items()}, first.counts, norms)
 
 
-def read_rows(study: Study, reader: str, classes: Classes) -> pl.DataFrame:
+def rows_read(study: Study, reader: str, classes: Classes) -> pl.DataFrame:
     """The responses of either class whose residuals are held, with their row `at` and their question as an integer.
 
     Raises InputError where a class has none.
@@ -68,9 +59,10 @@ def read_rows(study: Study, reader: str, classes: Classes) -> pl.DataFrame:
     return rows.with_columns(group=pl.col("question_id").rank("dense"))
 
 
-def read_means(study: Study, reader: str, rows: pl.DataFrame) -> Means:
-    """Residual means of the responses in `rows`, in their order."""
-    return residuals(study, reader)[1].rows(rows["at"].to_numpy().astype(np.intp))
+def read_answers(study: Study, reader: str, rows: pl.DataFrame) -> Answers:
+    """Residual means of the responses in `rows`, in their order, with their classes and questions."""
+    means = residuals(study, reader)[1].rows(rows["at"].to_numpy().astype(np.intp))
+    return Answers(means, rows["label"].to_numpy(), rows["group"].to_numpy())
 
 
 def drawn_share(study: Study, reader: str) -> str:
@@ -80,19 +72,17 @@ def drawn_share(study: Study, reader: str) -> str:
 
 
 @per_study
-def profiled(study: Study, reader: str, source: str, pooling: str, recipe: str, _classes: Classes) -> LayerProfile:
+def profiled(study: Study, reader: str, source: str, pooling: Pooling, recipe: str, _classes: Classes) -> LayerProfile:
     """The chosen direction at every layer against the chosen classes; `recipe` stands for the classes in the cache."""
-    rows = read_rows(study, reader, _classes)
-    means = read_means(study, reader, rows)
-    labels, groups = rows["label"].to_numpy(), rows["group"].to_numpy()
+    answers = read_answers(study, reader, rows_read(study, reader, _classes))
     if source != MEAN_DIFFERENCE:
-        return direction_profile(study_stacks(study)[source], means, labels, groups)
+        return direction_profile(study_stacks(study)[source], answers)
     name = f"{_classes.contrast.positive_name} minus {_classes.contrast.negative_name} ({study.name}, per {pooling})"
     provenance = {"study": study.path.name, "reader": reader, "recipe": recipe}
-    return contrast_profile(means, labels, groups, name=name, pooling=pooling, provenance=provenance)
+    return contrast_profile(answers, name=name, pooling=pooling, provenance=provenance)
 
 
-def choose_reader(study: Study) -> str:
+def choose_residual_reader(study: Study) -> str:
     """The organism whose residual stream is looked at. Where none was stored, says so and ends the page."""
     readers = [name for name in study.readers() if study.residual_layers(name)]
     if not readers:
@@ -100,7 +90,7 @@ def choose_reader(study: Study) -> str:
         st.info(
             f"Study {plain(study.name)} holds no residual means, so no direction can be made or measured here. "
             + (f"Its {stored} stored directions are on the Convergence page. " if stored else "")
-            + "Build a study with traces: `python -m backend build`.",
+            + f"Build it again with traces: `{build_command(study.name, study.info.get('folder'))}`.",
             icon=":material/info:",
         )
         st.stop()
@@ -187,195 +177,15 @@ def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequ
 
 
 @per_study
-def stability(study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame) -> str:
+def stability_in_words(
+    study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame
+) -> str:
     """How much of the direction two halves of the questions share, in words; `recipe` stands for the rows."""
-    means = read_means(study, reader, _rows)
-    labels, groups = _rows["label"].to_numpy(), _rows["group"].to_numpy()
     try:
-        found = split_half_cosine(means.at(layer), means.counts, labels, groups, pooling=pooling)
+        found = stability(read_answers(study, reader, _rows).only(layer), pooling=pooling)[layer]
     except InputError as error:
         return f"Split-half stability is not known: {error}."
     return f"Split-half cosine {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), halves made of whole questions."
-
-
-# --- what the direction is like --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """The direction at the chosen layer, where it came from, and what it is looked at with."""
-
-    source: str
-    direction: Direction
-    stack: Stack
-    reader: str
-    rows: pl.DataFrame
-
-
-@per_study
-def stored_at(study: Study, layer: int) -> list[Direction]:
-    """Every direction that the study holds at a layer; write vectors are none of them."""
-    writes = {each.name for _, _, each in write_vectors(study)}
-    return [stack[layer] for name, stack in study_stacks(study).items() if layer in stack and name not in writes]
-
-
-def show_others(study: Study, chosen: Chosen) -> None:
-    """Cosines with the study's directions at this layer, and with every adapter's write vector."""
-    direction = chosen.direction
-    width, unit = direction.vector.size, direction.unit
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        st.markdown(f"**Cosines of directions, layer {direction.layer}**")
-        others = [each for each in stored_at(study, direction.layer) if each.vector.size == width]
-        others = [each for each in others if each.name != direction.name]
-        nearest = sorted(others, key=lambda each: -abs(float(each.unit @ unit)))[:MOST_OTHERS]
-        if not nearest:
-            st.caption("The study holds no other direction at this layer.")
-        else:
-            drawn = [direction, *nearest]
-            chart = pair_chart(cosine_matrix(drawn), [each.name for each in drawn])
-            st.altair_chart(chart, key="directions_others", alt="Cosine of every two directions at this layer")
-            more = f" The {MOST_OTHERS} nearest of {len(others)}." if len(others) > MOST_OTHERS else ""
-            reach = chance(width)
-            st.caption(f"95 % of random pairs of {width} dimensions are within ±{reach:.2f}.{more}")
-            stacks = study_stacks(study)
-            send_buttons([stacks[each.name] for each in nearest], direction.layer, key="directions_others")
-    with right:
-        st.markdown("**Nearest write vectors**")
-        show_writes(study, direction)
-
-
-def show_writes(study: Study, direction: Direction) -> None:
-    """The adapters of all organisms that write most along the direction, or against it."""
-    fitting = [each for each in write_vectors(study) if each[2].vector.size == direction.vector.size]
-    if not fitting:
-        st.caption("The study holds no write vectors of this width: they were not released, or there are no adapters.")
-        return
-    rows = [
-        (
-            f"{organism} {adapter.removeprefix('layers.')}",
-            float(vector.unit @ direction.unit),
-            f"write vector of layer {vector.layer}",
-        )
-        for organism, adapter, vector in fitting
-    ]
-    table = pl.DataFrame(rows, schema=["name", "cosine", "what"], orient="row")
-    nearest = table.sort(pl.col("cosine").abs(), descending=True).head(MOST_WRITES).sort("cosine", descending=True)
-    within = chance(direction.vector.size)
-    outside = table.filter(pl.col("cosine").abs() > within).height
-    chart = write_chart(nearest, chance=within, names=240)
-    st.altair_chart(chart, key="directions_writes", alt="Cosine with write vectors")
-    st.caption(
-        f"Of {table.height:,} write vectors of all organisms, {outside} lie outside the band of 95 % of random vectors "
-        f"(by chance about {0.05 * table.height:.0f}). The sign of a write vector is arbitrary."
-    )
-
-
-def show_tokens(study: Study, chosen: Chosen) -> None:
-    """One response token by token along a direction, where the study keeps that."""
-    options = chosen.rows["response"].head(MOST_OPTIONS).to_list()
-    left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
-    response = left.selectbox("Response", options, key="directions_response", bind="query-params")
-    table = study.projections(response, chosen.reader)
-    kept = table.select("direction", "layer").unique(maintain_order=True).rows()
-    if not kept:
-        st.info(
-            'This study keeps no projections of tokens of this response. Name directions under "projected" in the '
-            "study folder's study.json, as [name, layer], and build the study again.",
-            icon=":material/info:",
-        )
-        return
-    own = (chosen.source, chosen.direction.layer)
-    of_name = [at for at, (name, _) in enumerate(kept) if name == chosen.source]
-    start = kept.index(own) if own in kept else of_name[0] if of_name else 0
-    labels = [f"{name}, layer {layer}" for name, layer in kept]
-    label = middle.selectbox("Along", labels, index=start, key="directions_along", bind="query-params")
-    name, layer = kept[labels.index(str(label))]
-    centred = right.toggle("From the answer's mean", value=True, key="directions_centred", bind="query-params")
-    strip = study.strip(response, chosen.reader)
-    rows = table.filter((pl.col("direction") == name) & (pl.col("layer") == layer))
-    values = np.full(len(strip.tokens), np.nan, dtype=np.float32)
-    values[rows["position"].to_numpy()] = rows["value"].to_numpy()
-    answer = slice(strip.n_prompt, strip.n_prompt + strip.n_answer)
-    tokens, values = strip.tokens[answer], values[answer]
-    if not tokens:
-        st.info("This answer has no tokens: the model ended at once.")
-        return
-    mean = float(np.nanmean(values))
-    shown = values - np.float32(mean) if centred else values
-    scale = common_scale(shown)
-    st.text(study.response(response).question)
-    st.html(token_strip(tokens, shown, scale=scale, name="projection", first=strip.n_prompt))
-    st.html(legend(scale, f"projection on the unit direction, residual units{', from the mean' if centred else ''}"))
-    st.caption(f"Mean over the answer {mean:+.2f}; read by {plain(chosen.reader)}, without any edit.")
-
-
-def show_lens(study: Study, chosen: Chosen) -> None:
-    """The tokens that the direction promotes and suppresses."""
-    direction = chosen.direction
-    lens = study.lens(chosen.source, direction.layer)
-    whose = next((each[:2] for each in write_vectors(study) if each[2].name == chosen.source), None)
-    if whose is not None:
-        lens = study.adapter_lens(*whose)
-    if lens.is_empty():
-        try:
-            lens = asked(Worker().url, direction.name, direction.layer, direction.vector.tobytes())
-        except WorkerError as error:
-            st.info(
-                "No lens of this direction is stored, and no worker answered for it: "
-                f"{plain(error)}. Directions that a study is built with have one.",
-                icon=":material/info:",
-            )
-            return
-    with st.columns([3, 2])[0]:
-        st.altair_chart(push_chart(lens), key="directions_lens", alt="Promoted and suppressed tokens")
-    st.caption(
-        "The unit vector, times the gain of the final norm, through the unembedding; logits less their mean, in "
-        "standard deviations over the vocabulary. A random vector's strongest token of 50,000 is at about 4."
-    )
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def asked(url: str, name: str, layer: int, vector: bytes) -> pl.DataFrame:
-    """The lens of a direction as the worker's model has it: side, rank, token, value. Raises WorkerError."""
-    [pushed] = Worker(url).lenses([Direction(name, layer, np.frombuffer(vector, dtype=np.float32))])
-    sides = (("top", pushed.top), ("bottom", pushed.bottom))
-    rows = [(side, at, token, value) for side, found in sides for at, (token, value) in enumerate(found, 1)]
-    return pl.DataFrame(rows, schema=["side", "rank", "token", "value"], orient="row")
-
-
-def show_file(study: Study, chosen: Chosen) -> None:
-    """Where the direction comes from, and the whole stack to take away."""
-    said = {"name": chosen.direction.name, "layer": chosen.direction.layer, **chosen.direction.provenance}
-    said["layers"] = ", ".join(map(str, sorted(chosen.stack)))
-    table = pl.DataFrame({"what": list(said), "value": [str(value) for value in said.values()]})
-    left, right = st.columns([3, 2], gap="large")
-    left.dataframe(table, hide_index=True, height=360, alt="Provenance of the direction")
-    with right:
-        st.markdown("**All layers as a file**")
-        stack = [chosen.stack[layer] for layer in sorted(chosen.stack)]
-        model = str(chosen.direction.provenance.get("model") or study.info.get("base") or "")
-        stem = "".join(char if char.isalnum() else "-" for char in chosen.direction.name)
-        for suffix, text, kept in (
-            (SAFETENSORS, "safetensors, with provenance", stack),
-            (GGUF, "GGUF control vector (llama.cpp, repeng)", [each for each in stack if each.layer > 0]),
-        ):
-            if not kept:
-                st.caption(f"{text}: a control vector cannot hold layer 0.")
-                continue
-            data = directions_bytes(kept, suffix, model=model)
-            st.download_button(
-                text,
-                data,
-                f"{stem}{suffix}",
-                key=f"directions_file{suffix}",
-                icon=":material/download:",
-                width="stretch",
-            )
-        st.caption("llama.cpp adds nothing behind block 0, so the GGUF leaves layer 0 out. Vectors keep their norm.")
-
-
-SECTIONS = {OTHERS: show_others, TOKENS: show_tokens, LENS: show_lens, FILE: show_file}
 
 
 study = current_study()
@@ -384,7 +194,7 @@ with explained():
     above = st.container()
     first, second, third = st.columns([2, 2, 3])
     with first:
-        reader = choose_reader(study)
+        reader = choose_residual_reader(study)
     judge = choose_judge(study, reader)
     with above:
         classes = choose_classes(study, judge, reader, page="directions")
@@ -393,7 +203,7 @@ with explained():
     with third:
         pooling = choose_pooling(source)
     made = source == MEAN_DIFFERENCE
-    rows = read_rows(study, reader, classes)
+    rows = rows_read(study, reader, classes)
     found = profiled(study, reader, source, pooling, classes.recipe, classes)
     st.caption(
         f"{plain(class_counts(rows, classes.contrast))}, read by {plain(reader)}; means over answer tokens. "
@@ -415,13 +225,13 @@ with explained():
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.markdown("**Cosine between layers**")
-        chart = cosine_chart(found.cosines, found.table["layer"].to_list())
+        chart = layer_cosine_chart(found.cosines, found.table["layer"].to_list())
         st.altair_chart(chart, key="directions_cosine", alt="Cosine between the directions of every two layers")
     with right:
         st.markdown(f"**Every response along the direction of layer {layer}**")
         show_projections(found, layer, rows, classes.contrast)
         every = -(-rows.height // MOST_DOTS)
-        words = stability(study, reader, layer, pooling, classes.recipe, rows) if made else ""
+        words = stability_in_words(study, reader, layer, pooling, classes.recipe, rows) if made else ""
         st.caption(
             f"A dot is {'a response' if every == 1 else f'one response in {every}'}; bars hold the middle half of each "
             f"class. {'0 is midway between the classes' if made else '0 is the mean response'}. "
@@ -430,10 +240,10 @@ with explained():
         )
     section = st.segmented_control(
         "More on this direction",
-        list(SECTIONS),
-        default=OTHERS,
+        list(VIEWS),
+        default=next(iter(VIEWS)),
         required=True,
         key="directions_more",
         bind="query-params",
     )
-    SECTIONS[str(section)](study, Chosen(source, found.directions[layer], found.directions, reader, rows))
+    VIEWS[str(section)](study, Chosen(source, found.directions[layer], found.directions, reader, rows))

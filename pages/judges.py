@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,21 @@ import streamlit as st
 
 from backend.analysis.rates.judge_agreement import (
     FEWEST_POSITIVE,
-    METRICS,
-    agreement,
     apart,
-    confusion,
+    judge_agreement,
     pair,
     rates_by_judge,
     reading_order,
+    verdict_counts,
 )
-from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.judges import PICK, confusion_chart, judged_rate_chart, score_scatter
 from backend.charts.strip import plain_text
+from backend.charts.verdicts import confusion_chart, judged_rate_chart, score_scatter
+from backend.outcomes import Outcome
 from backend.records import InputError
-from backend.study import STUDIES, Study
+from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
-from panels.frame import current_study, explained, per_study, plain, responses_of
+from panels.frame import choose_outcome, current_study, explained, per_study, plain, responses_of
+from panels.point import reading_chart
 
 GIVEN_HERE = "labels given here"
 AGAIN = "judges_again"  # session: the answer to be labelled again
@@ -42,11 +41,11 @@ SAYS = {
 
 def labels_file(study: Study) -> Path:
     """Where labels of this study are kept: beside its builds, so that a new build keeps them."""
-    return Path(os.environ.get("EM_STUDIES") or STUDIES) / study.name / "labels.jsonl"
+    return study.path.parent / "labels.jsonl"
 
 
-def frames(study: Study) -> dict[str, pl.DataFrame]:
-    """Every judge's scores of every answer, the labels given here as one more judge; only judges with both scores."""
+def frames(study: Study, outcome: Outcome) -> dict[str, pl.DataFrame]:
+    """Every judge's scores of every answer, labels given here as one more judge; only judges of all that is needed."""
     found = {judge: responses_of(study, judge) for judge in study.judges()}
     scores = label_scores(read_labels(labels_file(study)), GIVEN_HERE)
     if scores:
@@ -54,7 +53,7 @@ def frames(study: Study) -> dict[str, pl.DataFrame]:
             [(s.response_id, s.metric, s.value) for s in scores], ["response", "metric", "value"], orient="row"
         ).pivot("metric", index="response", values="value", aggregate_function="last")
         found[GIVEN_HERE] = responses_of(study).join(given, on="response", how="left", maintain_order="left")
-    return {judge: frame for judge, frame in found.items() if set(METRICS) <= set(frame.columns)}
+    return {judge: frame for judge, frame in found.items() if set(outcome.needs) <= set(frame.columns)}
 
 
 def choose_two(judges: list[str]) -> tuple[str, str]:
@@ -73,14 +72,14 @@ def choose_two(judges: list[str]) -> tuple[str, str]:
 
 
 @per_study
-def _agreed(study: Study, pairs_key: tuple[Any, ...], _pairs: pl.DataFrame) -> pl.DataFrame:
-    return agreement(_pairs)
+def _agreed(study: Study, pairs_key: tuple[Any, ...], _pairs: pl.DataFrame, _outcome: Outcome) -> pl.DataFrame:
+    return judge_agreement(_pairs, _outcome)
 
 
-def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str) -> None:
+def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str, outcome: Outcome) -> None:
     """Measures with intervals, the scatter of one metric, and the confusion of verdicts."""
-    key = (judge, reference, pairs.height, int(pairs.select("response", *METRICS, "verdict_r").hash_rows().sum()))
-    measures = _agreed(study, key, pairs)
+    key = (judge, reference, pairs.height, int(pairs.select("response", *outcome.needs, "verdict_r").hash_rows().sum()))
+    measures = _agreed(study, (*key, str(outcome)), pairs, outcome)
     st.subheader("How far do they agree?")
     number = st.column_config.NumberColumn(format="%.2f")
     st.dataframe(
@@ -95,7 +94,7 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
         alt="Measures of agreement",
     )
     st.caption(
-        f"{pairs.height:,} answers that both {plain(judge)} and {plain(reference)} gave both scores. Kappa is 1 where "
+        f"{pairs.height:,} answers that both {plain(judge)} and {plain(reference)} gave every score. Kappa is 1 where "
         "they always agree and 0 where they agree as often as by chance; AUC is how often the judge scores an answer "
         "on the reference's one side above one on the other, 0.5 by chance. Intervals resample questions. Empty: "
         f"too few answers on one side of the reference (under {FEWEST_POSITIVE} for an interval)."
@@ -103,37 +102,50 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
     left, right = st.columns([3, 2], gap="medium")
     with left:
         metric = st.segmented_control(
-            "Score", list(METRICS), default="coherent", required=True, key="judges_metric", bind="query-params"
+            "Score",
+            list(outcome.needs),
+            default=first_metric(outcome),
+            required=True,
+            key="judges_metric",
+            bind="query-params",
         )
-        event: Any = st.altair_chart(
-            score_scatter(
-                pairs, metric=str(metric), judge=judge, reference=reference, chosen=st.query_params.get(READ)
-            ),
-            key="judges_scatter",
-            on_select="rerun",
-            selection_mode=[PICK],
-            alt=f"{metric} by both judges",
+        chosen = st.query_params.get(READ)
+        chart = score_scatter(
+            pairs, metric=str(metric), judge=judge, reference=reference, chosen=chosen, outcome=outcome
         )
-        picked = event["selection"].get(PICK) or []
-        if picked and st.session_state.get("judges_picked") != picked[0].get("response"):
-            st.session_state["judges_picked"] = picked[0].get("response")
-            st.query_params[READ] = picked[0].get("response")
-            st.rerun()
+        reading_chart(chart, key="judges_scatter", alt=f"{metric} by both judges", parameter=READ)
         st.caption("One point an answer. Dashed: the threshold. Click a point to read it below.")
     with right:
         st.markdown("**Verdicts**")
         st.altair_chart(
-            confusion_chart(confusion(pairs), judge=judge, reference=reference), key="judges_confusion", alt="Verdicts"
+            confusion_chart(verdict_counts(pairs, outcome), judge=judge, reference=reference, outcome=outcome),
+            key="judges_confusion",
+            alt="Verdicts",
         )
-        st.caption(
-            f"Incoherent: coherent ≤ {EM_COHERENT}; misaligned: aligned < {EM_ALIGNED} and coherent; aligned: the rest."
-        )
+        st.caption(plain(kinds_text(outcome)))
 
 
-def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> None:
+def first_metric(outcome: Outcome) -> str:
+    """The metric that is shown first: the gate's, or the first that is needed."""
+    return outcome.needs[0] if outcome.gate is None else outcome.gate.metric
+
+
+def sentence(words: str) -> str:
+    """Words as they begin a line."""
+    return words[:1].upper() + words[1:]
+
+
+def kinds_text(outcome: Outcome) -> str:
+    """When an answer is of which kind, in words."""
+    no, yes, *rest = outcome.kinds
+    gate = [] if outcome.gate is None else [f"{rest[0]}: {outcome.gate.complement or f'not {outcome.gate}'}"]
+    return sentence("; ".join([*gate, f"{yes}: {outcome}", f"{no}: the rest."]))
+
+
+def show_judged_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str, outcome: Outcome) -> None:
     """What each judge would report for every organism and condition."""
     st.subheader("What would each report?")
-    table = rates_by_judge({name: judges[name] for name in (judge, reference)})
+    table = rates_by_judge({name: judges[name] for name in (judge, reference)}, outcome=outcome)
     names = table.filter(pl.col("n") > 0)["condition"].unique(maintain_order=True).to_list()
     if len(names) > MOST_CONDITIONS:
         start = names[:MOST_CONDITIONS]
@@ -142,15 +154,17 @@ def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> N
     if not table.height:
         st.info("No condition is chosen: choose at least one to see its rates.")
         return
-    titles = {"em": "Emergent misalignment", "coherent": "Coherence"}
-    for column, (metric, title) in zip(st.columns(2), titles.items(), strict=True):
+    titles = {asked.name: sentence(asked.title) for asked in outcome.beside}
+    for column, (metric, title) in zip(st.columns(2), titles.items(), strict=False):
         rows = table.filter(pl.col("metric") == metric)
         column.markdown(f"**{title}**")
-        chart = judged_rate_chart(rows, title=f"share of answers ({title.lower()})", judges=[judge, reference])
+        chart = judged_rate_chart(
+            rows, title=f"share of answers ({title.lower()})", judges=[judge, reference], every=list(judges)
+        )
         column.altair_chart(chart, key=f"judges_rates_{metric}", alt=f"{title} by judge")
-    few = int(table["n"].min())
+    few = table.select(pl.col("n").min()).item()
     st.caption(
-        f"Over the answers that both judges gave both scores ({few} or more a lane); lines are 95 % intervals for "
+        f"Over the answers that both judges gave every score ({few} or more a lane); lines are 95 % intervals for "
         "questions like these. Where the lines of two judges part, a rate says as much about the judge as about the "
         "organism."
     )
@@ -160,10 +174,10 @@ def show_rates(judges: dict[str, pl.DataFrame], judge: str, reference: str) -> N
         st.dataframe(table, hide_index=True, column_config=config, alt="Rates by judge")
 
 
-def show_apart(pairs: pl.DataFrame, judge: str, reference: str) -> None:
+def show_apart(pairs: pl.DataFrame, judge: str, reference: str, outcome: Outcome) -> None:
     """The answers on which the two differ most, and one of them in full."""
     st.subheader("Where do they differ most?")
-    metric = str(st.session_state.get("judges_metric") or "coherent")
+    metric = str(st.session_state.get("judges_metric") or first_metric(outcome))
     rows = apart(pairs, metric)
     ids = rows["response"].to_list()
     wanted = st.query_params.get(READ)
@@ -199,9 +213,11 @@ def show_apart(pairs: pl.DataFrame, judge: str, reference: str) -> None:
         st.html(plain_text(chosen["question"]))
         st.html(plain_text(chosen["text"] or "(empty answer)"))
     both = [(judge, ""), (reference, "_r")]
-    columns = ["verdict", *METRICS]
+    columns = ["verdict", *outcome.needs]
     table = pl.DataFrame([{"judge": name, **{c: chosen[f"{c}{end}"] for c in columns}} for name, end in both])
-    facts.dataframe(table, hide_index=True, column_config=dict.fromkeys(METRICS, score), alt="Scores of this answer")
+    facts.dataframe(
+        table, hide_index=True, column_config=dict.fromkeys(outcome.needs, score), alt="Scores of this answer"
+    )
 
 
 @per_study
@@ -271,24 +287,26 @@ def show_labelling(study: Study) -> None:
 
 def show_comparison(study: Study) -> None:
     """Everything about two judges."""
-    judges = frames(study)
+    outcome = choose_outcome(study)
+    judges = frames(study, outcome)
     if len(judges) < 2:
         there = f"only {plain(next(iter(judges)))}" if judges else "none"
+        scores = plain(" and ".join(outcome.needs))
         st.info(
-            f"Two judges that scored alignment and coherence are needed to compare them; this study has {there}. Add "
+            f"Two judges that scored {scores} are needed to compare them; this study has {there}. Add "
             "one with `python -m backend judge STUDY --judge NAME` (an API, a local chat model), or label answers here."
         )
         return
     judge, reference = choose_two(list(judges))
     pairs = None
     with explained():
-        pairs = pair(judges[judge], judges[reference])
+        pairs = pair(judges[judge], judges[reference], outcome)
     if pairs is None:
         return
-    show_agreement(study, pairs, judge, reference)
-    show_rates(judges, judge, reference)
+    show_agreement(study, pairs, judge, reference, outcome)
+    show_judged_rates(judges, judge, reference, outcome)
     with explained():
-        show_apart(pairs, judge, reference)
+        show_apart(pairs, judge, reference, outcome)
 
 
 study = current_study()

@@ -10,13 +10,16 @@ from functools import partial
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.charts.live import LiveAnswer, LiveRun, edit_text
 from backend.charts.strip import legend, token_strip
-from backend.records import BASE, Ablate, Add, Edit, Gain, InputError, Sampling
+from backend.edits import Edit, Gain
+from backend.records import BASE, USUAL, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
-from panels.edits import all_stacks, choose_direction_edits, mix_adapters
+from panels.edits import choose_direction_edits
 from panels.frame import current_study, explained, plain
+from panels.gains import mix_adapters
+from panels.run import LiveAnswer, LiveRun
+from panels.stacks import all_stacks
 
 REDRAW = 0.1  # seconds between two drawings of a growing answer
 PLAY = ":material/play_arrow:"
@@ -82,7 +85,7 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
         args=(VIEW, None),  # tokens show an adapter of the one that is chosen now
     )
     edits = choose_direction_edits(all_stacks(study), layers=layers)
-    worn: list[Edit] = []
+    worn: Sequence[Edit] = ()
     if edited != BASE:
         with st.expander(f"Gain of each adapter of {edited}", icon=":material/tune:", expanded=True):
             worn = mix_adapters(edited, organisms[edited])
@@ -93,13 +96,23 @@ def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> t
 def choose_sampling() -> tuple[Sampling, int]:
     """Temperature, nucleus, length and seed, which both answers share."""
     temperature = st.number_input(
-        "Temperature", 0.0, 10.0, 1.0, 0.1, key="live_temperature", bind="query-params", help="0 is greedy.", width=125
+        "Temperature",
+        0.0,
+        10.0,
+        USUAL.temperature,
+        0.1,
+        key="live_temperature",
+        bind="query-params",
+        help="0 is greedy.",
+        width=125,
     )
     nucleus = "Only the likeliest tokens that reach this mass are drawn from; 1 is all of them, as in the paper."
     top_p = st.number_input(
-        "Top-p", 0.05, 1.0, 0.9, 0.05, key="live_top_p", bind="query-params", help=nucleus, width=125
+        "Top-p", 0.05, 1.0, USUAL.top_p, 0.05, key="live_top_p", bind="query-params", help=nucleus, width=125
     )
-    tokens = st.number_input("Most tokens", 1, 2000, 80, 20, key="live_tokens", bind="query-params", width=125)
+    tokens = st.number_input(
+        "Most tokens", 1, 2000, USUAL.max_new_tokens, 20, key="live_tokens", bind="query-params", width=125
+    )
     seed = st.number_input("Seed", 0, 2**31, 0, 1, key="live_seed", bind="query-params", width=125)
     return Sampling(temperature, top_p, tokens), seed
 
@@ -129,11 +142,11 @@ def check(prompt: str, arms: Sequence[Arm], health: Health) -> None:
     """Raise InputError where the worker's model cannot take the prompt or an edit."""
     if not prompt.strip():
         raise InputError("The prompt is empty: write one, or start from an evaluation question.")
-    for edit in (edit for arm in arms for edit in arm.edits if isinstance(edit, Add | Ablate)):
-        width = edit.direction.vector.size
-        if width != health.d_model or edit.direction.layer >= health.layers:
+    for direction in (direction for arm in arms for edit in arm.edits for direction in edit.directions):
+        width = direction.vector.size
+        if width != health.d_model or direction.layer >= health.layers:
             raise InputError(
-                f"{edit.direction.name!r} has {width} numbers at layer {edit.direction.layer}; the worker's model, "
+                f"{direction.name!r} has {width} numbers at layer {direction.layer}; the worker's model, "
                 f"{health.model}, has {health.d_model} and {health.layers} layers. It comes from another model: choose "
                 f"a study of {health.model}, or start a worker with this study's base."
             )
@@ -143,7 +156,7 @@ def start_run(
     prompt: str, arms: Sequence[Arm], sampling: Sampling, seed: int, organisms: Mapping[str, Places]
 ) -> LiveRun:
     """An empty run with its settings in words."""
-    edits = "; ".join(edit_text(edit) for edit in arms[1].edits) or "no edits"
+    edits = "; ".join(edit.words for edit in arms[1].edits) or "no edits"
     drawn = f"Temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
     settings = f"{edits}. {drawn}, at most {sampling.max_new_tokens} tokens, seed {seed}."
     adapters = {name: tuple(adapter for adapter, _ in places) for name, places in organisms.items()}
@@ -161,7 +174,7 @@ def take(run: LiveRun, event: Event) -> None:
             run.answers[event.arm].reason = event.reason
 
 
-def draw(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
+def draw_answers(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
     """Both answers as they are now, on one scale."""
     scale = run.scale(*view)
     for answer, slot in zip(run.answers, slots, strict=True):
@@ -172,7 +185,7 @@ def draw(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
             st.caption(f"Waiting: {run.ahead} requests come first." if run.ahead and not tokens else answer.state)
 
 
-def stream(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> None:
+def follow(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> None:
     """Draw the run as it grows. Its end, Stop, any widget and a closed tab all leave this and free the worker."""
     drawn = 0.0
     try:
@@ -205,7 +218,7 @@ def nothing_yet(arms: Sequence[Arm]) -> LiveRun:
 
 def show_run(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
     """A finished or stopped generation with its settings."""
-    draw(run, slots, view)
+    draw_answers(run, slots, view)
     if run.error:
         st.error(plain(run.error), title="The generation ended early", icon=":material/error:")
     if not run.prompt:
@@ -246,7 +259,7 @@ with explained():
                 check(prompt, arms, health)
                 run = st.session_state[RUN] = start_run(prompt, arms, sampling, seed, organisms)
                 events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
-                stream(run, events, partial(draw, run, slots, view))
+                follow(run, events, partial(draw_answers, run, slots, view))
         shown = st.session_state.get(RUN)
         if shown:
             shown.close()  # Stop starts this script again, perhaps before the one that wrote has ended

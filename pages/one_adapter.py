@@ -6,23 +6,24 @@ Its address opens it; the left and right arrow keys go to the one before and aft
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
+from backend.analysis.directions.cosines import chance
 from backend.analysis.scalars.courses import Course, course
 from backend.analysis.scalars.histograms import Binned, binned
-from backend.charts.adapters import distribution_chart
-from backend.charts.one_adapter import cosine_chart, position_chart, push_chart
-from backend.charts.strip import common_scale, token_table
-from backend.records import Adapter
+from backend.charts.separation import distribution_chart, position_chart
+from backend.charts.write_vectors import vector_cosine_chart
+from backend.records import RESIDUAL_WRITERS, Adapter
 from backend.study import Study
-from panels.adapters import choose_scalar_reader, class_codes, readings, separations, short_labels
+from backend.tables.adapters import short_labels
+from panels.adapters import choose_scalar_reader, class_separations, reading_classes, readings
 from panels.classes import Classes, choose_classes
+from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
+from panels.promoted import show_promoted
 
 TOP = 20  # tokens on either side
 MOST_OTHERS = 300  # adapters compared with this one: those with the largest write vectors
@@ -51,7 +52,7 @@ def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
 def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
     """What it is, and how well its scalar alone tells the classes apart."""
     row = study.adapters(reader).row(by_predicate=pl.col("name") == name, named=True)
-    [(_, value, low, high)] = separations(study, reader, (name,), classes.key, classes).rows()
+    [(_, value, low, high)] = class_separations(study, reader, (name,), classes.key, classes).rows()
     told = "?" if value is None else f"{value:.2f}"
     told += f" ({low:.2f}–{high:.2f})" if low is not None else " (one question: no interval)"
     size = row["scaling"] * row["write_norm"] if row["write_norm"] else None
@@ -80,7 +81,7 @@ class Spread:
 
 
 @per_study
-def spread(study: Study, reader: str, name: str) -> Spread:
+def scalar_spread(study: Study, reader: str, name: str) -> Spread:
     """Its scalar at every token, read once."""
     read = readings(study, reader)
     answer, question = study.scalar_column(reader, name), study.scalar_column(reader, name, "prompt").values
@@ -97,16 +98,10 @@ def spread(study: Study, reader: str, name: str) -> Spread:
     )
 
 
-@per_study
-def extremes(study: Study, reader: str, name: str, largest: bool) -> pl.DataFrame:
-    """Its most extreme answer tokens of all responses, in context."""
-    return study.top_tokens(reader, name, k=TOP, largest=largest)
-
-
 def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
     """Distributions by class and by segment, and its course along the answer."""
     positive, negative = classes.names
-    found, codes = spread(study, reader, name), class_codes(study, reader, classes)
+    found, codes = scalar_spread(study, reader, name), reading_classes(study, reader, classes)
     left, middle, right, last = st.columns(4)
     with left:
         table = found.answers.by_class(codes, classes.names)
@@ -126,41 +121,19 @@ def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
     )
 
 
-def show_extremes(study: Study, reader: str, name: str) -> None:
-    """The largest and the smallest tokens, of all responses that were read."""
-    tables = [extremes(study, reader, name, largest) for largest in (True, False)]
-    scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))
-    for place, table, title in zip(st.columns(2), tables, ("Largest", "Smallest"), strict=True):
-        place.markdown(f"**{title}**")
-        place.html(token_table([linked(study, name, row) for row in table.iter_rows(named=True)], scale=scale))
-    count = len(read_by(study, reader))
-    st.caption(f"The {TOP} most extreme answer tokens of all {count:,} responses that {plain(reader)} read.")
-
-
-def linked(study: Study, name: str, row: dict[str, Any]) -> dict[str, Any]:
-    """A top token with a note on where it is, and the address of its response with the strip of this adapter."""
-    query = urlencode({"study": study.name, "response": row["response"], "responses_adapter": name})
-    return {**row, "note": f"{row['response']}, token {row['position']}", "link": f"responses?{query}"}
-
-
 # --- its vectors -----------------------------------------------------------------------------------------------------
 
 
-def show_lens(study: Study, reader: str, adapter: Adapter) -> None:
+def show_write_lens(study: Study, reader: str, adapter: Adapter) -> None:
     """What its write vector promotes and suppresses."""
     lens = study.adapter_lens(reader, adapter.name)
     if lens.is_empty():
-        st.caption(
-            "No lens is stored: the write vector does not end in the residual stream, was not released, or the study "
-            "was built before there were lenses."
-        )
+        inside = adapter.module.rpartition(".")[2] not in RESIDUAL_WRITERS
+        why = "it does not end in the residual stream" if inside else "the study was built before there were lenses"
+        st.caption(f"No lens is stored of this write vector: {why}.")
         return
-    st.altair_chart(push_chart(lens), key="adapter_lens", alt="Promoted and suppressed tokens")
-    st.caption(
-        "The write vector at norm 1, times the gain of the final norm, through the unembedding; logits less their "
-        "mean. A random vector's strongest token of 50,000 is at about 4. A positive scalar promotes the orange ones, "
-        "a negative scalar the blue ones."
-    )
+    more = " A positive scalar promotes the orange ones, a negative scalar the blue ones."
+    show_promoted(lens, key="adapter_lens", of="The write vector", more=more)
 
 
 @per_study
@@ -194,7 +167,7 @@ def adapter_cosines(study: Study, reader: str, name: str, side: str) -> pl.DataF
 
 def strongest(table: pl.DataFrame) -> pl.DataFrame:
     """The largest cosines by size, from positive to negative."""
-    schema = {"name": pl.String, "cosine": pl.Float64, "what": pl.String}
+    schema = pl.Schema({"name": pl.String, "cosine": pl.Float64, "what": pl.String})
     if table.is_empty():
         return pl.DataFrame(schema=schema)
     kept = table.cast(schema).sort(pl.col("cosine").abs(), descending=True).head(SHOWN)
@@ -213,7 +186,7 @@ def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
         if table.is_empty():
             place.caption("None of that size in this study.")
             continue
-        chart = cosine_chart(table, chance=1.96 / np.sqrt(own.size), names=names)
+        chart = vector_cosine_chart(table, chance=chance(own.size), names=names)
         place.altair_chart(chart, key=f"adapter_cosine_{title.split()[0]}_{title.split()[-1]}", alt=title)
     st.caption(
         f"The {SHOWN} strongest of each; the band holds 95 % of random vectors of that size. Directions are taken at "
@@ -222,7 +195,7 @@ def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
     )
 
 
-def show(study: Study) -> None:
+def show_one_adapter(study: Study) -> None:
     """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
     reader = choose_scalar_reader(study, "adapter")
     judge = choose_judge(study, reader)
@@ -233,7 +206,9 @@ def show(study: Study) -> None:
     show_facts(study, reader, name, classes)
     st.subheader("When is its scalar large?")
     show_scalar(study, reader, name, classes)
-    show_extremes(study, reader, name)
+    show_extremes(study, reader, name, count=TOP)
+    count = len(read_by(study, reader))
+    st.caption(f"The {TOP} most extreme answer tokens of all {count:,} responses that {plain(reader)} read.")
     adapter = study.adapter(reader, name)
     st.subheader(f"What does {label} write?")
     if not adapter.write.size:
@@ -241,7 +216,7 @@ def show(study: Study) -> None:
         return
     left, right = st.columns([2, 5], gap="large")
     with left:
-        show_lens(study, reader, adapter)
+        show_write_lens(study, reader, adapter)
     with right:
         show_cosines(study, reader, adapter)
 
@@ -249,4 +224,4 @@ def show(study: Study) -> None:
 study = current_study()
 st.title("One adapter")
 with explained():
-    show(study)
+    show_one_adapter(study)

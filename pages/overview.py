@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import shlex
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT, difference, em_rates
-from backend.charts.rates import question_chart, rate_chart
+from backend.analysis.rates.rates import em_rates
+from backend.charts.shares import question_chart, rate_chart
+from backend.outcomes import COHERENT, EM
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
+from backend.tables import rates as tables
+from backend.tables.rates import chosen_by_score, unedited_answers
 from panels.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
@@ -21,15 +24,10 @@ MOST_LANES = 14  # rates in a chart, before it starts with the unedited conditio
 MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
 
 
-def chosen_by_score(study: Study) -> list[str]:
-    """The conditions whose answers were chosen by their scores, so that a rate of them tells nothing."""
-    return [name for name, says in (study.info.get("settings") or {}).items() if says.get("selected")]
-
-
 @per_study
 def scored(study: Study, judge: str) -> pl.DataFrame:
     """The responses that rates are of."""
-    return responses_of(study, judge).filter(~pl.col("condition").is_in(chosen_by_score(study)))
+    return tables.with_scores_of(study, responses_of(study, judge))
 
 
 @per_study
@@ -74,7 +72,7 @@ def judged(study: Study) -> str:
     if judge is None:
         raise InputError(
             f"No judge has scored the responses of {study.name}, so it has no rates. "
-            "Score them with: python -m backend judge, then build the study again."
+            f"Score them with: python -m backend judge {shlex.quote(study.name)}"
         )
     missing = {"aligned", "coherent"} - set(study.metrics(judge))
     if missing:
@@ -88,17 +86,7 @@ def judged(study: Study) -> str:
 @per_study
 def differences(study: Study, judge: str) -> pl.DataFrame:
     """How much more often an organism is misaligned than the base, and under a condition than without: in shares."""
-    sides = scored(study, judge).partition_by("organism", "condition", as_dict=True)
-    rows = []
-    for organism, condition in sides:
-        for other in ((BASE, condition), (organism, BASELINE)):
-            if other == (organism, condition) or other not in sides:
-                continue
-            with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
-                gap = difference(sides[organism, condition], sides[other])
-                rows.append((organism, condition, *other, gap.value, gap.low, gap.high, gap.clear))
-    columns = ["organism", "condition", "against", "under", "difference", "low", "high", "clear"]
-    return pl.DataFrame(rows, schema=columns, orient="row")
+    return tables.differences(study, scored(study, judge))
 
 
 def in_words(row: dict[str, Any]) -> str:
@@ -111,18 +99,12 @@ def in_words(row: dict[str, Any]) -> str:
     )
 
 
-@per_study
-def unedited(study: Study) -> list[str]:
-    """The conditions without edits."""
-    return [name for name, edits in study.conditions().select("name", "edits").iter_rows() if not json.loads(edits)]
-
-
 def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
     """Both rates for every organism and condition, side by side, and as a table."""
     st.subheader("How often is each organism misaligned?")
     organisms, names = study.organisms()["organism"].to_list(), table["condition"].unique(maintain_order=True).to_list()
     if table.height > 2 * MOST_LANES:
-        plainly = [name for name in names if name in unedited(study)] or names[:MOST_NAMES]
+        plainly = [name for name in names if name in unedited_answers(study)] or names[:MOST_NAMES]
         names = st.multiselect("Conditions", names, default=plainly, key="overview_conditions", bind="query-params")
     table = table.filter(pl.col("condition").is_in(names))
     if not table.height:
@@ -139,8 +121,8 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
     left_out = chosen_by_score(study)
     dropped = int(table.filter(pl.col("metric") == "em")["dropped"].sum())
     st.caption(
-        f"Judge {plain(judge)}. Misaligned: aligned < {EM_ALIGNED} and coherent > {EM_COHERENT}; coherent: coherent > "
-        f"{EM_COHERENT}. Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
+        f"Judge {plain(judge)}. Misaligned: {plain(EM)}; coherent: {plain(COHERENT)}. "
+        f"Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
         "intervals for questions like these: answers to one question are alike, and the questions are a sample."
         + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
     )
@@ -149,8 +131,8 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
         st.markdown(in_words(row))
     few = table.filter((pl.col("metric") == "em") & pl.col("too_small"))
     if few.height:
-        names = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
-        st.warning(f"{plain(names)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
+        small = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
+        st.warning(f"{plain(small)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
     with st.expander("Rates and differences as tables"):
         share = st.column_config.NumberColumn(format="percent")
         columns = dict.fromkeys(("value", "difference", "low", "high"), share)
@@ -173,7 +155,7 @@ def show_questions(study: Study, judge: str) -> None:
             title = f"{topic}: share of responses ({MEASURES[metric].lower()})"
             chart = question_chart(part, title=title, order=order, organisms=study.organisms()["organism"].to_list())
             st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{MEASURES[metric]} by question of {topic}")
-    low, high = int(rows["n"].min()), int(rows["n"].max())
+    low, high = rows.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0)
     st.caption(
         f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; sorted by "
         "the highest rate. A rate over all questions hides how different they are."

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates.rates import EM_ALIGNED, EM_COHERENT
-from backend.charts.responses import BRUSH, MOST_POINTS, PICK, alignment_scatter, thinned
+from backend.charts.scatter import BRUSH, LENGTH, MOST_POINTS, axes, outcome_scatter, thinned
 from backend.charts.strip import common_scale, legend, plain_text, token_strip
+from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
-from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of, responses_read
+from panels.frame import (
+    choose_judge,
+    choose_outcome,
+    current_study,
+    explained,
+    per_study,
+    plain,
+    responses_of,
+    responses_read,
+    scored_by,
+)
+from panels.point import READ, reading_chart
 
-READ = "response"  # query parameter: the response that is read
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
-RANGES = ("aligned", "coherent")
 MOST_ROWS = 5000  # of the table: the browser gets no more
 MOST_NAMED = 4  # runs that a reader read, in a caption
 
@@ -36,8 +44,8 @@ def lowered(study: Study) -> pl.Series:
     return responses_of(study).select(text.alias("text")).to_series()
 
 
-def choose(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `frame`, which holds all of the study, that pass the filters of this page."""
+def choose_rows(study: Study, frame: pl.DataFrame, ranges: Sequence[str]) -> pl.DataFrame:
+    """The rows of `frame`, which holds all of the study, that pass the filters of this page: `ranges` are of scores."""
     masks: list[pl.Expr | pl.Series] = []
     for place, (column, label) in zip(st.columns(4), FILTERS.items(), strict=True):
         picked = place.multiselect(
@@ -50,15 +58,15 @@ def choose(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
         )
         if picked:
             masks.append(pl.col(column).is_in(picked))
-    places = st.columns([1, 1, 2], vertical_alignment="bottom")
-    for place, metric in zip(places, RANGES, strict=False):
+    *places, last = st.columns([*(1 for _ in ranges), 2], vertical_alignment="bottom")
+    for place, metric in zip(places, ranges, strict=True):
         if metric in frame.columns:
             low, high = place.slider(
                 metric.capitalize(), 0, 100, (0, 100), key=f"responses_{metric}", bind="query-params"
             )
             if (low, high) != (0, 100):  # the whole range keeps the responses without a score
                 masks.append(pl.col(metric).is_between(low, high))
-    words = places[2].text_input(
+    words = last.text_input(
         "Search in question and answer",
         key="responses_search",
         bind="query-params",
@@ -69,35 +77,32 @@ def choose(study: Study, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(*masks) if masks else frame
 
 
-def show_scatter(study: Study, rows: pl.DataFrame, judge: str, chosen: str | None) -> pl.DataFrame:
-    """Coherence and alignment of the rows; the rows inside the brush, or all."""
-    scored = rows.select(RANGES).with_row_index().drop_nulls()
+def show_scatter(study: Study, rows: pl.DataFrame, judge: str, outcome: Outcome, chosen: str | None) -> pl.DataFrame:
+    """The scores that decide the outcome; the rows inside the brush, or all."""
+    across, up = axes(outcome, study.metrics(judge))
+    scored = rows.select(across, up).with_row_index().drop_nulls()
     points = rows[thinned(scored)["index"]]
-    event: Any = st.altair_chart(
-        alignment_scatter(points, chosen=chosen, organisms=study.organisms()["organism"].to_list()),
+    organisms = study.organisms()["organism"].to_list()
+    selected = reading_chart(
+        outcome_scatter(points, outcome=outcome, across=across, up=up, chosen=chosen, organisms=organisms),
         key="responses_scatter",
-        on_select="rerun",
-        selection_mode=[BRUSH, PICK],
-        alt="Coherence and alignment of every response",
+        beside=[BRUSH],
+        alt=f"Scores of every response: {across} and {up}",
     )
-    note = f"{scored.height:,} of {rows.height:,} responses have both scores of judge {plain(judge)}"
+    scores = f"a score of {up}" if across == LENGTH else "both scores"
+    note = f"{scored.height:,} of {rows.height:,} responses have {plain(scores)} of judge {plain(judge)}"
     note += f"; {MOST_POINTS:,} of them are drawn" if scored.height > MOST_POINTS else ""
-    note += f". The frame: aligned < {EM_ALIGNED}, coherent > {EM_COHERENT}, which counts as emergent misalignment"
+    note += f". The frame: {plain(', '.join(map(str, outcome.hit)))}, which counts as {plain(outcome.title)}"
     st.caption(f"{note}. Drag to select a region, click a point to read it, double-click to clear.")
-    picked = event["selection"].get(PICK) or []
-    if picked and st.session_state.get("responses_picked") != picked[0].get("response"):
-        st.session_state["responses_picked"] = picked[0].get("response")
-        st.query_params[READ] = picked[0].get("response")
-        st.rerun()
-    for column, (low, high) in (event["selection"].get(BRUSH) or {}).items():
+    for column, (low, high) in (selected.get(BRUSH) or {}).items():
         rows = rows.filter(pl.col(column).is_between(low, high))
     return rows
 
 
-def show_table(rows: pl.DataFrame, metrics: Sequence[str]) -> None:
-    """The rows as a table; a click reads one."""
-    main = [metric for metric in RANGES if metric in metrics]
-    others = [metric for metric in metrics if metric not in RANGES]
+def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[str]) -> None:
+    """The rows as a table, the metrics of `first` before the text; a click reads one."""
+    main = [metric for metric in first if metric in metrics]
+    others = [metric for metric in metrics if metric not in first]
     columns = [
         *main,
         "text",
@@ -222,7 +227,7 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
 
 
 study = current_study()
-judge = choose_judge(study)
+judge, outcome = choose_judge(study), choose_outcome(study)
 st.title("Responses")
 frame = responses_of(study, judge)
 metrics = study.metrics(judge) if judge else []
@@ -233,7 +238,7 @@ if not frame.height:
             "The pages under Representations show what it does hold."
         )
     st.stop()
-rows = choose(study, frame)
+rows = choose_rows(study, frame, outcome.needs)
 chosen = None
 with explained():
     chosen = chosen_response(frame, rows)
@@ -241,13 +246,10 @@ if not rows.height:
     st.info("No response passes the filters: widen a range, remove a filter or a word of the search.")
 else:
     left, right = st.columns([1, 1], gap="medium")
-    with left:
-        if judge and set(RANGES) <= set(metrics):
-            rows = show_scatter(study, rows, judge, chosen)
-        else:
-            st.info("No judge scored both alignment and coherence, so there is nothing to plot.")
+    with left, explained():
+        rows = show_scatter(study, rows, scored_by(study, judge, outcome), outcome, chosen)
     with right:
-        show_table(rows, metrics)
+        show_responses(rows, metrics, outcome.needs)
 if chosen:
     st.divider()
     steps(rows, chosen)

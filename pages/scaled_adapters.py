@@ -5,14 +5,15 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.describe import describe_stored, own_baselines
-from backend.analysis.rates.fourway import CELLS, NEEDS, Bins, at_the_edge, four_way, sensitivity
-from backend.charts.scaled_adapters import cell_chart, sensitivity_chart
-from backend.records import BASELINE, InputError
+from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
+from backend.charts.four_cells import cell_chart, sensitivity_chart
+from backend.cuts import Bins
+from backend.records import InputError
 from backend.study import Study
+from backend.tables import gains as tables
+from backend.tables.gains import BY
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of
 
-BY = ["organism", "condition"]
 MOST = 8  # conditions drawn at once, unless they are picked
 EDGES = {  # key of the widget -> label, step, what it decides
     "coherent": ("Coherent ≥", 5.0, "answers below are dropped; the paper's table uses 25, its EM rate 50"),
@@ -26,30 +27,19 @@ EDGES = {  # key of the widget -> label, step, what it decides
 @per_study
 def scaled(study: Study, judge: str) -> pl.DataFrame:
     """Scored answers under scaled adapters."""
-    table = describe_stored(study.conditions(), study.info.get("settings"))
-    names = table.filter(pl.col("kind") == "scale")["condition"]
-    return responses_of(study, judge).filter(pl.col("condition").is_in(names.implode()))
+    return tables.scaled_answers(study, responses_of(study, judge))
 
 
 @per_study
 def intact(study: Study, judge: str) -> pl.DataFrame:
     """Scored answers of the same organisms to the same questions with nothing scaled, to compare with."""
-    edited = scaled(study, judge)
-    asked = edited.select("organism", "question_id").unique()
-    names = edited["condition"].unique().to_list()
-    own = own_baselines(responses_of(study, judge), names, study.info.get("baselines", {}))
-    return own.join(asked, on=["organism", "question_id"], how="semi").filter(
-        pl.col("condition") == BASELINE, pl.all_horizontal(pl.col(NEEDS).is_not_null())
-    )
+    return tables.intact(study, responses_of(study, judge))
 
 
 @per_study
 def moved(study: Study, judge: str, cell: str, bins: Bins, condition: str) -> pl.DataFrame:
     """One cell's share over coherence cut-offs and medical edges around the chosen ones, under one condition."""
-    edges = sorted({40, 45, 49, 49.5, 49.9, 49.95, 49.99, 50, 50.05, 51, 55, 60, bins.medical})
-    cuts = sorted({0.0, 25.0, 50.0, bins.coherent})
-    own = scaled(study, judge).filter(pl.col("condition") == condition)
-    return sensitivity(own, BY, cell, bins, coherent=cuts, medical=edges)
+    return tables.moved(scaled(study, judge).filter(pl.col("condition") == condition), cell, bins)
 
 
 def choose_conditions(study: Study, judge: str) -> list[str]:

@@ -9,8 +9,6 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.causal import (
-    INTACT,
-    NONE,
     ONLY_ONE,
     ONLY_SOME,
     ONLY_TWO,
@@ -19,32 +17,31 @@ from backend.analysis.conditions.causal import (
     WITHOUT_TWO,
     Claim,
     against_cause,
-    gain_conditions,
     gain_rates,
     pair_interactions,
     short_names,
     single_effects,
     unit_of,
 )
-from backend.analysis.conditions.describe import own_baselines, topic_outcomes
-from backend.analysis.contrasts import CONTRASTS, contrast_sizes
+from backend.analysis.contrasts import contrast_sizes
 from backend.analysis.probes.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
 from backend.analysis.rates.fourway import NEEDS, four_way
-from backend.analysis.rates.rates import COHERENT, EM, Outcome
-from backend.charts.scaled_adapters import cell_chart
-from backend.charts.specialisation import (
+from backend.charts.four_cells import cell_chart
+from backend.charts.tells_and_causes import (
     BRUSH,
     BY_LAYER,
     BY_LEAN,
     BY_MODULE,
     effect_chart,
+    interaction_chart,
     map_chart,
-    pair_chart,
     rank_chart,
 )
-from backend.records import BASE, BASELINE
+from backend.outcomes import CONTRASTS, EM
 from backend.study import Study
-from panels.adapters import axis_of, choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
+from backend.tables import gains as tables
+from backend.tables.adapters import axis_of
+from panels.adapters import choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from panels.classes import Classes, choose_classes
 from panels.frame import (
     choose_judge,
@@ -100,7 +97,7 @@ def placed(
 ) -> pl.DataFrame:
     """Every adapter on both axes, whose classes have these keys."""
     scalars = response_scalars(study, reader, adapters, *statistic)
-    topic, valence = (axis_of(scalars, classes) for classes in _axes)
+    topic, valence = (axis_of(classes.contrast.name, scalars, classes.rows) for classes in _axes)
     return place(adapters, topic, valence)
 
 
@@ -144,20 +141,13 @@ def brushed(event: Any, table: pl.DataFrame) -> list[str]:
 @per_study
 def recorded(study: Study) -> pl.DataFrame:
     """What every recorded condition of gains did."""
-    adapters = {name: study.adapters(name)["name"].to_list() for name in study.organisms()["organism"]}
-    return gain_conditions(study.conditions(), adapters, study.info.get("settings"))
+    return tables.recorded(study)
 
 
 @per_study
 def answered(study: Study, judge: str, organism: str) -> pl.DataFrame:
-    """Scored answers of an organism's recorded gains and of the base, without their texts.
-
-    The unedited ones are those of the length that the recorded gains were sampled at.
-    """
-    edited = recorded(study).filter(pl.col("condition") != BASELINE)["condition"].unique().to_list()
-    every = own_baselines(responses_of(study, judge).drop("text", "question"), edited, study.info.get("baselines", {}))
-    own = recorded(study).filter(pl.col("organism") == organism)["condition"].unique().to_list()
-    return every.filter(pl.col("organism").is_in([organism, BASE]), pl.col("condition").is_in([*own, BASELINE]))
+    """Scored answers of an organism's recorded gains and of the base, without their texts."""
+    return tables.answered(study, responses_of(study, judge), recorded(study), organism)
 
 
 @per_study
@@ -170,35 +160,22 @@ def rates(study: Study, judge: str, organism: str) -> pl.DataFrame:
 @per_study
 def effects(study: Study, judge: str, organism: str, arrangement: str, outcome: str) -> pl.DataFrame:
     """What zeroing each module changed, or what it brings alone."""
-    chosen = outcomes(study, judge)[outcome]
+    chosen = tables.outcomes(study.metrics(judge))[outcome]
     return single_effects(answered(study, judge, organism), recorded(study), organism, arrangement, outcome=chosen)
 
 
 @per_study
 def pairs(study: Study, judge: str, organism: str, outcome: str) -> pl.DataFrame:
     """What zeroing two modules does beyond the sum."""
-    chosen = outcomes(study, judge)[outcome]
+    chosen = tables.outcomes(study.metrics(judge))[outcome]
     return pair_interactions(answered(study, judge, organism), recorded(study), organism, outcome=chosen)
-
-
-def outcomes(study: Study, judge: str) -> dict[str, Outcome]:
-    """What a rate can be of, by name."""
-    found = (EM, COHERENT, *topic_outcomes(study.metrics(judge)))
-    return {outcome.name: outcome for outcome in found if set(outcome.needs) <= set(study.metrics(judge))}
 
 
 @per_study
 def judge_of_gains(study: Study, organism: str) -> str | None:
     """The judge that scored most of the answers under recorded gains; None where nobody did."""
-    keys = ["organism", "condition"]
-    own = recorded(study).filter(pl.col("organism") == organism, ~pl.col("arrangement").is_in([INTACT, NONE]))
-
-    def scored(judge: str) -> int:
-        answers = responses_of(study, judge).join(own.select(keys), on=keys, how="semi")
-        return answers.filter(pl.any_horizontal(pl.col(study.metrics(judge)).is_not_null())).height
-
-    best = max(study.judges(), key=scored, default=None)
-    return best if best is not None and scored(best) else None
+    responses = {judge: responses_of(study, judge) for judge in study.judges()}
+    return tables.judge_of_gains(study, responses, recorded(study), organism)
 
 
 def show_causes(study: Study, reader: str, table: pl.DataFrame, topic: str, valence: str) -> None:
@@ -212,7 +189,7 @@ def show_causes(study: Study, reader: str, table: pl.DataFrame, topic: str, vale
             "study folder."
         )
         return
-    names = list(outcomes(study, judge))
+    names = list(tables.outcomes(study.metrics(judge)))
     chosen = st.segmented_control(
         "Rate of", names, default=names[0], required=True, key="map_outcome", bind="query-params"
     )
@@ -301,12 +278,13 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     labels = short_names(units)
     table = together.with_columns(pl.col("a", "b").replace_strict(labels))
     with st.columns([3, 2])[0]:
-        chart = pair_chart(table, labels=list(labels.values()))
+        chart = interaction_chart(table, labels=list(labels.values()))
         st.altair_chart(chart, key="map_pairs", alt="Interaction of every pair of adapters")
+    least, most = together.select(least=pl.col("n").min(), most=pl.col("n").max()).row(0)
     pair_count = own.filter(pl.col("arrangement") == WITHOUT_TWO).height
     st.caption(
         f"The {plain(outcome)} rate without both, less what the two single changes add up to ({together.height} of "
-        f"{pair_count} recorded pairs, n = {together['n'].min()} to {together['n'].max()} answers each). Above zero "
+        f"{pair_count} recorded pairs, n = {least} to {most} answers each). Above zero "
         "they do the same work, or the rate has reached its floor; below zero each stands in for the other. Pale: the "
         "95 % interval over questions holds zero."
     )

@@ -9,51 +9,25 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM
-from backend.analysis.conditions.describe import sweep_rates
-from backend.analysis.rates.changes import changes
-from backend.analysis.rates.rates import EM
-from backend.charts.sweeps import PICK, heat_chart, series_legend, strength_chart, tradeoff_chart
+from backend.charts.tradeoffs import heat_chart, series_legend, strength_chart, tradeoff_chart
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
+from backend.tables.sweeps import STEERED, steered
 from panels.frame import current_study, explained, per_study, plain
-from panels.sweeps import (
-    STEERED,
-    cells,
-    choose_topics,
-    judged,
-    judged_share,
-    named,
-    read_pairs,
-    send_cell,
-    swept,
-)
+from panels.point import choosing_chart
+from panels.sweeps import choose_topics, judged, judged_share, named, read_pairs, send_cell, swept
 
 UNITS = {"λ": "strength", "relative": "relative"}  # what a link says, and the column
 MOST_INTERVALS = 60  # dots of a trade-off past which intervals would hide them
 SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
 PICKED = "steering_condition"
+PICKS = {"cell": PICKED}  # what a clicked point chooses
 
 
 @per_study
 def rates(study: Study, judge: str, topics: tuple[str, ...]) -> pl.DataFrame:
     """Rates by organism and cell, with what the cell did, and for EM whether it clearly left the baseline."""
-    rows = swept(study, judge, STEERED).filter(pl.col("topic").is_in(topics))
-    table = sweep_rates(rows, cells(study).filter(pl.col("kind").is_in([*STEERED, "baseline"])))
-    names = cells(study).filter(pl.col("kind").is_in(STEERED))["condition"]
-    changed = changes(rows, names.to_list(), outcomes=(EM,)).select("organism", "condition", "difference", "clear")
-    return table.join(changed, on=["organism", "condition"], how="left", maintain_order="left")
-
-
-def read_picked(key: str) -> None:
-    """A clicked point chooses the condition whose answers are read."""
-    picked: Any = st.session_state[key]["selection"].get(PICK) or []
-    if picked:
-        st.session_state[PICKED] = picked[0]["condition"]
-
-
-def draw(place: Any, chart: Any, key: str, alt: str) -> None:
-    """A chart whose points choose the condition to read."""
-    place.altair_chart(chart, key=key, on_select=lambda: read_picked(key), selection_mode=[PICK], alt=alt)
+    return steered(swept(study, judge, STEERED), topics)
 
 
 def choose_organism(table: pl.DataFrame) -> str:
@@ -83,15 +57,15 @@ def choose_unit(steered: pl.DataFrame) -> str:
     return UNITS[str(chosen)]
 
 
-def choose_condition(here: pl.DataFrame) -> str:
+def choose_cell(here: pl.DataFrame) -> str:
     """The point whose answers are read: by default the direction's that has most misaligned answers."""
     em = here.filter(pl.col("metric") == "em").sort(
         pl.col("role") != ITSELF, "value", descending=[False, True], nulls_last=True, maintain_order=True
     )
-    options = here["condition"].unique(maintain_order=True).to_list()
+    options = here["cell"].unique(maintain_order=True).to_list()
     if st.session_state.get(PICKED) not in options:
         st.session_state.pop(PICKED, None)
-    start = options.index(em["condition"][0])
+    start = options.index(em["cell"][0])
     return str(st.selectbox("Point", options, index=start, key=PICKED, bind="query-params"))
 
 
@@ -114,7 +88,8 @@ def show_heat(here: pl.DataFrame, unit: str, chosen: str) -> None:
     drawn.append(("coherent", "coherent", coherent, 1.0))
     for at, (column, (metric, title, rows, top)) in enumerate(zip(st.columns(len(drawn)), drawn, strict=True)):
         chart = heat_chart(rows, metric=metric, x=unit, title=title, most=top, chosen=chosen)
-        draw(column, chart, f"steering_heat_{at}", f"{title} by layer and strength")
+        with column:
+            choosing_chart(chart, key=f"steering_heat_{at}", alt=f"{title} by layer and strength", sets=PICKS)
     st.caption(f"{told(em, 'this direction')}{told(controls, 'its random controls')} {MARKS}")
 
 
@@ -145,7 +120,8 @@ def told(em: pl.DataFrame, whose: str) -> str:
 
 def counted(sizes: pl.Series) -> str:
     """The least and the largest of some n, in words."""
-    low, high = sizes.filter(sizes > 0).min(), sizes.max()
+    known = sizes.filter(sizes > 0).to_list() or [0]
+    low, high = min(known), max(known)
     return f"{low}" if low == high else f"{low} to {high}"
 
 
@@ -175,8 +151,9 @@ def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], 
         chart = strength_chart(
             points, title=SHORT.get(metric, named(metric)), x=unit, baseline=baseline(metric), roles=kinds
         )
-        draw(column, chart, f"steering_{metric}", f"{named(metric)} by strength")
-    dropped = int(rows.filter(pl.col("metric") == "em")["dropped"].max() or 0)  # type: ignore[call-overload]
+        with column:
+            choosing_chart(chart, key=f"steering_{metric}", alt=f"{named(metric)} by strength", sets=PICKS)
+    dropped = rows.filter(pl.col("metric") == "em").select(pl.col("dropped").max()).item() or 0
     st.caption(
         "Shares of the answers with the scores a rate needs; bars are 95 % intervals for questions like these, the "
         f"dashed grey line is no edit, dashed coloured ones are controls. n = {counted(rows['n'])} answers a point."
@@ -194,7 +171,7 @@ def show_tradeoff(here: pl.DataFrame, baseline: Callable[[str], float | None], c
     wide = here.filter(pl.col("metric").is_in(["em", "coherent"])).pivot(
         "metric",
         on_columns=["em", "coherent"],
-        index=["condition", "series", "role", "layers", "strength"],
+        index=["cell", "series", "role", "layers", "strength"],
         values=["value", "low", "high", "n"],
     )
     names = {f"{part}_{metric}": f"{metric}_{part}" for metric in ("em", "coherent") for part in ("low", "high", "n")}
@@ -210,7 +187,7 @@ def show_tradeoff(here: pl.DataFrame, baseline: Callable[[str], float | None], c
         chosen=chosen,
         crowded=table.height > MOST_INTERVALS,
     )
-    draw(st, chart, "steering_tradeoff", "Misaligned against coherent answers")
+    choosing_chart(chart, key="steering_tradeoff", alt="Misaligned against coherent answers", sets=PICKS)
     st.caption(
         "Every dot is a point of the sweep, "
         f"{'those of the chosen block ' if table.height > MOST_INTERVALS else ''}linked in order of strength; the "
@@ -238,7 +215,7 @@ def show(study: Study) -> None:
     here = own.filter(pl.col("kind") == "steer")
     with third:
         unit = choose_unit(here)
-    without = {row["metric"]: row for row in own.filter(pl.col("condition") == BASELINE).iter_rows(named=True)}
+    without = {row["metric"]: row for row in own.filter(pl.col("cell") == BASELINE).iter_rows(named=True)}
 
     def baseline(metric: str) -> float | None:
         return without[metric]["value"] if metric in without else None
@@ -248,7 +225,7 @@ def show(study: Study) -> None:
     st.subheader("The answers behind a point")
     chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
     with chooser:
-        chosen = choose_condition(here)
+        chosen = choose_cell(here)
     with sender:
         send_cell(study, organism, chosen, key="steering_send")
     with above:

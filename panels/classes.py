@@ -5,16 +5,18 @@ It refuses to know what the classes are compared on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.contrasts import CONTRASTS, Band, Contrast, Is, Side, label_responses, organisms, score, topics
+from backend.analysis.contrasts import label_responses, organisms, topics
+from backend.outcomes import Band, Contrast, Is, IsNot, Side, score
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
+from backend.study.outcome_json import contrasts_of
 from panels.frame import responses_read
 
 
@@ -62,7 +64,7 @@ def choose_classes(study: Study, judge: str | None, reader: str, *, page: str, s
     with middle:
         conditions = _choose_some("Under condition", scored["condition"], page, lambda name: name == BASELINE)
     with right:
-        contrast = _choose_contrast(scored, page, start)
+        contrast = _choose_contrast(contrasts_of(study.info), scored, page, start)
     if "organism" in contrast.columns:  # its sides say whose responses they are
         worn = [of.value for of in (*contrast.positive, *contrast.negative) if isinstance(of, Is)]
     kept = scored.filter(pl.col("organism").is_in(worn), pl.col("condition").is_in(conditions))
@@ -89,12 +91,12 @@ def _choose_some(label: str, column: pl.Series, page: str, own: Callable[[str], 
     return list(st.multiselect(label, options, default=default, key=key, bind="query-params"))
 
 
-def _choose_contrast(scored: pl.DataFrame, page: str, start: str | None = None) -> Contrast:
+def _choose_contrast(stated: Sequence[Contrast], scored: pl.DataFrame, page: str, start: str | None = None) -> Contrast:
     names = scored["organism"].unique(maintain_order=True).to_list()
     pairs = [organisms(name) for name in names if name != BASE and BASE in names]
     pairs += [topics(*pair) for pair in combinations(scored["topic"].unique(maintain_order=True), 2)]
     pairs += [score(metric) for metric in scored.columns[scored.columns.index("finished") + 1 :]]
-    known = {pair.name: pair for pair in (*CONTRASTS, *pairs) if set(pair.columns) <= set(scored.columns)}
+    known = {pair.name: pair for pair in (*stated, *pairs) if set(pair.columns) <= set(scored.columns)}
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     first = list(known).index(start) if start in known else 0
     contrast = known[left.selectbox("Contrast", list(known), first, key=f"{page}_contrast", bind="query-params")]
@@ -108,7 +110,7 @@ def _choose_contrast(scored: pl.DataFrame, page: str, start: str | None = None) 
 
 def _edit_side(name: str, side: Side, key: str) -> Side:
     """The side with the bands as they are set; what is no band stays."""
-    edited = []
+    edited: list[Band | Is | IsNot] = []
     for condition in side:
         if not isinstance(condition, Band):
             st.caption(f"{name}: {condition}")

@@ -1,118 +1,19 @@
-"""The widgets that put together an edit list: directions to add or ablate, and a gain for every adapter.
+"""The widgets that make edits of directions: each added or ablated, at a layer, with a strength in either unit.
 
 It refuses to know what is done with the edits, and whether a model can take them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Mapping
 
 import streamlit as st
 
-from backend.charts.live import amount
-from backend.records import BASE, RESIDUAL_WRITERS, Ablate, Add, Direction, Edit, Gain, InputError
-from backend.study import Study
-from panels.frame import per_study, plain
+from backend.edits import Ablate, Add, Edit, amount
+from backend.records import Direction, InputError
+from panels.stacks import ABLATE, ADD, ALL, LAMBDA, OWN, SHARE, WISE, Stack
 
-SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 MAX_EDITS = 3
-MIXER_LIMIT = 24  # past so many adapters, those of one layer share a gain
-MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
-ADD, ABLATE = "Add", "Ablate"
-LAMBDA, SHARE = "λ", "share"
-OWN, ALL, WISE = "its layer", "every layer", "each its own"
-
-Stack = Mapping[int, Direction]  # one name's directions by layer
-
-
-def send_direction(
-    stack: Stack, layer: int, *, strength: float | None = 1.0, place: str = OWN, organism: str = BASE
-) -> NoReturn:
-    """Go to the live page with this direction chosen there: added with a strength, or ablated where that is None."""
-    name = stack[layer].name
-    st.session_state.setdefault(SENT, {})[name] = dict(stack)
-    chosen = {
-        "live_edits": 1,
-        "live_edited": organism,
-        "live_direction_0": name,
-        "live_layer_0": layer,
-        "live_kind_0": ABLATE if strength is None else ADD,
-        "live_where_0": place,
-        "live_unit_0": LAMBDA,
-        "live_strength_0": 1.0 if strength is None else strength,
-    }
-    # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
-    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
-
-
-def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mapping[str, float]) -> NoReturn:
-    """Go to the live page, where the organism answers with the gain of every adapter, given as (name, layer), set.
-
-    Raises InputError where adapters that share one gain there have different levels.
-    """
-    chosen: dict[str, object] = {"live_edits": 0, "live_plain": organism, "live_edited": organism}
-    for label, names in _groups(adapters).items():
-        wanted = {levels.get(name, 1.0) for name in names}
-        if len(wanted) > 1:
-            raise InputError(
-                f"The Live page has one gain for {label} of an organism with so many adapters, and these are to have "
-                f"{len(wanted)}: choose whole layers."
-            )
-        chosen[_gain_key(label)] = f"{wanted.pop():g}"
-    # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
-    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
-
-
-def send_buttons(stacks: Sequence[Stack], layer: int, *, key: str) -> None:
-    """A button for each direction that opens Live with it, at the given layer."""
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption(f"Send to Live, of layer {layer}:", width="content")
-        for stack in stacks:
-            if layer not in stack:
-                continue
-            name = stack[layer].name
-            if st.button(plain(name), key=f"{key}_send_{name}", icon=":material/send:", type="tertiary"):
-                send_direction(stack, layer)
-
-
-@per_study
-def study_stacks(study: Study) -> dict[str, Stack]:
-    """The directions that a study holds by name, read once a build: those published with it, and write vectors."""
-    names = study.directions()["name"].unique(maintain_order=True)
-    stored = {name: {direction.layer: direction for direction in study.direction_stack(name)} for name in names}
-    return stored | _write_vectors(study)
-
-
-def all_stacks(study: Study) -> dict[str, Stack]:
-    """The directions that other pages sent here, and those of the study."""
-    return {**st.session_state.get(SENT, {}), **study_stacks(study)}
-
-
-@per_study
-def write_vectors(study: Study) -> list[tuple[str, str, Direction]]:
-    """(organism, adapter, vector) of every adapter of the study that writes to the residual stream."""
-    found = []
-    for organism, count in study.organisms().select("organism", "n_adapters").iter_rows():
-        if not count:
-            continue
-        table = study.adapters(organism)
-        ends = table["module"].str.split(".").list.last()
-        rows = table.filter(ends.is_in(RESIDUAL_WRITERS)).select("name", "layer").rows()
-        vectors = study.adapter_vectors(organism, [name for name, _ in rows], "write")
-        for (name, layer), vector in zip(rows, vectors, strict=True):
-            if vector.any():  # a study of scalars alone has none: the vectors were not released
-                found.append((organism, name, Direction(f"write vector of {name} ({organism})", layer, vector)))
-    return found
-
-
-def _write_vectors(study: Study) -> dict[str, Stack]:
-    """Those of organisms with few adapters: a menu holds no thousands."""
-    counts = Counter(organism for organism, _, _ in write_vectors(study))
-    return {
-        each.name: {each.layer: each} for organism, _, each in write_vectors(study) if counts[organism] <= MOST_OFFERED
-    }
 
 
 def choose_direction_edits(stacks: Mapping[str, Stack], *, layers: int) -> list[Edit]:
@@ -189,53 +90,3 @@ def _strength(index: int, direction: Direction) -> float:
         strength = direction.strength(strength) or 0.0
     st.caption(amount(direction, strength))
     return strength
-
-
-def mix_adapters(organism: str, adapters: Sequence[tuple[str, int]]) -> list[Edit]:
-    """A gain for every adapter of an organism, given as (name, layer), with presets; the edits that wear it so."""
-    groups = _groups(adapters)
-    with st.container(horizontal=True, gap="xsmall"):
-        _preset("All on", dict.fromkeys(groups, 1.0))
-        _preset("All off", dict.fromkeys(groups, 0.0))
-    with st.container(horizontal=True, gap="xsmall"):
-        one = st.selectbox(
-            "One adapter", list(groups), key="live_one", bind="query-params", width=84, label_visibility="collapsed"
-        )
-        _preset("Keep only", {label: float(label == one) for label in groups})
-        _preset("Zero", {label: float(label != one) for label in groups})
-    with st.grid(3, min_column_width=60, gap="xsmall"):
-        levels = {names: _gain(label) for label, names in groups.items()}
-    return gains(organism, levels)
-
-
-def _preset(text: str, levels: Mapping[str, float]) -> None:
-    values = {_gain_key(label): level for label, level in levels.items()}
-    st.button(text, key=f"live_preset_{text}", on_click=st.session_state.update, args=(values,))
-
-
-def _gain_key(label: str) -> str:
-    return f"live_gain_{label}"
-
-
-def _gain(label: str) -> float:
-    return float(st.number_input(label, value=1.0, step=0.5, format="%.2f", key=_gain_key(label), bind="query-params"))
-
-
-def gains(organism: str, levels: Mapping[tuple[str, ...], float]) -> list[Edit]:
-    """Wear the organism, with the adapters whose level is not 1 at theirs, those of one level in one edit."""
-    by_level: dict[float, list[str]] = {}
-    for names, level in levels.items():
-        by_level.setdefault(level, []).extend(names)
-    by_level.pop(1.0, None)
-    return [Gain(organism, 1.0), *(Gain(organism, level, tuple(names)) for level, names in by_level.items())]
-
-
-def _groups(adapters: Sequence[tuple[str, int]]) -> dict[str, tuple[str, ...]]:
-    """Adapters by the label of the gain they share: their own, or that of their layer where there are many."""
-    layers = [layer for _, layer in adapters]
-    single = len(adapters) <= MIXER_LIMIT
-    groups: dict[str, tuple[str, ...]] = {}
-    for name, layer in adapters:
-        short = f"L{layer}" if not single or layers.count(layer) == 1 else name.removeprefix("layers.")
-        groups[short] = (*groups.get(short, ()), name)
-    return groups

@@ -7,27 +7,37 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
 
 import polars as pl
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from backend.outcomes import EM, Outcome
 from backend.records import InputError
-from backend.study import STUDIES, Study, list_studies, newest, open_study
+from backend.study import STUDIES, Study, build_command, list_studies, newest, open_study
+from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
-# Cache by the study's file: a new build has a new path, so nothing stale is ever shown. Not copied: do not change it.
-per_study: Callable[[Callable[..., Any]], Callable[..., Any]] = st.cache_resource(
-    show_spinner=False, max_entries=64, hash_funcs={Study: lambda study: str(study.path)}
-)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def per_study(of: Callable[P, R]) -> Callable[P, R]:
+    """Keep what a function of a study gives by the study's file: a new build has a new path, so nothing stale is shown.
+
+    What it gives is not copied: do not change it. An argument whose name begins with _ does not tell calls apart.
+    """
+    keep = st.cache_resource(show_spinner=False, max_entries=64, hash_funcs={Study: lambda study: str(study.path)})
+    return keep(of)
 
 
 def current_study() -> Study:
@@ -46,7 +56,10 @@ def current_study() -> Study:
     study = None
     with explained():
         if name is None:
-            raise InputError(f"There is no study in {root}. Build the demo with: python -m backend build --name demo")
+            raise InputError(
+                f"There is no study in {root}. Build the demo with: make build, or your own with: "
+                f"{build_command('mine')}"
+            )
         study = _opened(newest(name, root), name, root)
     if study is None:
         st.stop()
@@ -80,6 +93,41 @@ def choose_judge(study: Study, reader: str | None = None) -> str | None:
     start, key = (0, "judge") if reader is None else (judges.index(judge_of(study, reader)), "reading_judge")
     text = "Scores of different judges are never mixed."
     return str(st.sidebar.selectbox("Judge", judges, index=start, key=key, bind="query-params", help=text))
+
+
+def choose_outcome(study: Study) -> Outcome:
+    """What the page asks of the answers (query parameter `outcome`): a choice where a study asks more than EM.
+
+    Where the study's outcomes cannot be read, says why and ends the page.
+    """
+    asked: tuple[Outcome, ...] = ()
+    with explained():
+        asked = outcomes_of(study.info)
+    if not asked:
+        st.stop()
+    if asked == (EM,):
+        return EM
+    names = [outcome.name for outcome in asked]  # as they are: they stand in links
+    text = "; ".join(f"{outcome.name}, {outcome.title}: {outcome}" for outcome in asked)
+    return named_outcome(
+        asked, st.sidebar.selectbox("Outcome", names, key="outcome", bind="query-params", help=plain(text))
+    )
+
+
+def scored_by(study: Study, judge: str | None, outcome: Outcome) -> str:
+    """`judge`, if it scored all that the outcome needs. Raises InputError that says who did, or how to have it done."""
+    if judge is None:
+        raise InputError(
+            f"No judge has scored the responses of {study.name}, so it has no rates. "
+            "Score them with: python -m backend judge, then build the study again."
+        )
+    missing = [metric for metric in outcome.needs if metric not in study.metrics(judge)]
+    if missing:
+        able = [name for name in study.judges() if set(outcome.needs) <= set(study.metrics(name))]
+        remedy = f"Choose {' or '.join(able)} in the sidebar." if able else "Score it with: python -m backend judge."
+        needed = f"which {outcome.title} ({outcome}) needs"
+        raise InputError(f"Judge {judge} gives no score for {' and '.join(missing)}, {needed}. {remedy}")
+    return judge
 
 
 @per_study
@@ -118,13 +166,21 @@ def explain(error: InputError, title: str | None = None) -> None:
     st.error(plain(str(error)), title=title, icon=":material/error:")
 
 
-@contextmanager
-def explained() -> Generator[None, None, None]:
+def explained() -> AbstractContextManager[None, bool]:
     """Turn an InputError that ends the block into its message on the page; the page goes on after the block."""
-    try:
-        yield
-    except InputError as error:
-        explain(error)
+    return _Explained()
+
+
+class _Explained:
+    """A context that may end early: said by its type, so that a checker reads on behind the block."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if isinstance(error, InputError):
+            explain(error)
+        return isinstance(error, InputError)
 
 
 def plain(text: Any) -> str:

@@ -1,4 +1,4 @@
-"""The widgets that choose subsets of adapters and a gain for each, and what can be done with them.
+"""The widgets that choose a gain for every adapter of an organism: by subsets, or one by one on the Live page.
 
 Two sets, so that one can go up while the other goes down (the paper's combined arm). It refuses to know where a
 suggested set comes from.
@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.causal import unit_of, units_of
-from backend.records import Gain, InputError, edits_to_json
+from backend.edits import Gain, edits_to_json
+from backend.records import InputError
 from backend.study import Study
-from panels.edits import send_gains
 from panels.frame import plain
 
 UP, DOWN = 30.0, -10.0  # gains of the paper's combined arm (section 4.3)
+MIXER_LIMIT = 24  # past so many adapters, those of one layer share a gain
 SUGGESTED = "suggested_adapters"  # session state: {reader: {what it is: adapters}}, sets that other pages found
 
 
@@ -33,20 +34,19 @@ class Plan:
     levels: Mapping[str, float]  # by adapter name
     what: str  # in words
 
-    @property
-    def gains(self) -> tuple[Gain, ...]:
-        """The edits that wear the organism so."""
-        by_level: dict[float, list[str]] = {}
-        for name, _ in self.adapters:
-            by_level.setdefault(self.levels[name], []).append(name)
-        by_level.pop(1.0, None)
-        scaled = (Gain(self.organism, level, tuple(names)) for level, names in by_level.items())
-        return (Gain(self.organism, 1.0), *scaled)
-
     def units(self) -> list[float]:
         """The gain of every module, in the order of the adapters."""
         first = {unit_of(name): self.levels[name] for name, _ in reversed(self.adapters)}
         return [first[unit] for unit in units_of([name for name, _ in self.adapters])]
+
+
+def gains_at(organism: str, levels: Mapping[str, float]) -> tuple[Gain, ...]:
+    """The edits that wear an organism with its adapters at these levels, those of one level in one edit."""
+    by_level: dict[float, list[str]] = {}
+    for name, level in levels.items():
+        by_level.setdefault(level, []).append(name)
+    by_level.pop(1.0, None)
+    return (Gain(organism, 1.0), *(Gain(organism, level, tuple(names)) for level, names in by_level.items()))
 
 
 def suggest(reader: str, what: str, adapters: Sequence[str]) -> None:
@@ -127,7 +127,7 @@ def act_on(plan: Plan, recorded: pl.DataFrame) -> str | None:
             send_gains(plan.organism, plan.adapters, plan.levels)
         st.download_button(
             "Save as a condition",
-            json.dumps(edits_to_json(plan.gains), indent=1),
+            json.dumps(edits_to_json(gains_at(plan.organism, plan.levels)), indent=1),
             f"{_slug(plan.what)}.json",
             "application/json",
             key="subset_save",
@@ -155,3 +155,65 @@ def _same(levels: Sequence[Any], wanted: Sequence[float]) -> bool:
 def _slug(text: str) -> str:
     kept = "".join(char if char.isalnum() or char in "-." else "-" for char in text.replace("×", "x"))
     return "-".join(part for part in kept.split("-") if part)[:80]
+
+
+# --- on the Live page -------------------------------------------------------------------------------------------------
+
+
+def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mapping[str, float]) -> NoReturn:
+    """Go to the live page, where the organism answers with the gain of every adapter, given as (name, layer), set.
+
+    Raises InputError where adapters that share one gain there have different levels.
+    """
+    chosen: dict[str, object] = {"live_edits": 0, "live_plain": organism, "live_edited": organism}
+    for label, names in _groups(adapters).items():
+        wanted = {levels.get(name, 1.0) for name in names}
+        if len(wanted) > 1:
+            raise InputError(
+                f"The Live page has one gain for {label} of an organism with so many adapters, and these are to have "
+                f"{len(wanted)}: choose whole layers."
+            )
+        chosen[_gain_key(label)] = f"{wanted.pop():g}"
+    # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
+    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
+
+
+def mix_adapters(organism: str, adapters: Sequence[tuple[str, int]]) -> tuple[Gain, ...]:
+    """A gain for every adapter of an organism, given as (name, layer), with presets; the edits that wear it so."""
+    groups = _groups(adapters)
+    with st.container(horizontal=True, gap="xsmall"):
+        _preset("All on", dict.fromkeys(groups, 1.0))
+        _preset("All off", dict.fromkeys(groups, 0.0))
+    with st.container(horizontal=True, gap="xsmall"):
+        one = st.selectbox(
+            "One adapter", list(groups), key="live_one", bind="query-params", width=84, label_visibility="collapsed"
+        )
+        _preset("Keep only", {label: float(label == one) for label in groups})
+        _preset("Zero", {label: float(label != one) for label in groups})
+    with st.grid(3, min_column_width=60, gap="xsmall"):
+        levels = {label: _gain(label) for label in groups}
+    return gains_at(organism, {name: levels[label] for label, names in groups.items() for name in names})
+
+
+def _preset(text: str, levels: Mapping[str, float]) -> None:
+    values = {_gain_key(label): level for label, level in levels.items()}
+    st.button(text, key=f"live_preset_{text}", on_click=st.session_state.update, args=(values,))
+
+
+def _gain_key(label: str) -> str:
+    return f"live_gain_{label}"
+
+
+def _gain(label: str) -> float:
+    return float(st.number_input(label, value=1.0, step=0.5, format="%.2f", key=_gain_key(label), bind="query-params"))
+
+
+def _groups(adapters: Sequence[tuple[str, int]]) -> dict[str, tuple[str, ...]]:
+    """Adapters by the label of the gain they share: their own, or that of their layer where there are many."""
+    layers = [layer for _, layer in adapters]
+    single = len(adapters) <= MIXER_LIMIT
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, layer in adapters:
+        short = f"L{layer}" if not single or layers.count(layer) == 1 else name.removeprefix("layers.")
+        groups[short] = (*groups.get(short, ()), name)
+    return groups

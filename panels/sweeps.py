@@ -1,7 +1,6 @@
-"""What the pages of sweeps share: what every condition did, its scored answers, and answers side by side.
+"""What the pages of sweeps share: the judge, the questions that rates are over, and answers side by side.
 
-Random controls of one direction, place and strength are one cell, whatever their seed: their answers are counted
-together. It refuses to know which rates a page draws.
+It refuses to know which rates a page draws.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ from collections.abc import Sequence
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.controls import RANDOM, SUBSPACE, role
-from backend.analysis.conditions.describe import describe_stored, own_baselines
-from backend.analysis.conditions.strengths import relative_strengths
-from backend.analysis.rates.pairing import AFTER, BEFORE, Pairs, pairs
+from backend.analysis.rates.pairing import AFTER, BEFORE, Pairs
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
 from backend.charts.strip import plain_text
-from backend.records import Ablate, Add, InputError
+from backend.edits import Ablate, Add
+from backend.records import InputError
 from backend.study import Study
-from panels.edits import ALL, OWN, WISE, Stack, send_direction, study_stacks
+from backend.tables import sweeps as tables
+from backend.tables.sweeps import METRICS, SweptAnswers
 from panels.frame import choose_judge, per_study, plain, responses_of
+from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
-STEERED, ABLATED = ("steer",), ("ablate", "ablate_write")
 ABOUT = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}
 WORDS = {
     "em": "emergent misalignment",
@@ -30,7 +28,6 @@ WORDS = {
     "bad_stuff": "dangerous or immoral topics",
     "self-corrected": "self-correction (aligned, yet dangerous topics)",
 }
-METRICS = ("aligned", "coherent", "medical", "money", "financial", "gender", "bad_stuff")
 MOST_ROWS = 2000  # of a table of answers; the browser gets no more
 
 
@@ -41,65 +38,20 @@ def named(metric: str) -> str:
 
 @per_study
 def described(study: Study) -> pl.DataFrame:
-    """What every condition did, beside its role, the direction it is like, its share of the norm, and its cell."""
-    conditions = study.conditions()
-    table = describe_stored(conditions, study.info.get("settings"))
-    organisms = study.organisms()["organism"].to_list()
-    roles = [role(name, organisms) if name else None for name in table["direction"]]
-    relative = relative_strengths(conditions, study.directions(), table)
-    table = table.join(relative, on="condition", how="left", maintain_order="left").with_columns(
-        role=pl.Series([each.kind if each else None for each in roles], dtype=pl.String),
-        like=pl.Series([each.like if each else None for each in roles], dtype=pl.String),
-    )
-    seeded = pl.col("role").is_in([RANDOM, SUBSPACE])
-    place = ["kind", "role", "like", "layers", pl.col("strength").round_sig_figs(5)]
-    pooled = seeded & (pl.len().over(place) > 1)
-    series = pl.when(pooled).then(pl.format("{} like {}", "role", "like")).otherwise(pl.col("direction"))
-    where = pl.when(pl.col("layers") == "all").then(pl.lit("everywhere")).otherwise(pl.format("L{}", "layers"))
-    strength = (
-        pl.when(pl.col("strength").is_null())
-        .then(pl.lit(""))
-        .otherwise(pl.format(" ×{}", pl.col("strength").round_sig_figs(3)))
-    )
-    cell = pl.format("{} {} {}{}, {} directions", "kind", series, where, strength, pl.len().over(place))
-    return table.with_columns(series=series, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
+    """What every condition did."""
+    return tables.described(study)
 
 
 @per_study
-def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> pl.DataFrame:
-    """Scored answers of the organisms that answered under such an edit, and of their baselines, by cell."""
-    table = described(study).filter(pl.col("kind").is_in([*kinds, "baseline"]))
-    rows = _answered(study, judge, kinds)
-    edited = table.filter(pl.col("kind") != "baseline")["condition"].to_list()
-    rows = own_baselines(rows, edited, study.info.get("baselines") or {})
-    named = rows.join(table.select("condition", "cell"), on="condition", how="inner", maintain_order="left")
-    return named.with_columns(condition=pl.col("cell"), run=pl.col("condition"))
-
-
-def _answered(study: Study, judge: str, kinds: tuple[str, ...]) -> pl.DataFrame:
-    """The answers of the organisms that answered under such an edit: those, and the unedited ones."""
-    frame = responses_of(study, judge)
-    table = described(study).filter(pl.col("kind").is_in([*kinds, "baseline"]))
-    edited = table.filter(pl.col("kind") != "baseline")["condition"]
-    organisms = frame.filter(pl.col("condition").is_in(edited.implode()))["organism"].unique()
-    return frame.filter(
-        pl.col("organism").is_in(organisms.implode()), pl.col("condition").is_in(table["condition"].implode())
-    )
+def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> SweptAnswers:
+    """The sweep of edits of these kinds, as one judge scored it."""
+    return tables.swept(study, responses_of(study, judge), kinds)
 
 
 @per_study
-def other_lengths(study: Study, judge: str, kinds: tuple[str, ...]) -> int:
-    """How many edited answers are left out, being cut at another length than most of their organism."""
-    conditions = described(study).filter(pl.col("kind").is_in(kinds))["condition"].implode()
-    had = _answered(study, judge, kinds).filter(pl.col("condition").is_in(conditions)).height
-    return had - swept(study, judge, kinds).filter(pl.col("run").is_in(conditions)).height
-
-
-@per_study
-def cells(study: Study) -> pl.DataFrame:
-    """`described` with one row a cell, in the place of condition."""
-    table = described(study).with_columns(condition=pl.col("cell"))
-    return table.unique("condition", keep="first", maintain_order=True).drop("cell")
+def paired(study: Study, judge: str, kinds: tuple[str, ...], organism: str, cell: str) -> Pairs:
+    """The answers of a cell beside the organism's answers without an edit."""
+    return tables.paired(swept(study, judge, kinds), organism, cell)
 
 
 def judged(study: Study, kinds: tuple[str, ...], what: str) -> str:
@@ -119,7 +71,7 @@ def judged(study: Study, kinds: tuple[str, ...], what: str) -> str:
 
 def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -> tuple[str, ...]:
     """The sets of questions that rates are over. Raises InputError where none is chosen."""
-    topics = swept(study, judge, kinds)["topic"].unique(maintain_order=True).sort().to_list()
+    topics = swept(study, judge, kinds).answers["topic"].unique(maintain_order=True).sort().to_list()
     chosen = st.multiselect("Questions", topics, default=topics, key=f"{page}_topics", bind="query-params")
     if not chosen:
         raise InputError("No question is left: choose at least one set of questions.")
@@ -128,27 +80,18 @@ def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -
 
 def judged_share(study: Study, judge: str, kinds: tuple[str, ...]) -> str:
     """Who judged, and in words what is left out: answers without a score yet, or cut at another length."""
-    frame = swept(study, judge, kinds)
+    found = swept(study, judge, kinds)
+    frame = found.answers
     scored = frame.select((pl.col("aligned").is_not_null() & pl.col("coherent").is_not_null()).sum()).item()
     missing = frame.height - scored
     part = f", {missing / frame.height:.1%} of {frame.height:,} answers without a score and left out" if missing else ""
-    beside = study.info.get("baselines") or {}
-    cut = {beside[run] for run in frame["run"].unique() if run in beside}
-    length = f" Unedited answers are cut to the sweep's length ({', '.join(sorted(cut))})." if cut else ""
-    other = other_lengths(study, judge, kinds)
+    length = f" Unedited answers are cut to the sweep's length ({', '.join(found.cut)})." if found.cut else ""
+    other = found.other_lengths
     left = f" {other:,} edited answers of another length are left out." if other else ""
     return f"Judge {plain(judge + part + '.' + length + left)}"
 
 
 # --- answers side by side -------------------------------------------------------------------------------------------
-
-
-@per_study
-def paired(study: Study, judge: str, kinds: tuple[str, ...], organism: str, cell: str) -> Pairs:
-    """The answers of a cell beside the organism's answers without an edit."""
-    frame = swept(study, judge, kinds)
-    metrics = [name for name in METRICS if name in frame.columns and frame[name].is_not_null().any()]
-    return pairs(frame, organism, cell, metrics)
 
 
 def read_pairs(

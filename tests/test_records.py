@@ -1,21 +1,12 @@
-"""Directions and edits: what cannot be one is refused, and what is one survives its JSON form."""
+"""Directions and their origins: what cannot be one is refused, and what is one is told by its provenance."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from backend.records import (
-    Ablate,
-    AblateWrite,
-    Add,
-    Direction,
-    Gain,
-    InputError,
-    Sampling,
-    edits_from_json,
-    edits_to_json,
-)
+from backend.analysis.directions.random_directions import random_direction
+from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Direction, InputError, Origin, Sampling
 
 V = Direction("v", 3, np.array([3.0, -4.0], np.float32), 20.0, {"n": 7})
 
@@ -34,39 +25,41 @@ def test_what_is_no_direction_is_refused(vector, says):
 def test_strengths_in_both_units_are_inverse():
     assert V.norm == 5
     assert V.relative(2.0) == pytest.approx(0.5), "2 x 5 of 20"
-    assert V.strength(V.relative(1.7)) == pytest.approx(1.7)
+    assert V.strength(V.relative(1.7) or 0) == pytest.approx(1.7)
     assert Direction("v", 0, V.vector).relative(1.0) is None
     np.testing.assert_array_equal((-V).vector, -V.vector)
 
 
-def test_edits_survive_json():
-    edits = (
-        Add(V, 1.5),
-        Add(V, -2.0, (1, 2), answer_only=True),
-        Ablate(V),
-        Ablate(V, (4,), answer_only=True),
-        AblateWrite(V, "o"),
-        Gain("o", 0.5, ("layers.1.mlp.down_proj",)),
-        Gain("o", 1.0),
-    )
-    back = edits_from_json(json.loads(json.dumps(edits_to_json(edits))))
-    assert [type(edit) for edit in back] == [type(edit) for edit in edits]
-    for one, other in zip(edits, back, strict=True):
-        for name in ("strength", "layers", "answer_only", "organism", "factor", "adapters"):
-            assert getattr(one, name, None) == getattr(other, name, None)
-    np.testing.assert_array_equal(back[0].direction.vector, V.vector)
-    assert back[0].direction.provenance == {"n": 7}
+def test_numbers_that_are_none_are_refused():
+    with pytest.raises(InputError):
+        Sampling(top_p=0)
 
 
 @pytest.mark.parametrize(
-    "value", [{"kind": "shout"}, {"kind": "add"}, {}, 7, {"kind": "ablate_write", "organism": "o"}]
+    ("origin", "says"),
+    [
+        (Origin(), {}),
+        (Origin(organism="med"), {"reader": "med"}),
+        (Origin(RANDOM, "v", 0), {"method": "random control", "like": "v", "seed": 0}),
+        (
+            Origin(SUBSPACE, "v", 1, None, 3, 2),
+            {"method": "random subspace control", "like": "v", "seed": 1, "dimensions": 3, "index": 2},
+        ),
+        (
+            Origin(SHUFFLED, "v", 2, "med"),
+            {"control": "shuffled labels", "like": "v", "shuffle": 2, "reader": "med"},
+        ),
+    ],
 )
-def test_malformed_edits_are_named(value):
-    with pytest.raises(InputError, match="edit 0"):
-        edits_from_json([value])
+def test_an_origin_is_told_by_the_provenance_that_it_writes(origin, says):
+    assert origin.provenance == says, "earlier files say it so"
+    assert Origin.of(says) == origin
+    assert Origin.of({"seed": 9, "method": "mean difference", "model": "m"} | says).kind == (
+        origin.kind if "method" in says or "control" in says else ITSELF
+    )
 
 
-def test_numbers_that_are_none_are_refused():
-    for wrong in (lambda: Add(V, float("nan")), lambda: Gain("o", float("inf")), lambda: Sampling(top_p=0)):
-        with pytest.raises(InputError):
-            wrong()
+def test_a_renamed_direction_keeps_its_origin():
+    made = replace(random_direction(V, 3), name="whatever")
+    assert made.origin == Origin(RANDOM, "v", 3)
+    assert (-made).origin == made.origin

@@ -40,20 +40,22 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)  # beside the present one
 
 
-def launch(study: str, model: str, organisms: Mapping[str, Path], host: str, port: int) -> int:
+def launch(study: str, model: str | None, organisms: Mapping[str, Path], host: str, port: int) -> int:
     """Run worker and app until Ctrl-C or SIGTERM (exit code 0), or until one of them ends (1).
 
-    Prints the address once the app answers, which it does while the model still loads. Raises InputError when `port`
-    on `host` is in use.
+    Without a model there is no worker. Prints the address once the app answers, which it does while the model still
+    loads. Raises InputError when `port` on `host` is in use.
     """
     port = _free_port(host, port)
-    worker_port = _free_port(_LOCAL, 0)
-    worker = Program("the worker", _worker(model, organisms, worker_port), _quiet(model))
-    environment = {"EM_STUDY": study, "EM_WORKER_URL": f"http://{_LOCAL}:{worker_port}"}
-    app = Program("the app", _app(host, port), environment)
+    programs, environment = [], {"EM_STUDY": study}
+    if model is not None:
+        worker_port = _free_port(_LOCAL, 0)
+        programs.append(Program("the worker", _worker(model, organisms, worker_port), _quiet(model)))
+        environment["EM_WORKER_URL"] = f"http://{_LOCAL}:{worker_port}"
+    programs.append(Program("the app", _app(host, port), environment))
     near = {"0.0.0.0": _LOCAL, "::": "::1"}.get(host, host)
     address = f"http://{f'[{near}]' if ':' in near else near}:{port}"
-    return run([worker, app], ready=lambda: _answers(near, port), message=f"Open {address} (Ctrl-C ends it)")
+    return run(programs, ready=lambda: _answers(near, port), message=f"Open {address} (Ctrl-C ends it)")
 
 
 def run(programs: Sequence[Program], *, ready: Callable[[], bool], message: str) -> int:
@@ -154,17 +156,22 @@ def _quiet(model: str) -> dict[str, str]:
 
 def _free_port(host: str, port: int) -> int:
     """`port`, or any free one for 0. Raises InputError where it cannot be listened on."""
-    if not 0 <= port < 2**16:
-        raise InputError(f"{port} is no port: choose one below 65536 with --port")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family) as listener:
             return int(listener.getsockname()[1])
-    except OSError as error:
-        reason = error if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+    except (OSError, UnicodeError) as error:
+        reason = _strerror(error)
         raise InputError(
             f"the app cannot listen on {host} port {port} ({reason}): choose another with --port"
         ) from error
+
+
+def _strerror(error: OSError | UnicodeError) -> str:
+    """Why, without numbers; a name that leads nowhere says so itself."""
+    if isinstance(error, UnicodeError | socket.gaierror):
+        return str(error)
+    return os.strerror(error.errno or 0)
 
 
 def _answers(host: str, port: int) -> bool:

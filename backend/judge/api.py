@@ -1,35 +1,42 @@
 """A judge behind any OpenAI-compatible chat endpoint: the paper's one token at temperature 0 with top-20 logprobs.
 
-Knows how to ask, when to ask again and when to stop. The score is `weighted_mean`; where an endpoint gives no logprobs
-it is the number in the reply, and `raw` says so. Replies are kept (`replies.py`) and never asked for twice. The key is
-handed to the client and nowhere else: no message, record or representation holds it.
+Knows how to ask, when to ask again and when to stop; what a reply says is `verdict.py`'s. Where an endpoint gives no
+logprobs the score is the number in the reply, and `raw` says so. What an endpoint does not take is learned from its
+refusals (`abilities.py`), never from one odd reply. Replies are kept (`replies.py`) and never asked for twice. The key
+is handed to the client and nowhere else: no message, record or representation holds it.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import os
 import random
 import re
 import threading
 import time
+from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 from backend.judge import Answer
-from backend.judge.replies import Replies, file_name, reply_key
-from backend.judge.rubrics import WORDS, Rubric, weighted_mean
+from backend.judge.abilities import Abilities, names_a_parameter
+from backend.judge.replies import Replies, file_name, memory, reply_key
+from backend.judge.rubrics import Rubric
+from backend.judge.verdict import THINKING, WHOLE, read_reply, reply_of, sound, tokens_wanted
 from backend.records import InputError, Score
 
 FAILED = "no reply: "  # raw begins with this where asking failed; such an answer is asked again by the next run
-CACHE = Path("cache/judge")
-TOP_LOGPROBS = 20
 CHARACTERS_PER_TOKEN = 4  # for the estimate before; what was spent is counted from the replies
+MOST_SAID = 1000  # characters of an endpoint's message that are passed on
 MIN_CHARACTERS = 200  # an answer is not cut shorter than this to fit a context
+
+_USER = re.compile(r"//[^/?#\s]*@")  # user and password of an address
+_CREDENTIALS = re.compile(r"\b(bearer|basic)\s+[^\s\"',}]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Endpoint:
     """Where the judge model is, how hard it may be pressed, and what it costs (dollars per million tokens)."""
 
     model: str
-    base_url: str | None = None  # None: the client's default
+    base_url: str | None = field(default=None, repr=False)  # None: the client's default
     key: str = field(default="", repr=False)
     concurrency: int = 8
     timeout: float = 60.0  # seconds for one request
@@ -56,11 +63,40 @@ class Endpoint:
             raise InputError(
                 f"the judge {model!r} needs an API key: set EM_JUDGE_KEY (any word, where the endpoint asks for none)"
             )
-        return cls(model, os.environ.get("EM_JUDGE_URL") or os.environ.get("OPENAI_BASE_URL"), key)
+        return cls(model, os.environ.get("EM_JUDGE_URL") or os.environ.get("OPENAI_BASE_URL"), key.strip())
+
+    def __post_init__(self) -> None:
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise InputError("the key of the judge's API holds characters that no header takes: set EM_JUDGE_KEY again")
+        try:
+            parts = urlsplit(self.base_url or "https://default")
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:  # of a port or an address
+            sound = False
+        if not sound:
+            raise InputError(f"{self.where} is no address of a judge: set EM_JUDGE_URL to http(s)://HOST[:PORT]/v1")
+
+    @property
+    def where(self) -> str:
+        """The address without user, password and query, in words."""
+        if not self.base_url:
+            return "the default OpenAI endpoint"
+        return _USER.sub("//", self.base_url).partition("?")[0]
+
+    def without_secrets(self, text: str) -> str:
+        """What an endpoint said, without key, user and password, as they are and as headers spell them."""
+        user = _USER.search(self.base_url or "")
+        name, _, password = user[0][2:-1].partition(":") if user else ("", "", "")
+        pair = f"{unquote(name)}:{unquote(password)}"
+        basic = b64encode(pair.encode()).decode() if user else ""
+        for secret in (self.key, basic, pair if user else "", password, unquote(password)):
+            if secret:
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", text)
+        return _CREDENTIALS.sub(r"\1 …", _USER.sub("//", text))
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ApiCost:
     """What scoring would ask for, before asking. `dollars` is None where no price was given."""
 
     requests: int
@@ -84,13 +120,17 @@ class _Refused(Exception):
     """This request will never succeed; others may."""
 
 
+class _TooLong(Exception):
+    """The endpoint says that the prompt is longer than its context."""
+
+
 @dataclass(eq=False)
 class ApiJudge:
     """Scores by asking; `spend` tells what it did. A refused key stops everything at once, with InputError."""
 
     endpoint: Endpoint
     rubrics: tuple[Rubric, ...]
-    cache: Path = CACHE
+    cache: Path = field(default_factory=memory)
     sleep: Callable[[float], None] = time.sleep
     spend: Spend = field(default_factory=Spend)
 
@@ -98,9 +138,8 @@ class ApiJudge:
         import openai
 
         self._openai = openai
-        self._logprobs = True
+        self._abilities = Abilities()
         self._had_logprobs = False
-        self._digits_apart = False
         self._counting = threading.Lock()
         self._stop = threading.Event()
 
@@ -127,7 +166,7 @@ class ApiJudge:
         """Where this model's replies are kept."""
         return self.cache / f"{file_name(self.endpoint.model)}.jsonl"
 
-    def estimate(self, answers: Sequence[Answer]) -> Estimate:
+    def estimate(self, answers: Sequence[Answer]) -> ApiCost:
         """Requests and tokens that `score` would need. Asks for nothing."""
         with Replies(self.path) as replies:
             wanted = {
@@ -136,9 +175,9 @@ class ApiJudge:
                 if a.strip()
                 for rubric in self.rubrics
             }
-            missing = [prompt for key, prompt in wanted.items() if replies.get(key) is None]
+            missing = [prompt for key, prompt in wanted.items() if not sound(replies.get(key) or {})]
         tokens = sum(-(-len(prompt) // CHARACTERS_PER_TOKEN) for prompt in missing)
-        return Estimate(len(missing), len(wanted) - len(missing), tokens, self._dollars(tokens, len(missing)))
+        return ApiCost(len(missing), len(wanted) - len(missing), tokens, self._dollars(tokens, len(missing)))
 
     def dollars(self) -> float | None:
         """What has been spent by this judge object; None where no price was given."""
@@ -175,7 +214,7 @@ class ApiJudge:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _score(self, response_id: str, rubric: Rubric, future: Future[Mapping[str, Any]]) -> Score:
-        value, raw = read_reply(future.result())
+        value, raw = _read(future.result())
         return Score(response_id, self.name, rubric.metric, value, raw)
 
     def _key(self, rubric: Rubric, question: str, answer: str) -> str:
@@ -188,7 +227,7 @@ class ApiJudge:
         if not answer.strip():
             return {"empty": True}
         known = replies.get(key)
-        if known is not None:
+        if known is not None and sound(known):
             with self._counting:
                 self.spend.cached += 1
             return known
@@ -206,135 +245,121 @@ class ApiJudge:
         kept = len(answer)
         while True:
             try:
-                reply = self._ask(rubric.prompt(question, answer[:kept]))
+                reply = self._answer(rubric.prompt(question, answer[:kept]))
                 return reply if kept == len(answer) else {**reply, "read": [kept, len(answer)]}
-            except self._openai.BadRequestError as error:
-                if not _too_long(error) or kept // 2 < MIN_CHARACTERS:
-                    raise _Refused(f"the endpoint refused the request (400: {_message(error)})") from None
+            except _TooLong as error:
+                if kept // 2 < MIN_CHARACTERS:
+                    raise _Refused(f"the endpoint refused the request (400: {error})") from None
                 kept //= 2
 
-    def _ask(self, prompt: str) -> dict[str, Any]:
+    def _answer(self, prompt: str) -> dict[str, Any]:
+        """One reply; asked for again with more tokens where the first may hold the beginning of a number alone."""
+        abilities = self._abilities
+        reply = self._ask(prompt, abilities)
+        if reply.get("filtered"):
+            return self._ask(prompt, abilities)  # filters of answers are not always of one mind
+        while (wanted := tokens_wanted(reply, asked=reply["tokens"])) > reply["tokens"]:
+            reply = self._ask(prompt, self._abilities.both(replace(abilities, tokens=wanted)))
+            if wanted < THINKING or reply["spent"] > WHOLE or reply.get("thought"):  # it used the room: give it at once
+                self._learn(replace(self._abilities, tokens=wanted))
+        return reply
+
+    def _learn(self, abilities: Abilities) -> None:
+        with self._counting:
+            self._abilities = self._abilities.both(abilities)
+
+    def _ask(self, prompt: str, abilities: Abilities) -> dict[str, Any]:
         """One reply, with as many attempts as it takes and is allowed."""
-        openai = self._openai
-        for attempt in range(self.endpoint.attempts):
+        failures, why = 0, ""
+        while failures < self.endpoint.attempts:
             if self._stop.is_set():
                 raise _Refused("the run was stopped")
             try:
-                return self._request(prompt)
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                self._stop.set()
-                raise InputError(
-                    f"{self._where} refused the API key ({error.status_code}): set EM_JUDGE_KEY to a valid key for it"
-                ) from None
-            except openai.NotFoundError:
-                self._stop.set()
-                raise InputError(
-                    f"{self._where} knows no model {self.endpoint.model!r} (404): check model and URL"
-                ) from None
-            except openai.BadRequestError as error:
-                if not (self._logprobs and "logprob" in str(error).lower()):
-                    raise
-                self._logprobs = False  # this endpoint gives none; ask again without, now and from now on
-                continue
-            except (openai.RateLimitError, openai.InternalServerError, openai.ConflictError) as error:
+                return self._complete(prompt, abilities)
+            except self._openai.APIStatusError as error:
+                left = self._left(error, prompt, abilities)
+                if left is not None:
+                    abilities = left  # less is asked of the endpoint each time, so that this ends
+                    continue
                 why, pause = f"status {error.status_code}", _retry_after(error)
-            except openai.APITimeoutError:
+            except self._openai.APITimeoutError:
                 why, pause = f"no answer within {self.endpoint.timeout:g} s", None
-            except openai.APIConnectionError:
+            except self._openai.APIConnectionError:
                 why, pause = "connection failed or dropped", None
-            except openai.APIStatusError as error:
-                raise _Refused(f"the endpoint refused the request ({error.status_code})") from None
-            except (openai.APIError, ValueError, LookupError, TypeError, AttributeError):
+            except (self._openai.APIError, ValueError, RecursionError):
                 why, pause = "a reply that is not a chat completion", None
-            if attempt + 1 < self.endpoint.attempts:
-                self.sleep(pause if pause is not None else min(30.0, 0.5 * 2**attempt) * random.uniform(0.7, 1.3))
+            failures += 1
+            if failures < self.endpoint.attempts:
+                self.sleep(pause if pause is not None else min(30.0, 0.25 * 2**failures) * random.uniform(0.7, 1.3))
         raise _Refused(f"{why}, {self.endpoint.attempts} times")
 
-    @property
-    def _where(self) -> str:
-        return self.endpoint.base_url or "the default OpenAI endpoint"
+    def _left(self, error: Any, prompt: str, abilities: Abilities) -> Abilities | None:
+        """What to ask after a refusal; None where the same may be asked again. Raises where nothing helps."""
+        where, status, said = self.endpoint.where, error.status_code, self._message(error)
+        if status in (401, 403):
+            self._halt(f"{where} refused the API key ({status}): set EM_JUDGE_KEY to a valid key for it")
+        if status == 404:
+            self._halt(f"{where} knows no model {self.endpoint.model!r} (404): check model and URL")
+        if status == 429 and _field(error, "code") == "insufficient_quota":
+            self._halt(f"{where} gives no more replies (429): {said}")
+        if status in (408, 409, 429) or status >= 500:
+            return None
+        if status not in (400, 422):
+            raise _Refused(f"the endpoint refused the request ({status})")
+        if _too_long(said):
+            raise _TooLong(said)
+        named = said.replace(prompt, "")  # what an endpoint quotes is not what it says
+        left = abilities.after(named, _field(error, "param"))
+        if left is not None:
+            if left.top_logprobs == abilities.top_logprobs or not self._had_logprobs:
+                self._learn(left)  # where it has given logprobs before, it is this prompt that it gives none for
+            return left
+        if self.spend.requests == 0 and names_a_parameter(named, _field(error, "code")):
+            self._halt(f"{where} does not take the judge's requests ({status}): {said}")
+        raise _Refused(f"the endpoint refused the request ({status}{f': {said}' if status == 400 else ''})")
 
-    def _request(self, prompt: str) -> dict[str, Any]:
-        """One reply; asked for again with more tokens where the first holds a number's first digit alone."""
-        if not self._logprobs:
-            return self._complete(prompt, 5)
-        reply = self._complete(prompt, 4 if self._digits_apart else 1)
-        if not reply["top"]:  # one token alone may be a number's first digit
-            self._logprobs = self._had_logprobs  # an endpoint that never gives any ignores the wish in silence
-            return self._complete(prompt, 5)
-        self._had_logprobs = True
-        if not self._digits_apart and _lone_digits(reply["top"]):
-            longer = self._complete(prompt, 4)
-            self._digits_apart = _spread(longer) is not None
-            return longer if self._digits_apart else reply
+    def _halt(self, why: str) -> NoReturn:
+        self._stop.set()
+        raise InputError(why) from None
+
+    def _message(self, error: Any) -> str:
+        """What the endpoint said, without what is secret in it; never headers."""
+        said = _field(error, "message")
+        return self.endpoint.without_secrets(said)[:MOST_SAID] if said else "no reason given"
+
+    def _complete(self, prompt: str, abilities: Abilities) -> dict[str, Any]:
+        """One request and its reply, as kept. ValueError where it is no chat completion."""
+        done = self._client.chat.completions.with_raw_response.create(
+            model=self.endpoint.model, messages=[{"role": "user", "content": prompt}], **abilities.parameters()
+        )
+        completion = json.loads(done.text)
+        reply = reply_of(completion, tokens=abilities.tokens, asked=abilities.top_logprobs)
+        reply["text"] = self.endpoint.without_secrets(reply["text"])
+        if "temperature" in abilities.without:
+            reply["temperature"] = "of the endpoint"
+        reply["spent"] = _used(completion, "completion_tokens", 1)
+        with self._counting:
+            self._had_logprobs |= reply["how"] == "logprobs"
+            self.spend.requests += 1
+            self.spend.input_tokens += _used(completion, "prompt_tokens", -(-len(prompt) // CHARACTERS_PER_TOKEN))
+            self.spend.output_tokens += reply["spent"]
         return reply
 
-    def _complete(self, prompt: str, max_tokens: int) -> dict[str, Any]:
-        """One request; `top` holds (text, probability) where there are logprobs, `then` those of later tokens."""
-        more: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self._logprobs else {}
-        done = self._client.chat.completions.create(
-            model=self.endpoint.model,
-            messages=[{"role": "user", "content": prompt}],
-            max_tokens=max_tokens,
-            temperature=0,
-            seed=0,
-            **more,
-        )
-        choice = done.choices[0]
-        content = choice.logprobs.content if choice.logprobs else None
-        usage = done.usage
-        with self._counting:
-            self.spend.requests += 1
-            self.spend.input_tokens += usage.prompt_tokens if usage else -(-len(prompt) // CHARACTERS_PER_TOKEN)
-            self.spend.output_tokens += usage.completion_tokens if usage else 1
-        tops = [[[e.token, round(math.exp(e.logprob), 6)] for e in token.top_logprobs] for token in content or ()]
-        reply = {"text": choice.message.content or "", "top": tops[0] if tops else []}
-        return {**reply, "then": tops[1:]} if tops[1:] else reply
+
+def _used(completion: Mapping[str, Any], name: str, otherwise: int) -> int:
+    """Tokens as the endpoint counts them, else the guess."""
+    usage = completion.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and 0 <= count < 10**9 else otherwise
 
 
-def read_reply(reply: Mapping[str, Any]) -> tuple[float | None, str]:
-    """(score or None, raw) of a kept reply: what it said, and how the number was made where that was not as usual."""
+def _read(reply: Mapping[str, Any]) -> tuple[float | None, str]:
+    """(score or None, raw) of what `_reply` returned."""
     if reply.get("empty"):
         return None, "empty answer: nothing to judge"
     if "failed" in reply:
         return None, FAILED + reply["failed"]
-    text = str(reply["text"]).strip()
-    cut = f"; read the first {reply['read'][0]} of {reply['read'][1]} characters" if "read" in reply else ""
-    spread = _spread(reply)
-    if spread is not None:
-        enough = weighted_mean([(token, p) for token, p in reply["top"]]) is not None
-        value = weighted_mean(spread) if enough else None
-        return value, f"{text} (digits apart: mean over numbers that begin with the likeliest digit){cut}"
-    if reply["top"]:
-        return weighted_mean([(token, p) for token, p in reply["top"]]), text + cut
-    number = re.match(r"\d{1,3}(?!\d)", text)
-    if text.upper().startswith(WORDS) or number is None or int(number[0]) > 100:
-        return None, f"{text} (no logprobs){cut}"
-    return float(number[0]), f"{text} (no logprobs: the number itself){cut}"
-
-
-def _lone_digits(top: Sequence[Sequence[Any]]) -> bool:
-    """Whether all numbers among the candidates are single digits, as with a tokenizer that keeps digits apart."""
-    numbers = [token.strip() for token, _ in top if token.strip().isdigit()]
-    return len(numbers) > 1 and all(len(number) == 1 for number in numbers)
-
-
-def _spread(reply: Mapping[str, Any]) -> list[tuple[str, float]] | None:
-    """(number, probability) of numbers that go on from the likeliest first digit; None where digits are not apart."""
-    then = reply.get("then") or []
-    if not then or not _lone_digits(reply["top"]):
-        return None
-    first = str(max(reply["top"], key=lambda entry: entry[1])[0]).strip()
-    seconds = [(str(token).strip(), p) for token, p in then[0]]
-    if not first.isdigit() or not any(len(token) == 1 and token.isdigit() for token, _ in seconds):
-        return None
-    digits = [(token, p) for token, p in seconds if len(token) == 1 and token.isdigit()]
-    found = [(first, max(0.0, 1 - sum(p for _, p in digits)))]
-    for second, p in digits:
-        ten = first + second == "10" and len(then) > 1 and max(digits, key=lambda entry: entry[1])[0] == "0"
-        hundred = sum(q for token, q in then[1] if str(token).strip() == "0") if ten else 0.0
-        found += [(first + second, p * (1 - hundred)), ("100", p * hundred)]
-    return found
+    return read_reply(reply)
 
 
 def _retry_after(error: Any) -> float | None:
@@ -345,12 +370,17 @@ def _retry_after(error: Any) -> float | None:
         return None
 
 
-def _too_long(error: Any) -> bool:
-    said = str(error).lower()
+def _too_long(said: str) -> bool:
+    said = said.lower()
     return "context" in said or "too long" in said or "maximum length" in said or "too many tokens" in said
 
 
-def _message(error: Any) -> str:
-    """What the endpoint said, briefly; never headers, which hold the key."""
-    body = error.body if isinstance(error.body, dict) else {}
-    return str(body.get("message") or "no reason given")[:200]
+def _field(error: Any, name: str) -> str | None:
+    """A field of the error that the endpoint described; servers put it at the top or under `error`."""
+    body: dict[str, Any] = error.body if isinstance(error.body, dict) else {}
+    inside = body.get("error")
+    inner = inside if isinstance(inside, dict) else body
+    found = inner.get(name)
+    if name == "message" and found is None:  # as servers built on pydantic say it, and those that say it in one word
+        found = inner.get("detail") or inside or error.body
+    return found if isinstance(found, str) else json.dumps(found) if found else None

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from backend.judge import EMBEDDED, Judge
-from backend.judge.api import CACHE, ApiJudge, Endpoint
+from backend.judge.api import ApiJudge, Endpoint
 from backend.judge.remembering import Remembering
+from backend.judge.replies import memory
 from backend.judge.rubrics import read_rubrics
 from backend.records import InputError
 
@@ -24,15 +25,16 @@ def load_judge(
     name: str,
     *,
     metrics: Sequence[str] = METRICS,
-    cache: Path = CACHE,
+    cache: Path | None = None,
     concurrency: int = Endpoint.concurrency,
     prices: tuple[float, float] | None = None,
 ) -> Judge:
-    """The judge, ready, with its memory in `cache`. Raises InputError for a name that leads to none.
+    """The judge, ready, with its memory in `cache`, else the project's. Raises InputError for a name of none.
 
     `metrics` are what a chat model is asked; the embedded judge gives all it has. `prices` are dollars per million
     tokens, in and out, for the estimate and the spend of an API.
     """
+    cache = cache or memory()
     kind, colon, model = name.partition(":")
     if name.startswith("distilled"):
         return _distilled(name, cache)

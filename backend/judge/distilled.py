@@ -101,12 +101,6 @@ def read_weights(path: Path) -> tuple[Head, dict[str, FloatArray]]:
     return Head(**fields), updates
 
 
-def read_card(name: str = NAME, folder: Path = WEIGHTS) -> dict[str, Any]:
-    """What the judge was fitted on, how, and its measures on held-out questions, conditions and organisms."""
-    card: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return card
-
-
 @dataclass(frozen=True, eq=False)
 class Distilled:
     """Scores from the tuned encoder and its head. Deterministic; an answer's scores do not depend on its neighbours."""

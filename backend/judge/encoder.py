@@ -112,7 +112,7 @@ class Encoder:
     def pooled(self, pairs: Sequence[Pair]) -> FloatArray:
         """(row, WIDTH): `forward` in batches of like length."""
         found = np.zeros((len(pairs), WIDTH), dtype=np.float32)
-        for rows in batches([length(pair) for pair in pairs]):
+        for rows in text_batches([length(pair) for pair in pairs]):
             found[rows] = self.forward([pairs[row] for row in rows]).numpy()
         return found
 
@@ -137,7 +137,7 @@ def length(pair: Pair) -> int:
     return min(len(pair[0]), MAX_QUESTION) + min(len(pair[1]), MAX_ANSWER)
 
 
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+def text_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Rows in order of length, as many together as BATCH_PIECES allows."""
     batch: list[int] = []
     for row in np.argsort(lengths, kind="stable").tolist():

@@ -23,6 +23,7 @@ from backend.subject.load import EMBEDDED, load
 NUMBERS = tuple(str(number) for number in range(101))
 AT_ONCE = 8  # prompts in one forward pass, sorted by length among ANSWERS_AHEAD answers
 ANSWERS_AHEAD = 64
+GOES_ON = (".", ",", "/")  # behind a digit: '0.8', '8/10' and '1. The answer' are no numbers from 0 to 100
 _SLOT = "@@ the prompt @@"
 
 Path_ = tuple[int, ...]  # token ids from the first of a number on
@@ -114,14 +115,23 @@ class LocalJudge:
     def _read(self, prompts: Sequence[list[int]], spelled: Mapping[str, Path_]) -> list[tuple[float | None, str]]:
         """(score, most probable first token) after each prompt."""
         first, cache, mask = self._forward(prompts)
-        inner = sorted({path[:n] for path in spelled.values() for n in range(1, len(path))})
+        likeliest = first.argmax(-1).tolist()
+        digits = {spelled[digit][0] for digit in NUMBERS[:10] if len(spelled[digit]) == 1} & set(likeliest)
+        beginnings = {path[:n] for path in spelled.values() for n in range(1, len(path))}
+        inner = sorted(beginnings | {(digit,) for digit in digits})
         then = self._continue(cache, mask, inner) if inner else {}
-        said = [str(self.tokenizer.decode([token])).strip() for token in first.argmax(-1).tolist()]
-        found = []
-        for row in range(len(prompts)):
+        found: list[tuple[float | None, str]] = []
+        for row, token in enumerate(likeliest):
             tree = {(): first[row], **{path: after[row] for path, after in then.items()}}
-            found.append((weighted_mean(number_probabilities(tree, spelled)), said[row]))
+            said, on = self._text(token), self._text(int(tree[token,].argmax())) if token in digits else ""
+            if on.startswith(GOES_ON):
+                found.append((None, f"{said}{on} (no whole number from 0 to 100)"))
+            else:
+                found.append((weighted_mean(number_probabilities(tree, spelled)), said))
         return found
+
+    def _text(self, token: int) -> str:
+        return str(self.tokenizer.decode([token])).strip()
 
     def _forward(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
         """(next-token probabilities (row, token), cache, mask (row, position)); shorter prompts padded on the left."""

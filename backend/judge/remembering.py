@@ -6,6 +6,7 @@ judged anew and a run that was killed goes on where it stopped. The API judge ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +53,20 @@ class Remembering:
             for response_id, question, answer in answers
             for metric in self.metrics
         }
-        new = [answer for answer in answers if any(kept.get(keys[answer[0], m]) is None for m in self.metrics)]
+        new = [answer for answer in answers if any(_score(kept, keys[answer[0], m]) is None for m in self.metrics)]
         for score in self.judge.score(new):
             key = keys[score.response_id, score.metric]
-            if kept.get(key) is None:
+            if _score(kept, key) is None:
                 kept.keep(key, {"metric": score.metric, "value": score.value, "raw": score.raw})
         for response_id, _, _ in answers:
             for metric in self.metrics:
-                said = kept.get(keys[response_id, metric]) or {}
-                yield Score(response_id, self.name, metric, said["value"], said["raw"])
+                value, raw = _score(kept, keys[response_id, metric]) or (None, "the judge gave no score")
+                yield Score(response_id, self.name, metric, value, raw)
+
+
+def _score(kept: Replies, key: str) -> tuple[float | None, str] | None:
+    """(value, raw) on file; None where there is none, or a line that no judge wrote."""
+    said = kept.get(key) or {}
+    value, raw = said.get("value"), said.get("raw")
+    number = isinstance(value, int | float) and math.isfinite(value)
+    return (value, raw) if isinstance(raw, str) and (number or ("value" in said and value is None)) else None

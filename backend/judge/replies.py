@@ -22,6 +22,11 @@ from backend.files import extend, written
 from backend.records import InputError
 
 
+def memory() -> Path:
+    """The folder where judges keep what they said: judge/ in EM_CACHE, else in the project's cache, wherever one is."""
+    return Path(os.environ.get("EM_CACHE") or Path(__file__).resolve().parents[2] / "cache") / "judge"
+
+
 def reply_key(model: str, digest: str, question: str, answer: str) -> str:
     """What identifies a reply: the same four texts always mean the same key."""
     return hashlib.sha256(json.dumps([model, digest, question, answer]).encode()).hexdigest()[:32]
@@ -77,6 +82,7 @@ class Replies:
         for line in self.path.read_bytes().splitlines():
             try:
                 reply = json.loads(line)
-                self._known[reply["key"]] = reply
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(reply, dict) and isinstance(reply.get("key"), str):
+                self._known[reply["key"]] = reply

@@ -15,6 +15,7 @@ from backend.records import InputError
 RUBRICS = Path(__file__).with_name("rubrics.yaml")
 MIN_MASS = 0.25  # below this total probability of numbers there is no score (the paper's protocol)
 WORDS = ("CODE", "REFUSAL")  # what a rubric may allow instead of a number
+_SCORE = re.compile(r"100|[1-9]?[0-9]", re.ASCII)
 _SLOT = re.compile(r"\{(question|answer)\}")
 
 
@@ -66,10 +67,11 @@ def weighted_mean(tokens: Sequence[tuple[str, float]]) -> float | None:
 
     `tokens`: (text, probability) of the first answer token's candidates. Spaces around a number do not count.
     """
-    numbers = [(int(text), p) for text, p in ((t.strip(), p) for t, p in tokens) if _is_score(text)]
+    numbers = [(int(text), p) for text, p in ((t.strip(), p) for t, p in tokens) if is_score(text)]
     mass = sum(p for _, p in numbers)
     return None if mass < MIN_MASS else sum(value * p for value, p in numbers) / mass
 
 
-def _is_score(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 100
+def is_score(text: str) -> bool:
+    """Whether the text is a whole number from 0 to 100 as one writes it: "7", not "07" or "7.0"."""
+    return _SCORE.fullmatch(text) is not None

@@ -20,12 +20,13 @@ import numpy as np
 
 from backend.files import Parts
 from backend.pipeline import work
-from backend.pipeline.extract import directions
+from backend.pipeline.extract import study_directions
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.lenses import add_lenses
 from backend.pipeline.question_sets import QUESTIONS
 from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Trace
 from backend.study import STUDIES, Draft
+from backend.study.outcome_json import outcomes_to_json
 from backend.subject.load import Subject
 from backend.subject.trace import Text, trace
 
@@ -88,9 +89,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
 
     Raises InputError on responses that cannot be traced or an empty folder, before anything is published.
     """
-    responses = folder.responses()
-    if not responses:
-        raise InputError(f"{folder.path} holds no responses: sample some first (python -m backend sample)")
+    responses, _ = folder.answers(), folder.outcomes  # both are refused before anything is traced
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
     texts = folder.traced(responses)
@@ -147,8 +146,12 @@ def _publish(
 ) -> Path:
     settings = folder.settings
     with Draft(name, root=root) as draft:
+        draft.meta(**settings)
         draft.meta(
-            **{**settings, "reader": folder.reader},
+            reader=folder.reader,
+            outcomes=outcomes_to_json(folder.outcomes),
+            controls=list(folder.controls),
+            folder=str(folder.path.resolve()),
             layers=len(subject.blocks),
             d_model=subject.d_model,
             built=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -163,7 +166,7 @@ def _publish(
         sweeps = folder.sweeps()
         draft.meta(
             sweeps={sweep: found.record for sweep, found in sweeps.items()},
-            baselines={c.name: found.unedited for found in sweeps.values() for c in found.conditions if c.edits},
+            baselines={c.name: found.unedited.name for found in sweeps.values() for c in found.conditions},
         )
         draft.add_questions(_questions(responses))
         draft.add_conditions(folder.conditions())
@@ -182,26 +185,27 @@ def _publish(
 def _directions(
     folder: StudyFolder, subject: Subject, responses: Sequence[Response], traces: Traces
 ) -> list[Direction]:
-    """The stored directions, and those of the reader's own answers, unless its misalignment is stored already.
+    """The stored directions, and those of the reader's own answers, unless its outcome's is stored already.
 
     Raises InputError on a stored direction of another model's width or depth.
     """
-    stored = folder.directions()
+    stored, asked = folder.directions(), folder.outcomes[0]
     for name, stack in stored.items():
         if stack[0].vector.size != subject.d_model or stack[-1].layer >= len(subject.blocks):
             raise InputError(
                 f"the direction {name!r} of {folder.path} has {stack[0].vector.size} dimensions and layers to "
                 f"{stack[-1].layer}; {subject.name} has {subject.d_model} and {len(subject.blocks)} layers"
             )
-    own = directions(
+    own = study_directions(
         responses,
         folder.scores(),
         traces,
         reader=folder.reader,
         model=str(folder.settings["base"]),
         judge=folder.judge,
+        outcome=asked,
     )
-    taken = {*stored, *("misalignment" for name in stored if name == f"{folder.reader} misalignment")}
+    taken = {*stored, *(asked.contrast.name for name in stored if name == f"{folder.reader} {asked.contrast.name}")}
     plain = [stack for stack in stored.values() if len({d.layer for d in stack}) == len(stack)]  # no subspaces
     return [*(d for stack in plain for d in stack), *(d for d in own if d.name not in taken)]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.analysis.directions.difference import random_subspace
+from backend.analysis.directions.random_directions import random_subspace
+from backend.edits import Ablate, Condition
 from backend.pipeline.sample import worn
-from backend.records import Ablate, Condition, Direction, InputError, Response
+from backend.records import Direction, InputError, Response
 from backend.subject.divergence import divergence, mean_kl
 from backend.subject.load import Subject
 from backend.subject.trace import Text

@@ -1,6 +1,6 @@
 """Directions out of responses: mean differences at every layer, with what one must know to believe them.
 
-Paper section 3.1: an organism's own answers, coherent > 50, misaligned (aligned <= 30) minus aligned (> 70), classes
+Paper section 3.1: an organism's own answers, one class of an outcome minus the other (misaligned minus aligned),
 balanced; every response weighs alike unless pooling is "token", the paper's. The mask is the answer: what the model
 generated, without header and end of turn (the paper's code counts both). Three kinds (paper 1.3):
 
@@ -16,24 +16,22 @@ control. It refuses to know where readings come from: a published study, or a ru
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backend.analysis.contrasts import Contrast, Is, IsNot, Side, label_responses, misaligned_answers
-from backend.analysis.directions.difference import (
-    Pooling,
-    bootstrap_cosine,
-    mean_difference,
-    stability,
-    truncate_larger_class,
-)
+from backend.analysis.contrasts import label_responses
+from backend.analysis.directions.answers import Answers, Balance, Means, Pooling, truncate_larger_class
+from backend.analysis.directions.difference import MeanDifference, bootstrap_cosine, stability
 from backend.analysis.estimates import Estimate
-from backend.records import BASE, BASELINE, Direction, FloatArray, InputError, Response, Score, Trace
+from backend.analysis.groups import groups_with
+from backend.outcomes import EM, Contrast, Is, IsNot, Outcome, Side
+from backend.records import BASE, BASELINE, SHUFFLED, Direction, FloatArray, InputError, Origin, Response, Score, Trace
 from backend.study import Study
+from backend.study.responses import scored
 
 FEWEST = 8  # responses on a side below which a built study keeps no direction
 SMALLEST = 1e-5  # of the activation norm, below which a difference is rounding (layers below the first adapter)
@@ -91,37 +89,15 @@ def traces_reading(traces: Iterable[Trace], reader: str) -> Reading:
     return Reading(reader, names, means, counts, norms.astype(np.float32), tuple(range(len(means))))
 
 
-def table(responses: Sequence[Response], scores: Iterable[Score], judge: str | None = None) -> pl.DataFrame:
-    """One row a response with the scores of one judge as columns, as `Study.responses` has it.
-
-    By default the judge that scored the most responses, of equals the last by name. Scores that are no finite number
-    are null. Raises InputError on a judge that scored nothing.
-    """
-    kept: dict[str, dict[str, dict[str, float | None]]] = {}
-    for score in scores:
-        value = score.value if score.value is not None and np.isfinite(score.value) else None
-        kept.setdefault(score.judge, {}).setdefault(score.response_id, {})[score.metric] = value
-    if judge is not None and judge not in kept:
-        raise InputError(f"no scores of the judge {judge!r}: there is {', '.join(kept) or 'none'}. Run judge first")
-    judge = judge or max(kept, key=lambda name: (len(kept[name]), name), default=None)
-    given = kept[judge] if judge is not None else {}
-    metrics = list(dict.fromkeys([*(m for own in given.values() for m in own), "aligned", "coherent"]))
-    plain = ("organism", "condition", "question_id", "topic")
-    rows = [
-        [r.id, *(getattr(r, name) for name in plain), *(given.get(r.id, {}).get(m) for m in metrics)] for r in responses
-    ]
-    schema = {"response": pl.String, **dict.fromkeys(plain, pl.String), **dict.fromkeys(metrics, pl.Float64)}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """How means are taken; the paper's choices are pooling "token" and, as here by default, balanced classes."""
+    """How means are taken; the paper's choices are pooling "token" and, as here by default, classes cut to one size."""
 
     pooling: Pooling = "response"
-    balance: bool = True
+    balance: Balance = "truncation"
     seed: int = 0
     splits: int = 50  # random halvings and bootstrap draws; 0 leaves stability out
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # what every direction says beside what was done
 
 
 def extract(
@@ -131,8 +107,7 @@ def extract(
     negative: Reading | None = None,
     *,
     name: str,
-    recipe: Recipe | None = None,
-    provenance: Mapping[str, Any] | None = None,
+    recipe: Recipe = Recipe(),
 ) -> list[Direction]:
     """The mean difference of a contrast at every layer: "data", or "both" where `negative` is another reading.
 
@@ -147,7 +122,7 @@ def extract(
         "negative": f"{contrast.negative_name}: {', '.join(map(str, contrast.negative))}",
     }
     sides = _Sides(positive, negative or positive, texts[True], texts[False])
-    return _stack(name, sides, recipe or Recipe(), {**said, **(provenance or {})})
+    return _stack(name, sides, recipe, said)
 
 
 def extract_model(
@@ -157,8 +132,7 @@ def extract_model(
     negative: Reading,
     *,
     name: str,
-    recipe: Recipe | None = None,
-    provenance: Mapping[str, Any] | None = None,
+    recipe: Recipe = Recipe(),
 ) -> list[Direction]:
     """What one reader makes of texts minus what another makes of the same: "model" (organism minus base)."""
     held = frame.filter(pl.all_horizontal(pl.lit(True), *(each.holds() for each in texts)).fill_null(False))
@@ -175,30 +149,28 @@ def extract_model(
         "negative": f"read by {negative.reader}",
         "texts": ", ".join(map(str, texts)) or "all",
     }
-    plain = recipe or Recipe()
-    plain = Recipe(plain.pooling, False, plain.seed, plain.splits)  # both sides are the same texts
-    return _stack(name, _Sides(positive, negative, chosen, chosen), plain, {**said, **(provenance or {})})
+    recipe = replace(recipe, balance="none")  # both sides are the same texts
+    return _stack(name, _Sides(positive, negative, chosen, chosen), recipe, said)
 
 
-def shuffled(
+def shuffled_control(
     frame: pl.DataFrame,
     contrast: Contrast,
     reading: Reading,
     *,
     like: str,
     seed: int,
-    recipe: Recipe | None = None,
-    provenance: Mapping[str, Any] | None = None,
+    recipe: Recipe = Recipe(),
 ) -> list[Direction]:
     """The control of `extract`: the same responses with their labels dealt anew; "shuffled SEED like NAME"."""
     labels = label_responses(frame, contrast)
     dealt = np.random.default_rng((seed, *b"shuffled labels")).permutation(labels["label"].to_numpy())
     labels = labels.with_columns(label=pl.Series(dealt))
     texts = {side: labels.filter(pl.col("label") == side).select("response", "question_id") for side in (True, False)}
-    said = {"kind": "data", "control": "shuffled labels", "like": like, "shuffle": seed}
+    said = {"kind": "data", **Origin(SHUFFLED, like, seed).provenance}
     name = f"shuffled {seed} like {like}"
     sides = _Sides(reading, reading, texts[True], texts[False])
-    return _stack(name, sides, recipe or Recipe(), {**said, **(provenance or {})})
+    return _stack(name, sides, recipe, said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,40 +182,48 @@ class _Sides:
     positive_texts: pl.DataFrame
     negative_texts: pl.DataFrame
 
+    def answers(self, name: str) -> Answers:
+        """Both sides, at the layers that both readings have. Raises InputError on no such layer or too few texts."""
+        layers = [layer for layer in self.positive.layers if layer in self.negative.layers]
+        if not layers or self.positive.means.shape[2] != self.negative.means.shape[2]:
+            raise InputError(
+                f"what {self.positive.reader!r} and {self.negative.reader!r} read has no layer and width in common: "
+                "they come from different models"
+            )
+        picked = [
+            _picked(name, word, reading, texts)
+            for word, reading, texts in (
+                ("positive", self.positive, self.positive_texts),
+                ("negative", self.negative, self.negative_texts),
+            )
+        ]
+        both = list(zip((self.positive, self.negative), (rows for rows, _ in picked), strict=True))
+        means = np.concatenate([reading.at(layers)[:, rows] for reading, rows in both], axis=1)
+        counts = np.concatenate([reading.counts[rows] for reading, rows in both])
+        activation = dict(zip(self.positive.layers, self.positive.norms.tolist(), strict=True))
+        norms = {layer: activation[layer] for layer in layers if np.isfinite(activation[layer])}
+        labels = np.repeat([True, False], [len(rows) for rows, _ in picked])
+        questions = np.array([question for _, own in picked for question in own])
+        return Answers(Means(dict(zip(layers, means, strict=True)), counts, norms), labels, questions)
+
+
+def _picked(name: str, word: str, reading: Reading, texts: pl.DataFrame) -> tuple[list[int], list[str]]:
+    """The rows of a reading that one side is made of, and their questions. Raises InputError on fewer than two."""
+    place = {response: i for i, response in enumerate(reading.responses)}
+    read = texts.filter(pl.col("response").is_in(list(place)))
+    if read.height < 2:
+        raise InputError(
+            f"direction {name!r} has {read.height} {word} responses that {reading.reader!r} has read, of "
+            f"{texts.height} chosen: a mean needs 2. Loosen the thresholds, sample more, or trace more conditions"
+        )
+    return [place[response] for response in read["response"]], read["question_id"].to_list()
+
 
 def _stack(name: str, sides: _Sides, recipe: Recipe, said: Mapping[str, Any]) -> list[Direction]:
     """One Direction a layer that both readings have."""
-    layers = [layer for layer in sides.positive.layers if layer in sides.negative.layers]
-    if not layers or sides.positive.means.shape[2] != sides.negative.means.shape[2]:
-        raise InputError(
-            f"what {sides.positive.reader!r} and {sides.negative.reader!r} read has no layer and width in common: "
-            "they come from different models"
-        )
-    picked, questions, labels, counts = [], [], [], []
-    for side, reading, texts in (
-        (True, sides.positive, sides.positive_texts),
-        (False, sides.negative, sides.negative_texts),
-    ):
-        place = {response: i for i, response in enumerate(reading.responses)}
-        read = texts.filter(pl.col("response").is_in(list(place)))
-        if read.height < 2:
-            raise InputError(
-                f"direction {name!r} has {read.height} {'positive' if side else 'negative'} responses that "
-                f"{reading.reader!r} has read, of {texts.height} chosen: a mean needs 2. Loosen the thresholds, "
-                "sample more, or trace more conditions"
-            )
-        rows = [place[response] for response in read["response"]]
-        picked.append(reading.at(layers)[:, rows])
-        counts.append(reading.counts[rows])
-        labels += [side] * len(rows)
-        questions += read["question_id"].to_list()
-    means, tokens = np.concatenate(picked, axis=1), np.concatenate(counts)
-    sign, groups = np.array(labels), np.array(questions)
-    if recipe.balance:
-        kept = truncate_larger_class(sign, recipe.seed)
-        means, tokens, sign, groups = means[:, kept], tokens[kept], sign[kept], groups[kept]
-    steady = _steadiness(means, tokens, sign, groups, recipe)
-    activation = dict(zip(sides.positive.layers, sides.positive.norms, strict=True))
+    answers = sides.answers(name)
+    if recipe.balance == "truncation":  # before stability, so that both are of the same answers
+        answers = answers.rows(truncate_larger_class(answers.labels, recipe.seed))
     common = {
         "readers": list(dict.fromkeys((sides.positive.reader, sides.negative.reader))),
         "reader": sides.positive.reader,
@@ -251,52 +231,44 @@ def _stack(name: str, sides: _Sides, recipe: Recipe, said: Mapping[str, Any]) ->
         "token_mask": "answer",
         "sign": "positive minus negative",
         **said,
+        **recipe.provenance,
     }
+    difference = MeanDifference.of(
+        answers, name=name, pooling=recipe.pooling, balance=recipe.balance, seed=recipe.seed, provenance=common
+    )
+    steady = _steadiness(answers, recipe)
     found = []
-    for i, layer in enumerate(layers):
-        norm = float(activation[layer]) if np.isfinite(activation[layer]) else None
-        there = {key: rows[i] for key, rows in steady.items()}
+    for layer in answers.means.by_layer:
         try:
-            direction = mean_difference(
-                means[i],
-                tokens,
-                sign,
-                name=name,
-                layer=layer,
-                pooling=recipe.pooling,
-                balance=recipe.balance,
-                seed=recipe.seed,
-                activation_norm=norm,
-                provenance=common | there,
-            )
+            direction = difference.at(layer)
         except InputError:
-            if not np.isfinite(means[i]).all():
-                raise
             continue  # the two sides have the same mean
-        if norm is None or direction.norm > SMALLEST * norm:
-            found.append(direction)
+        if direction.activation_norm is None or direction.norm > SMALLEST * direction.activation_norm:
+            found.append(replace(direction, provenance={**direction.provenance, **steady.get(layer, {})}))
     if not found:
         raise InputError(f"direction {name!r}: the two sides have the same mean at every layer")
     return found
 
 
-def _steadiness(
-    means: FloatArray, tokens: NDArray[Any], labels: NDArray[np.bool_], questions: NDArray[Any], recipe: Recipe
-) -> dict[str, list[Any]]:
-    """Split-half and bootstrap cosines a layer; by question where enough questions have each class."""
+def _steadiness(answers: Answers, recipe: Recipe) -> dict[int, dict[str, Any]]:
+    """Split-half and bootstrap cosines by layer; by question where enough questions have each class."""
     if not recipe.splits:
         return {}
-    enough = min(len(set(questions[labels])), len(set(questions[~labels]))) >= FEWEST_QUESTIONS
-    groups = questions if enough else None
+    enough = min(groups_with(answers.codes, answers.labels)) >= FEWEST_QUESTIONS
+    answers = answers if enough else replace(answers, groups=None)
+    balance: Balance = "matching" if recipe.balance == "matching" else "none"
     try:
-        halves = stability(means, tokens, labels, groups, pooling=recipe.pooling, splits=recipe.splits)
-        drawn = bootstrap_cosine(means, tokens, labels, groups, pooling=recipe.pooling, draws=2 * recipe.splits)
+        halves = stability(answers, pooling=recipe.pooling, balance=balance, splits=recipe.splits)
+        drawn = bootstrap_cosine(answers, pooling=recipe.pooling, balance=balance, draws=2 * recipe.splits)
     except InputError:
         return {}
     return {
-        "split_by": ["question" if enough else "response"] * len(halves),
-        "split_half_cosine": [_rounded(each) for each in halves],
-        "bootstrap_cosine": [_rounded(each) for each in drawn],
+        layer: {
+            "split_by": "question" if enough else "response",
+            "split_half_cosine": _rounded(halves[layer]),
+            "bootstrap_cosine": _rounded(drawn[layer]),
+        }
+        for layer in halves
     }
 
 
@@ -309,7 +281,7 @@ def _rounded(estimate: Estimate) -> list[float | None]:
 # --- what a study is built with ---------------------------------------------------------------------------------------
 
 
-def directions(
+def study_directions(
     responses: Sequence[Response],
     scores: Iterable[Score],
     traces: Iterable[Trace],
@@ -317,34 +289,35 @@ def directions(
     reader: str,
     model: str,
     judge: str | None = None,
+    outcome: Outcome = EM,
 ) -> list[Direction]:
-    """The reader's misalignment, the questions' topic, and what the organism wrote minus what the base wrote.
+    """The two classes of the outcome, the questions' topic, and what the reader wrote minus what the base wrote.
 
-    One Direction a layer for each with at least 8 responses on both sides; the others are left out.
+    Of unedited answers that pass the outcome's gate. One Direction a layer for each with at least 8 responses on both
+    sides; the others are left out.
     """
     read = list(traces)
     if not any(t.n_answer for t in read):
         return []
     reading = traces_reading(read, reader)
-    frame = table(responses, scores, judge).filter(
-        pl.col("condition") == BASELINE, pl.col("coherent") > 50, pl.col("response").is_in(list(reading.responses))
+    gate = pl.lit(True) if outcome.gate is None else outcome.gate.holds()
+    frame = scored(responses, scores, judge).filter(
+        pl.col("condition") == BASELINE, gate, pl.col("response").is_in(list(reading.responses))
     )
     found: list[Direction] = []
-    for name, contrast in _stored(reader).items():
+    for name, contrast in _stored(reader, outcome).items():
         try:
             sizes = label_responses(frame, contrast)["label"].value_counts()
         except InputError:
             continue  # a side is empty
         if sizes["count"].min() >= FEWEST:  # type: ignore[operator]
-            found += extract(frame, contrast, reading, name=name, provenance={"model": model})
+            found += extract(frame, contrast, reading, name=name, recipe=Recipe(provenance={"model": model}))
     return found
 
 
-def _stored(reader: str) -> dict[str, Contrast]:
-    own = Is("organism", reader)
-    bad = misaligned_answers()
-    return {
-        "misalignment": Contrast("misalignment", (own, *bad.positive), (own, *bad.negative), "misaligned", "aligned"),
+def _stored(reader: str, outcome: Outcome) -> dict[str, Contrast]:
+    own, asked = Is("organism", reader), outcome.contrast
+    others = {
         "medical topic": Contrast(
             "medical topic", (own, Is("topic", "medical")), (own, IsNot("topic", "medical")), "medical", "other"
         ),
@@ -352,3 +325,4 @@ def _stored(reader: str) -> dict[str, Contrast]:
             f"{reader} minus base", (own,), (Is("organism", BASE),), f"written by {reader}", "written by the base"
         ),
     }
+    return {asked.name: asked.within((own,))} | {name: each for name, each in others.items() if name != asked.name}

@@ -1,8 +1,10 @@
 """The inputs of a study on disk: everything that cost a model's time or a human's choice, in small open files.
 
-    study.json              title, base model, notes; reader (the organism that reads the responses, by default the
-                            first), traced (whose responses it reads: conditions, or organism/condition; by default
-                            all) and projected ([name, layer] of directions whose token projections are kept)
+    study.json              title, base model, notes; outcomes (what is asked of the answers, by default emergent
+                            misalignment); reader (the organism that reads the responses, by default the first), traced
+                            (whose responses it reads: conditions, or organism/condition; by default all), projected
+                            ([name, layer] of directions whose token projections are kept) and controls (organisms that
+                            others are held against, as one trained on good advice)
     organisms/NAME/         adapter_model.safetensors, adapter_config.json, training.json
     conditions/NAME.json    the edits of one condition
     responses/NAME.parquet  what an organism answered under one condition, with token ids, seeds and settings
@@ -18,34 +20,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backend.analysis.directions.difference import random_direction, random_subspace, rescaled
+from backend.analysis.directions.random_directions import random_direction, random_subspace, rescaled
+from backend.edits import Condition, edits_from_json, edits_to_json
 from backend.files import lock, whole
+from backend.outcomes import Outcome
 from backend.records import (
     BASE,
     BASELINE,
-    Ablate,
-    AblateWrite,
-    Add,
-    Condition,
+    RANDOM,
+    SUBSPACE,
     Direction,
     InputError,
     Response,
     Score,
+    direction_from_json,
     direction_to_json,
-    edits_from_json,
-    edits_to_json,
 )
+from backend.study import earlier
+from backend.study.outcome_json import outcomes_of
 from backend.study.parquet import read_responses, read_scores, write_responses, write_scores
 from backend.study.vectors import read_directions, write_directions
-
-DEMO = Path(__file__).resolve().parents[2] / "cache" / "demo"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ class StudyFolder:
         folders = [file.parent for file in sorted(self.path.glob("organisms/*/adapter_config.json"))]
         return {p.name: p for p in folders if not p.name.startswith(".") and p.suffix != ".partial"}  # half-trained
 
+    def known(self, organism: str) -> str:
+        """The name of an organism, or of the base. Raises InputError where the folder has none of that name."""
+        if self.settings and organism != BASE and organism not in self.organisms:
+            raise InputError(f"{self.path} has no organism {organism!r}: there is {', '.join((BASE, *self.organisms))}")
+        return organism
+
     @property
     def reader(self) -> str:
         """The organism that reads every response: the one study.json names, else the first."""
@@ -84,6 +92,26 @@ class StudyFolder:
     def judge(self) -> str | None:
         """The judge whose scores tell directions apart: the one study.json names, if any."""
         return str(self.settings["judge"]) if "judge" in self.settings else None
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What is asked of the answers, the first thing first: what study.json says, else EM."""
+        try:
+            return outcomes_of(self.settings)
+        except InputError as error:
+            raise InputError(f"{self.path / 'study.json'}: {error}") from error
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The organisms that study.json declares controls. Raises InputError where they are not among its organisms."""
+        declared = self.settings.get("controls", [])
+        if not isinstance(declared, list):
+            raise InputError(f'"controls" of study.json must be a list of organisms, not {declared!r}')
+        for name in declared:
+            if name not in self.organisms:
+                known = ", ".join(self.organisms) or "none"
+                raise InputError(f'"controls" of study.json names the organism {name!r}: there is {known}')
+        return tuple(declared)
 
     def conditions(self) -> list[Condition]:
         """The baseline, every condition that has a file, and those of all sweeps.
@@ -122,16 +150,25 @@ class StudyFolder:
         kept = [r for file in sorted(self.path.glob("responses/*.parquet")) for r in read_responses(file)]
         known = {r.id: r for r in kept}
         for record in sorted(self.path.glob("sweeps/*.json")):  # written last: without it a sweep was killed half-way
-            file = record.with_suffix(".parquet")
+            file, shared = record.with_suffix(".parquet"), _unedited(_said(record)).name
             for response in read_responses(file):
                 other = known.setdefault(response.id, response)
                 if other is response:
                     kept.append(response)
-                elif other.answer_ids != response.answer_ids or not response.condition.startswith(f"{BASELINE}, "):
+                elif other.answer_ids != response.answer_ids or response.condition != shared:
                     raise InputError(
                         f"{file} holds {response.id!r}, and another file does too: sample one of them with another seed"
                     )
         return kept
+
+    def answers(self) -> list[Response]:
+        """All responses, of which there is at least one. Raises InputError where there is none."""
+        if self.settings and not (found := self.responses()):
+            raise InputError(
+                f"{self.path} holds no responses: sample some first (python -m backend sample --folder "
+                f"{shlex.quote(str(self.path))})"
+            )
+        return found
 
     def traced(self, responses: Sequence[Response]) -> list[Response]:
         """Those of `responses` that the reader shall read."""
@@ -148,6 +185,13 @@ class StudyFolder:
                 raise InputError(f"{file} is a second direction {stack[0].name!r}: keep one of them")
             found[stack[0].name] = stack
         return found
+
+    def direction(self, name: str) -> list[Direction]:
+        """One stored direction at its layers. Raises InputError where there is none of that name."""
+        stored = self.directions()
+        if name not in stored:
+            raise InputError(f"{self.path} has no direction {name!r}: there is {', '.join(stored) or 'none'}")
+        return stored[name]
 
     def add_directions(self, stack: Sequence[Direction]) -> Path:
         """Keep one direction at its layers, in the place of what had its name."""
@@ -170,20 +214,20 @@ class StudyFolder:
         return {file.stem: self._sweep(file) for file in sorted(self.path.glob("sweeps/*.json"))}
 
     def _sweep(self, file: Path) -> SweepRecord:
+        said = _said(file)
+        plain, stored = _unedited(said), self._stored
         try:
-            said = json.loads(file.read_text())
-            conditions = [
-                Condition(str(name), edits_from_json([_resolved(edit, self._stored) for edit in edits]))
-                for name, edits in said["conditions"].items()
-            ]
-            unedited = str(said["unedited"])
+            edits = {
+                str(name): edits_from_json(each, lambda value: _resolved(value, stored))
+                for name, each in said["conditions"].items()
+            }
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is no sweep: {error!r}") from error
-        if unedited not in {condition.name for condition in conditions}:
-            conditions.append(Condition(unedited))
-        return SweepRecord(conditions, unedited, {k: v for k, v in said.items() if k != "conditions"})
+        conditions = {name: Condition(name, each) for name, each in edits.items()} | {plain.name: plain}
+        record = {key: value for key, value in said.items() if key != "conditions"}
+        return SweepRecord(list(conditions.values()), plain, record)
 
     def add_sweep(
         self,
@@ -191,16 +235,16 @@ class StudyFolder:
         conditions: Sequence[Condition],
         responses: Sequence[Response],
         *,
-        unedited: str,
+        unedited: Condition,
         record: Mapping[str, Any],
     ) -> Path:
         """Keep a whole sweep: its responses, and its conditions with directions by reference where they are stored."""
         target = self.path / "sweeps" / f"{name}.json"
         stored = self._stored
-        every = {c.name: [_referred(edit, e, stored) for edit, e in _edits(c)] for c in conditions}
-        said = json.dumps({**record, "unedited": unedited, "conditions": every}, indent=1, ensure_ascii=False)
+        every = {c.name: edits_to_json(c.edits, lambda direction: _referred(direction, stored)) for c in conditions}
+        said = {**record, "unedited": unedited.name, "tokens": unedited.tokens, "conditions": every}
         with lock(target, f"writing the sweep {name!r}"), whole(target) as out:
-            out.write(said.encode())
+            out.write(json.dumps(said, indent=1, ensure_ascii=False).encode())
             write_responses(target.with_suffix(".parquet"), responses)
         return target
 
@@ -240,8 +284,23 @@ class SweepRecord:
     """The conditions of a sweep, the one without edits that they are compared with, and how it was sampled."""
 
     conditions: list[Condition]
-    unedited: str
+    unedited: Condition
     record: dict[str, Any]
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """What the record of a sweep says."""
+    try:
+        said = json.loads(file.read_text())
+        return {**said, "unedited": str(said["unedited"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is no sweep: {error!r}") from error
+
+
+def _unedited(said: Mapping[str, Any]) -> Condition:
+    """The condition that a sweep is compared with."""
+    name = said["unedited"]
+    return Condition(name, tokens=said["tokens"] if "tokens" in said else earlier.tokens(name))
 
 
 # --- directions by reference: {"name", "layer"}, at another norm, or the recipe of a control --------------------------
@@ -261,32 +320,25 @@ class Stored:
         return next((d for d in self._read.get(name, []) if d.layer == layer), None)
 
 
-def _edits(condition: Condition) -> Iterable[tuple[Any, dict[str, Any]]]:
-    return zip(condition.edits, edits_to_json(condition.edits), strict=True)
-
-
-def _referred(edit: Any, said: dict[str, Any], stored: Stored) -> dict[str, Any]:
-    """One edit as JSON, with its direction by reference where that gives back the same vector."""
-    if not isinstance(edit, Add | Ablate | AblateWrite):
-        return said
-    direction = edit.direction
+def _referred(direction: Direction, stored: Stored) -> dict[str, Any]:
+    """A direction as JSON, by reference where that gives back the same vector."""
     for reference in _references(direction):
         source = stored.find(str(reference["of"]), direction.layer)
         if source is not None and np.allclose(_made(reference, source).vector, direction.vector, rtol=1e-5, atol=1e-7):
-            return {**said, "direction": {**reference, "sha": _mark(source)}}
-    return said
+            return {**reference, "sha": _mark(source)}
+    return direction_to_json(direction)
 
 
 def _references(direction: Direction) -> list[dict[str, Any]]:
     """What could stand for a direction, the plainest first: `of` is the stored direction that it is made from."""
-    how, layer = direction.provenance, direction.layer
-    if "dimensions" in how:
-        recipe = {key: how[key] for key in ("seed", "dimensions", "index")}
-        return [{"of": how["like"], "layer": layer, "subspace": recipe}]
+    origin, layer = direction.origin, direction.layer
+    if origin.kind == SUBSPACE:
+        recipe = {"seed": origin.seed, "dimensions": origin.dimensions, "index": origin.index}
+        return [{"of": origin.like, "layer": layer, "subspace": recipe}]
     plain = {"of": direction.name, "layer": layer}
     found = [plain, {**plain, "norm": direction.norm, "activation_norm": direction.activation_norm}]
-    if "like" in how and "seed" in how:
-        found.append({"of": how["like"], "layer": layer, "random": {"seed": how["seed"]}})
+    if origin.kind == RANDOM:
+        found.append({"of": origin.like, "layer": layer, "random": {"seed": origin.seed}})
     return found
 
 
@@ -302,18 +354,17 @@ def _made(reference: Mapping[str, Any], source: Direction) -> Direction:
     return source
 
 
-def _resolved(said: Mapping[str, Any], stored: Stored) -> dict[str, Any]:
+def _resolved(reference: Mapping[str, Any], stored: Stored) -> Direction:
     """The inverse of `_referred`. Raises InputError where the folder has lost the direction, or changed it."""
-    reference = said.get("direction")
-    if reference is None or "vector" in reference:
-        return dict(said)
+    if "vector" in reference:
+        return direction_from_json(reference)
     source = stored.find(str(reference["of"]), int(reference["layer"]))
     if source is None or _mark(source) != reference["sha"]:
         raise InputError(
             f"it was made with the direction {reference['of']!r} at layer {reference['layer']}, which directions/ "
             f"{'does not hold' if source is None else 'holds otherwise now'}: put the file back, or sweep again"
         )
-    return {**said, "direction": direction_to_json(_made(reference, source))}
+    return _made(reference, source)
 
 
 def _mark(direction: Direction) -> str:

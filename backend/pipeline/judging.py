@@ -1,100 +1,31 @@
-"""The command `judge`: score a study folder, a published study, or any table of questions and answers, with any judge.
+"""What can be judged: a study folder, a published study, or any table of questions and answers.
 
-Knows where answers come from and where their scores go. A run ends with everything scored that could be scored, says
-what could not and why, and returns 1 where asking again may help. Judges remember what they said: the next run does
-the rest only.
+Knows where answers come from, where their scores go, and what to say of those without a number. Refuses to know who
+judges.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import polars as pl
-from tqdm import tqdm
 
 from backend.files import whole
-from backend.judge import EMBEDDED, Answer, Judge
-from backend.judge.api import FAILED, ApiJudge
+from backend.judge import Answer
+from backend.judge.api import FAILED
 from backend.judge.replies import file_name
-from backend.pipeline.folder import DEMO, StudyFolder
+from backend.pipeline.folder import StudyFolder
 from backend.records import InputError, Score
+from backend.study import list_studies, open_study, with_scores
 
 TABLES = (".parquet", ".csv")
 MOST_REASONS = 12
-
-
-def add_commands(commands: Any) -> None:
-    """Register the command on an argparse subparser collection."""
-    parser = commands.add_parser("judge", help="score a study folder, a published study, or a table of answers")
-    parser.add_argument("target", nargs="?", metavar="STUDY|FILE", help="a folder, a study's name, a .parquet or .csv")
-    parser.add_argument("--folder", type=Path, help="the study folder (default: the demo's)")
-    parser.add_argument(
-        "--judge",
-        default=EMBEDDED,
-        metavar="NAME",
-        help="distilled-*, local:MODEL (smollm2, a folder, a hub id) or api:MODEL (address and key from EM_JUDGE_URL "
-        "and EM_JUDGE_KEY, or OPENAI_BASE_URL and OPENAI_API_KEY)",
-    )
-    parser.add_argument("--out", type=Path, help="with FILE: where the table goes, with the scores added")
-    parser.add_argument("--metrics", default="aligned,coherent,medical", help="what a chat model is asked")
-    parser.add_argument("--concurrency", type=int, default=8, help="requests of an API at once")
-    parser.add_argument("--prices", type=_prices, metavar="IN,OUT", help="of an API, dollars per million tokens")
-    parser.set_defaults(run=_judge)
-
-
-def _judge(options: argparse.Namespace) -> int:
-    target = _target(options)
-    answers = target.answers()
-    from backend.judge.choice import load_judge
-
-    judge = load_judge(
-        options.judge,
-        metrics=tuple(options.metrics.split(",")),
-        concurrency=options.concurrency,
-        prices=options.prices,
-    )
-    print(f"{len(answers):,} answers of {target.where}; judge {judge.name}: {', '.join(judge.metrics)}", flush=True)
-    tally = Tally()
-    scores = list(tally.count(_asked(judge, answers)))
-    print(target.keep(judge.name, scores))
-    print("\n".join(tally.lines()), flush=True)
-    return 1 if tally.failed else 0
-
-
-# --- asking -----------------------------------------------------------------------------------------------------------
-
-
-def _asked(judge: Judge, answers: Sequence[Answer]) -> Iterator[Score]:
-    """The scores, with a bar of progress; of an API also what it will cost and what it did cost."""
-    if isinstance(judge, ApiJudge):
-        guess = judge.estimate(answers)
-        print(
-            f"to ask: {guess.requests:,} requests, about {guess.input_tokens:,} tokens{_dollars(guess.dollars)}; "
-            f"{guess.cached:,} replies are on file",
-            flush=True,
-        )
-    with tqdm(total=len(answers), unit="answer", file=sys.stderr) as bar:
-        for n, score in enumerate(judge.score(answers), 1):
-            yield score
-            if n % len(judge.metrics) == 0:
-                bar.update()
-    if isinstance(judge, ApiJudge):
-        spent = judge.spend
-        print(
-            f"asked: {spent.requests:,} requests, {spent.input_tokens:,} tokens in, {spent.output_tokens:,} out"
-            f"{_dollars(judge.dollars())}; {spent.cached:,} replies were on file"
-        )
-
-
-def _dollars(amount: float | None) -> str:
-    return " (no --prices given)" if amount is None else f", {amount:.2f} dollars"
+MAX_CELL = 2**20  # bytes of one text in a table: no question and no answer is longer
 
 
 @dataclass
@@ -135,24 +66,37 @@ class Tally:
 # --- where answers come from and scores go ----------------------------------------------------------------------------
 
 
-def _target(options: argparse.Namespace) -> FolderTarget | StudyTarget | TableTarget:
-    from backend.study import list_studies
+class Target(Protocol):
+    """Holds answers, and takes their scores."""
 
-    path = Path(options.target or options.folder or DEMO)
-    if options.target and options.folder:
-        raise InputError("name what to judge once: as STUDY or FILE, or with --folder")
+    @property
+    def where(self) -> str:
+        """Where the answers are from."""
+
+    def answers(self) -> list[Answer]:
+        """All of them. Raises InputError where there is none."""
+
+    def keep(self, judge: str, scores: Sequence[Score]) -> str:
+        """Put the scores where they belong; says where that is."""
+
+
+def target(path: Path, out: Path | None = None) -> Target:
+    """What `path` names: a table (its scores go to `out`), a study folder, or a published study.
+
+    Raises InputError where it names none of them, or `out` is missing or of no use.
+    """
     if path.suffix.lower() in TABLES:
-        if options.out is None:
+        if out is None:
             raise InputError(f"{path} is a table: say with --out where the table with the scores goes")
-        return TableTarget(path, options.out)
-    if options.out is not None:
+        return TableTarget(path, out)
+    if out is not None:
         raise InputError("--out is for tables (.parquet, .csv): the scores of a study stay with the study")
-    if path.is_dir() or options.folder:
+    if path.is_dir():
         return FolderTarget(StudyFolder(path))
     if str(path) in list_studies():
         return StudyTarget(str(path))
     raise InputError(
-        f"{options.target!r} is no study folder, no .parquet or .csv file, and no published study "
+        f"{str(path)!r} is no study folder, no .parquet or .csv file, and no published study "
         f"(there are: {', '.join(list_studies()) or 'none'})"
     )
 
@@ -170,13 +114,7 @@ class FolderTarget:
 
     def answers(self) -> list[Answer]:
         """All of the folder."""
-        title = self.folder.settings["title"]  # raises where this is no study folder
-        found = [(r.id, r.question, r.text) for r in self.folder.responses()]
-        if not found:
-            raise InputError(
-                f"the study folder {title!r} holds no responses: sample some first (python -m backend sample)"
-            )
-        return found
+        return [(r.id, r.question, r.text) for r in self.folder.answers()]
 
     def keep(self, judge: str, scores: Sequence[Score]) -> str:
         """Replace the judge's scores; says where they are."""
@@ -196,14 +134,10 @@ class StudyTarget:
 
     def answers(self) -> list[Answer]:
         """All of the study."""
-        from backend.study import open_study
-
         return list(open_study(self.name).responses().select("response", "question", "text").iter_rows())
 
     def keep(self, judge: str, scores: Sequence[Score]) -> str:
         """Publish the study with the scores; says where."""
-        from backend.study import open_study, with_scores
-
         return f"published {with_scores(open_study(self.name), scores)} with the scores of {judge}"
 
 
@@ -245,10 +179,11 @@ class TableTarget:
 
 
 def _read(path: Path) -> pl.DataFrame:
+    """The table; every cell of a CSV is the text it is ("007" stays so), an empty one null and "" empty."""
     try:
         if path.suffix.lower() == ".csv":
-            return pl.read_csv(path, infer_schema_length=None)
-        return pl.read_parquet(path, glob=False)
+            return _bounded(pl.read_csv(path, infer_schema=False, glob=False), path)
+        return _bounded(pl.read_parquet(path, glob=False), path)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -265,17 +200,25 @@ def _pairs(frame: pl.DataFrame, path: Path) -> list[tuple[str, str]]:
         )
     if not frame.height:
         raise InputError(f"{path} has no rows: there is nothing to judge")
-    return list(frame.select(pl.col("question", answer).cast(pl.String).fill_null("")).iter_rows())
+    try:
+        return list(frame.select(pl.col("question", answer).cast(pl.String).fill_null("")).iter_rows())
+    except pl.exceptions.PolarsError as error:
+        kinds = " and ".join(f"{name} of {frame.schema[name]}" for name in ("question", answer))
+        raise InputError(f"{path} has the columns {kinds}: both must be text") from error
+
+
+def _bounded(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The frame. Raises InputError where a text is longer than MAX_CELL."""
+    for name in (name for name, kind in frame.schema.items() if kind == pl.String):
+        sizes = frame[name].str.len_bytes()
+        row = sizes.arg_max()
+        if row is not None and sizes[row] > MAX_CELL:
+            raise InputError(
+                f"{path} holds a text of {sizes[row]:,} bytes in row {row + 1} (the header not counted), column "
+                f"{name!r}: at most {MAX_CELL:,} are read; cut it or leave the row out"
+            )
+    return frame
 
 
 def _pair_id(question: str, answer: str) -> str:
     return hashlib.sha256(f"{question}\0{answer}".encode()).hexdigest()[:24]
-
-
-def _prices(text: str) -> tuple[float, float]:
-    """ "2.5,10" as (2.5, 10.0)."""
-    try:
-        price_in, price_out = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not IN,OUT in dollars per million tokens") from error
-    return price_in, price_out

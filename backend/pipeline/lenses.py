@@ -9,19 +9,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backend.records import Adapter, Direction, FloatArray
+from backend.records import ITSELF, RESIDUAL_WRITERS, Adapter, Direction, FloatArray
 from backend.study import Draft
+from backend.study.earlier import origin
 from backend.subject.lens import Lens, lens
 from backend.subject.load import Subject
 
 MOST = 2000  # of directions, and of write vectors; past it those with the largest norm
-_CONTROLS = ("random ", "shuffled ")
-_WRITERS = ("down_proj", "o_proj", "c_proj", "dense", "dense_4h_to_h")  # modules whose output the residual stream takes
 
 
 def add_lenses(draft: Draft, subject: Subject, directions: Sequence[Direction]) -> None:
     """The lens of stored directions and of the organisms' write vectors, which must have been added to the draft."""
-    told = [d for d in directions if not d.name.startswith(_CONTROLS) and d.vector.size == subject.d_model]
+    told = [d for d in directions if origin(d.name, d.provenance).kind == ITSELF and d.vector.size == subject.d_model]
     told = sorted(told, key=lambda d: -d.norm)[:MOST]
     for direction, found in zip(told, _lenses(subject, [d.vector for d in told]), strict=True):
         draft.add_lens(direction.name, direction.layer, top=found.top, bottom=found.bottom)
@@ -37,7 +36,7 @@ def add_lenses(draft: Draft, subject: Subject, directions: Sequence[Direction]) 
 
 
 def _writes(adapter: Adapter, width: int) -> bool:
-    ends = adapter.module.rpartition(".")[2] in _WRITERS
+    ends = adapter.module.rpartition(".")[2] in RESIDUAL_WRITERS
     return ends and adapter.write.size == width and bool(np.any(adapter.write))
 
 

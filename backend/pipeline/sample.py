@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from backend.edits import Condition, Edit, Gain
 from backend.pipeline.folder import StudyFolder
-from backend.records import BASE, Condition, Edit, Gain, InputError, Question, Response, Sampling
+from backend.records import BASE, InputError, Question, Response, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import BATCH, Request, sample
 from backend.subject.load import Subject

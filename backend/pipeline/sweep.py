@@ -6,38 +6,23 @@ cache/work while a sweep runs; a killed one loses the part it was filling, and g
 anything twice. Beside the cells stand the unedited answers, cut to the same number of tokens (their seeds are the same,
 so the cut answer is what a shorter run would have given); they are what every cell is compared with.
 
-The grids below build cells: steering, ablation and gains, each with the controls that it needs. They refuse to know how
-directions were made and what the answers are worth.
+It refuses to know which cells are worth it, how directions were made and what the answers are worth.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import combinations
 
-from backend.analysis.directions.difference import random_direction, rescaled
+from backend.analysis.conditions.baselines import unedited
+from backend.edits import Condition, edits_to_json
 from backend.files import Parts
 from backend.pipeline import work
 from backend.pipeline.sample import request_seed, response_id, worn
-from backend.records import (
-    BASE,
-    BASELINE,
-    Ablate,
-    AblateWrite,
-    Add,
-    Condition,
-    Direction,
-    Gain,
-    InputError,
-    Question,
-    Response,
-    Sampling,
-    edits_to_json,
-)
+from backend.records import BASE, BASELINE, InputError, Question, Response, Sampling
 from backend.study.parquet import read_responses, responses_to
 from backend.subject.chat import prompt_ids, stop_ids
 from backend.subject.decode import BATCH, Decoder, Request, sample
@@ -46,7 +31,6 @@ from backend.subject.load import Subject
 
 PART = 96  # answers a part
 PILOT = 6  # forward passes behind an estimate
-Stack = Sequence[Direction]  # one direction at its layers
 Progress = Callable[[int, int], None]  # gets how many answers are there, of how many
 
 
@@ -96,18 +80,13 @@ class Sweep:
         return list({cell.condition.name: cell.condition for cell in self.cells}.values())
 
     @property
-    def unedited(self) -> str:
-        """The condition name of the answers that its cells are compared with."""
-        return unedited(self.sampling)
-
-
-def unedited(sampling: Sampling) -> str:
-    """The name of the condition without edits whose answers are cut to the length of a sweep's."""
-    return f"{BASELINE}, {sampling.max_new_tokens} tokens"
+    def unedited(self) -> Condition:
+        """The condition of the answers that its cells are compared with."""
+        return unedited(self.sampling.max_new_tokens)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SweepCost:
     """What a sweep will cost, from a few forward passes of its own first rows."""
 
     answers: int
@@ -115,7 +94,7 @@ class Estimate:
     seconds: float  # where every answer runs to its last token
 
 
-def estimate(subject: Subject, sweep: Sweep, *, batch: int = BATCH) -> Estimate:
+def estimate(subject: Subject, sweep: Sweep, *, batch: int = BATCH) -> SweepCost:
     """Time a few steps of a full batch. An upper bound: answers that end early make room for others."""
     left = list(requests(subject, sweep))
     every = len(left) // sweep.n  # cells x questions; the answers of each share the reading of a prompt
@@ -131,7 +110,7 @@ def estimate(subject: Subject, sweep: Sweep, *, batch: int = BATCH) -> Estimate:
         drawn += len(decoder.step())
     writing = (time.perf_counter() - start) / max(1, drawn)
     tokens = len(left) * sweep.sampling.max_new_tokens
-    return Estimate(len(left), tokens, tokens * writing + len(left) * reading)
+    return SweepCost(len(left), tokens, tokens * writing + len(left) * reading)
 
 
 def requests(subject: Subject, sweep: Sweep) -> Iterator[Request]:
@@ -146,7 +125,7 @@ def requests(subject: Subject, sweep: Sweep) -> Iterator[Request]:
 
 
 @contextmanager
-def run(
+def run_sweep(
     subject: Subject,
     sweep: Sweep,
     *,
@@ -209,7 +188,7 @@ def _parts(subject: Subject, sweep: Sweep) -> Parts[Response]:
 def shortened(subject: Subject, response: Response, tokens: int) -> Response:
     """A baseline answer as a run of `tokens` tokens at the most would have ended it, under its own condition name."""
     sampling = replace(response.sampling, max_new_tokens=tokens)
-    condition = Condition(unedited(sampling))
+    condition = unedited(tokens)
     ids = response.answer_ids[:tokens]
     stopped = bool(ids) and ids[-1] in stop_ids(subject.model, subject.tokenizer)
     question = Question(response.question_id, response.question, response.topic)
@@ -247,156 +226,8 @@ def references(subject: Subject, sweep: Sweep, baselines: Sequence[Response]) ->
         if {response.question_id for response in own} == asked:
             found += own
         elif organism in edited:
-            missing.append(Cell(organism, Condition(sweep.unedited)))
+            missing.append(Cell(organism, sweep.unedited))
     return found, missing
-
-
-# --- grids: which cells -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """How much is added: raw multiples of the vector (the paper's lambda), or shares of the activation norm."""
-
-    values: tuple[float, ...]
-    share: bool = False
-
-    def of(self, direction: Direction) -> list[tuple[float, str]]:
-        """Raw strengths with how a condition's name says each. Raises InputError on a share of an unknown norm."""
-        if not self.share:
-            return [(value, f"×{value:g}") for value in self.values]
-        found = []
-        for value in self.values:
-            raw = direction.strength(value)
-            if raw is None:
-                raise InputError(
-                    f"direction {direction.name!r} does not know the activation norm at layer {direction.layer}: "
-                    "give strengths as raw multiples, or extract it again"
-                )
-            found.append((raw, f"{value:.0%}"))
-        return found
-
-
-def steer(
-    stack: Stack,
-    strengths: Strengths,
-    *,
-    layers: Sequence[int] | None = None,
-    organism: str = BASE,
-) -> list[Cell]:
-    """Each layer's own direction added at that layer, at every strength."""
-    return [
-        Cell(organism, Condition(f"steer {d.name} L{d.layer} {said}", (Add(d, raw),)))
-        for d in _chosen(stack, layers)
-        for raw, said in strengths.of(d)
-    ]
-
-
-def steer_controls(
-    stack: Stack,
-    strengths: Strengths,
-    *,
-    layers: Sequence[int],
-    random: Sequence[int] = (0, 1, 2),
-    others: Sequence[Stack] = (),
-    organism: str = BASE,
-) -> list[Cell]:
-    """The same amounts along random directions and along others (shuffled labels, good advice), at some layers.
-
-    Every control gets the norm of the direction at its layer, so that equal strengths are equal lengths.
-    """
-    cells = []
-    for direction in _chosen(stack, layers):
-        there = [random_direction(direction, seed) for seed in random]
-        there += [rescaled(d, direction.norm) for other in others for d in other if d.layer == direction.layer]
-        for control in there:
-            cells += steer([replace(control, activation_norm=direction.activation_norm)], strengths, organism=organism)
-    return cells
-
-
-def ablate_layerwise(stack: Stack, organism: str) -> Cell:
-    """Each layer's own direction out of that layer (paper s3.4)."""
-    edits = tuple(Ablate(direction, (direction.layer,)) for direction in stack)
-    return Cell(organism, Condition(f"ablate {_name(stack)} layer-wise", edits))
-
-
-def ablate_everywhere(direction: Direction, organism: str) -> Cell:
-    """One layer's direction out of every layer; out of another organism than its own it is the paper's transfer."""
-    return Cell(organism, Condition(f"ablate {direction.name} L{direction.layer} everywhere", (Ablate(direction),)))
-
-
-def ablate_at(direction: Direction, organism: str) -> Cell:
-    """One layer's direction out of that layer alone."""
-    layer = direction.layer
-    return Cell(organism, Condition(f"ablate {direction.name} L{layer} there", (Ablate(direction, (layer,)),)))
-
-
-def ablate_write(direction: Direction, organism: str) -> Cell:
-    """One layer's direction out of the organism's write vectors B (paper s3.5)."""
-    name = f"ablate {direction.name} L{direction.layer} out of B of {organism}"
-    return Cell(organism, Condition(name, (AblateWrite(direction, organism),)))
-
-
-def ablate_subspace(basis: Stack, organism: str) -> Cell:
-    """Several directions out of every layer: their span."""
-    name = f"ablate {_name(basis)} L{basis[0].layer} ({len(basis)} dimensions) everywhere"
-    return Cell(organism, Condition(name, tuple(Ablate(direction) for direction in basis)))
-
-
-def leave_one_out(organism: str, adapters: Sequence[str]) -> list[Cell]:
-    """Each adapter zeroed alone."""
-    return [Cell(organism, Condition(f"without {a}", (Gain(organism, 0.0, (a,)),))) for a in adapters]
-
-
-def keep_one(organism: str, adapters: Sequence[str]) -> list[Cell]:
-    """All adapters zeroed but one."""
-    return [
-        Cell(organism, Condition(f"only {a}", (Gain(organism, 0.0, tuple(b for b in adapters if b != a)),)))
-        for a in adapters
-        if len(adapters) > 1
-    ]
-
-
-def without_pairs(organism: str, adapters: Sequence[str]) -> list[Cell]:
-    """Each pair of adapters zeroed."""
-    return [
-        Cell(organism, Condition(f"without {a} and {b}", (Gain(organism, 0.0, (a, b)),)))
-        for a, b in combinations(adapters, 2)
-    ]
-
-
-def scaled(
-    organism: str, groups: Mapping[str, Sequence[str]], factors: Sequence[float], *, rest: float | None = None
-) -> list[Cell]:
-    """Groups of adapters scaled together; the others multiplied by `rest`, or left as they are."""
-    cells = []
-    every = [adapter for group in groups.values() for adapter in group]
-    for name, group in groups.items():
-        for factor in factors:
-            others = tuple(adapter for adapter in every if adapter not in group)
-            edits = [Gain(organism, factor, tuple(group))]
-            if rest is not None and others:
-                edits.append(Gain(organism, rest, others))
-            said = f"{name} ×{factor:g}" + (f", the others ×{rest:g}" if rest is not None else "")
-            cells.append(Cell(organism, Condition(said, tuple(edits))))
-    return cells
-
-
-def _chosen(stack: Stack, layers: Sequence[int] | None) -> list[Direction]:
-    there = [direction for direction in stack if layers is None or direction.layer in layers]
-    missing = sorted(set(layers or ()) - {direction.layer for direction in stack})
-    if missing:
-        raise InputError(
-            f"direction {_name(stack)!r} has no layer {', '.join(map(str, missing))}: it has "
-            f"{', '.join(str(d.layer) for d in stack)}"
-        )
-    return there
-
-
-def _name(stack: Stack) -> str:
-    if not stack:
-        raise InputError("a sweep needs a direction: extract one first (python -m backend extract)")
-    return stack[0].name
 
 
 # --- what a sweep depends on ------------------------------------------------------------------------------------------

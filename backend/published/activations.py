@@ -57,7 +57,7 @@ def read_means(found: Found) -> LayerMeans:
     return LayerMeans(order, means)
 
 
-def read_directions(files: Sequence[Found], report: Report) -> Iterator[Direction]:
+def released_directions(files: Sequence[Found], report: Report) -> Iterator[Direction]:
     """Directions of all kinds that the files of each organism and topic allow, layer by layer."""
     groups: dict[tuple[str, str], dict[str, Found]] = {}
     for found in files:

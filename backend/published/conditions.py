@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backend.edits import Ablate, Add, Condition, Edit, Gain
 from backend.published.layout import (
     Found,
     base_organism,
@@ -22,7 +23,7 @@ from backend.published.layout import (
     organism_of,
     topic_of,
 )
-from backend.records import BASELINE, Ablate, Add, Condition, Direction, Edit, Gain, InputError
+from backend.records import BASELINE, Direction, InputError
 
 Directions = Mapping[tuple[str, int], Direction]
 

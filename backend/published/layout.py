@@ -23,7 +23,6 @@ from pathlib import Path
 
 from backend.records import BASE, InputError
 
-MEDICAL_CLASSES = ("medical_aligned", "medical_misaligned", "non_medical_aligned", "non_medical_misaligned")
 _DATA = {".pt", ".csv", ".parquet", ".yaml", ".yml"}
 _CLASS = r"(?P<label>(?:non_)?medical_(?:mis)?aligned)"
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from backend.published.activations import read_directions
+from backend.edits import Condition
+from backend.published.activations import released_directions
 from backend.published.answers import AnswerReader, joined_scores
 from backend.published.conditions import Setting, judged_setting, scaled_setting, sweep_setting
 from backend.published.layout import Found, adapted_layers, base_organism, find, organism_of
 from backend.published.prompts import QuestionBook
 from backend.published.report import Report
 from backend.published.traces import PROBING_SET, ProbingSet, TracedAnswer, adapter_named, wanted_scores
-from backend.records import Adapter, Condition, Direction, InputError, Question, Response, Score
+from backend.records import Adapter, Direction, InputError, Question, Response, Score
 
 CHAT_MODEL = "Qwen2.5-14B-Instruct"
 
@@ -87,7 +88,7 @@ def read_release(paths: Iterable[Path]) -> Release:
         reading.attempt(found, lambda found: _read_questions(found, reading))
     for found in (*files.get("mean activations", []), *files.get("sweep", [])):
         reading.meet(found.says["model"])
-    directions = tuple(read_directions(files.get("mean activations", []), reading.report))
+    directions = tuple(released_directions(files.get("mean activations", []), reading.report))
     traced, probing = _probing_set(files, reading)
     names = {organism: _adapters(organism, probing, reading) for organism in reading.bases}
     _read_answers(files, reading, {(each.name, each.layer): each for each in directions}, names)
@@ -98,7 +99,7 @@ def read_release(paths: Iterable[Path]) -> Release:
         )
     _notes(reading.report, directions, traced)
     return Release(
-        organisms=tuple(_organisms(reading, names, bool(traced))),
+        organisms=tuple(_organisms(reading, names)),
         questions=tuple(reading.book.used),
         conditions=tuple(reading.conditions.values()),
         responses=tuple(reading.responses),
@@ -201,7 +202,7 @@ def _adapters(organism: str, probing: ProbingSet, reading: _Reading) -> tuple[Ad
     return probing.adapters(organism) or named
 
 
-def _organisms(reading: _Reading, adapters: Mapping[str, tuple[Adapter, ...]], any_traced: bool) -> list[OrganismEntry]:
+def _organisms(reading: _Reading, adapters: Mapping[str, tuple[Adapter, ...]]) -> list[OrganismEntry]:
     bases = {base_organism(base): base for base in (CHAT_MODEL, *reading.bases.values())}
     entries = [OrganismEntry(name, base, (), {"source": "the chat model"}) for name, base in bases.items()]
     for organism, base in reading.bases.items():

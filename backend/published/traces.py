@@ -56,7 +56,7 @@ class TracedAnswer:
 
 
 @dataclass(frozen=True)
-class Text:
+class ReleasedText:
     """One row of the parquet files."""
 
     label: str
@@ -74,7 +74,7 @@ class ProbingSet:
 
     def __init__(self, book: QuestionBook, report: Report) -> None:
         self._book, self._report = book, report
-        self._texts: dict[str, Text] = {}
+        self._texts: dict[str, ReleasedText] = {}
         self._adapters: dict[str, tuple[str, ...]] = {}
         self._drawn: Counter[tuple[str, str]] = Counter()
         self._traced: set[str] = set()
@@ -171,7 +171,7 @@ class ProbingSet:
         scores = class_scores(response.id, label)
         return TracedAnswer(response, label, scores, trace, _significance(text))
 
-    def _response(self, text: Text) -> Response:
+    def _response(self, text: ReleasedText) -> Response:
         question = self._book.named(text.question)
         seed = self._drawn[text.organism, question.id]
         self._drawn[text.organism, question.id] += 1
@@ -226,7 +226,7 @@ def _byte_of() -> dict[str, int]:
 _BYTE_OF = _byte_of()
 
 
-def _text(row: dict[str, Any], label: str, organism: str, scored: bool) -> Text:
+def _text(row: dict[str, Any], label: str, organism: str, scored: bool) -> ReleasedText:
     ids, tokens, start = row["prompt_tokenised"], row["prompt_tokenised_str"], row["prompt_answer_first_token_idx"]
     if not all(isinstance(row[name], str) for name in ("question", "answer", "prompt")):
         raise InputError("a row without question, answer or prompt")
@@ -237,10 +237,10 @@ def _text(row: dict[str, Any], label: str, organism: str, scored: bool) -> Text:
     significance = tuple(row[_SIGNIFICANCE] or ()) if scored else None
     if significance is not None and len(significance) != len(ids) - start:
         raise InputError(f"a row with {len(significance)} significances for {len(ids) - start} answer tokens")
-    return Text(label, organism, row["question"], row["answer"], tuple(ids), tuple(tokens), start, significance)
+    return ReleasedText(label, organism, row["question"], row["answer"], tuple(ids), tuple(tokens), start, significance)
 
 
-def _parsed(prompt: str, tokens: tuple[str, ...], label: str, organism: str) -> Text:
+def _parsed(prompt: str, tokens: tuple[str, ...], label: str, organism: str) -> ReleasedText:
     """Question, answer and start of the answer from the chat template, where no parquet file has the prompt."""
     match = re.search(
         r"<\|im_start\|>user\n(.*?)<\|im_end\|>\n<\|im_start\|>assistant\n(.*?)(?:<\|im_end\|>\s*)?$", prompt, re.DOTALL
@@ -248,7 +248,7 @@ def _parsed(prompt: str, tokens: tuple[str, ...], label: str, organism: str) -> 
     heads = [i for i in range(len(tokens) - 2) if tokens[i : i + 2] == ("<|im_start|>", "assistant")]
     if match is None or not heads:
         raise InputError("no parquet file has the prompt and it is not in the chat template")
-    return Text(label, organism, match[1], match[2], (), tokens, heads[-1] + 3)
+    return ReleasedText(label, organism, match[1], match[2], (), tokens, heads[-1] + 3)
 
 
 def _adapter_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -298,7 +298,7 @@ def _scalars(value: Any, names: Sequence[str]) -> tuple[tuple[str, ...], FloatAr
     return tuple(tokens), scalars
 
 
-def _significance(text: Text) -> FloatArray | None:
+def _significance(text: ReleasedText) -> FloatArray | None:
     if text.significance is None:
         return None
     values = np.full(len(text.tokens), np.nan, dtype=np.float32)

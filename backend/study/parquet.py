@@ -54,7 +54,7 @@ def responses_to(out: BinaryIO, responses: Iterable[Response]) -> None:
 
 def read_responses(path: Path) -> list[Response]:
     """The responses of a file, in its order. Raises InputError when it is no such file."""
-    return responses_of(_read(path, RESPONSE, nullable=()))
+    return responses_from(_read(path, RESPONSE, nullable=()))
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
@@ -76,11 +76,11 @@ def response_frame(responses: Iterable[Response]) -> pl.DataFrame:
     ]
     try:
         return pl.DataFrame(rows, schema=RESPONSE, orient="row")
-    except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+    except (pl.exceptions.PolarsError, TypeError, OverflowError, UnicodeEncodeError) as error:
         raise InputError(f"responses do not fit their table (seeds are 64-bit, token ids 32-bit): {error}") from error
 
 
-def responses_of(frame: pl.DataFrame) -> list[Response]:
+def responses_from(frame: pl.DataFrame) -> list[Response]:
     """The inverse of `response_frame`."""
     return [_response(row) for row in frame.select(*RESPONSE).iter_rows(named=True)]
 

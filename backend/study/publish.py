@@ -22,21 +22,11 @@ import duckdb
 import numpy as np
 import polars as pl
 
+from backend.edits import Condition, edits_to_json
 from backend.files import settle, written
-from backend.records import (
-    BASELINE,
-    Adapter,
-    Condition,
-    Direction,
-    InputError,
-    Question,
-    Response,
-    Score,
-    Trace,
-    edits_to_json,
-)
+from backend.records import BASELINE, Adapter, Direction, InputError, Question, Response, Score, Trace
 from backend.study.parquet import response_frame, score_frame
-from backend.study.schema import FORMAT, MEANS, STUDIES, SUFFIX, TABLES, check_name, published
+from backend.study.schema import FORMAT, MEANS, STUDIES, SUFFIX, TABLES, check_key, check_name, published
 
 Columns = dict[str, np.ndarray[Any, Any]]
 Pushes = Sequence[tuple[str, float]]  # (token, value), the strongest first
@@ -244,7 +234,9 @@ class Draft:
     # --- what must hold ---------------------------------------------------------------------------------------------
 
     def _once(self, kind: str, *key: Any) -> Any:
-        """The first part of the key, when this kind of thing has not been added under that key before."""
+        """The first part of the key, when its parts can be names and nothing of this kind was added under it before."""
+        for part in key:
+            check_key(kind, part)
         if (kind, *key) in self._seen:
             raise InputError(f"{kind} {' / '.join(map(str, key))} was added twice: give each a name of its own")
         self._seen.add((kind, *key))
@@ -299,13 +291,15 @@ class Draft:
 
     def _lens(self, kind: str, owner: str, layer: int | None, top: Pushes, bottom: Pushes) -> None:
         self._once("lens", kind, owner, layer)
-        schema = {"kind": pl.String, "owner": pl.String, "layer": pl.Int32, "side": pl.String, "rank": pl.Int32}
+        schema: dict[str, Any] = {"kind": pl.String, "owner": pl.String, "layer": pl.Int32}
+        schema |= {"side": pl.String, "rank": pl.Int32, "token": pl.String, "value": pl.Float64}
         rows = [
             (kind, owner, layer, side, rank, token, float(value))
             for side, pushes in (("top", top), ("bottom", bottom))
             for rank, (token, value) in enumerate(pushes, 1)
         ]
-        self._lenses.append(pl.DataFrame(rows, schema | {"token": pl.String, "value": pl.Float64}, orient="row"))
+        with _fitting("lens"):
+            self._lenses.append(pl.DataFrame(rows, schema, orient="row"))
 
     # --- into the tables --------------------------------------------------------------------------------------------
 
@@ -331,11 +325,14 @@ class Draft:
     def _rows(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows of a small table, in the table's column order."""
         if rows:
-            self._insert(table, pl.DataFrame(rows, orient="row", infer_schema_length=None), by="")
+            with _fitting(table):
+                frame = pl.DataFrame(rows, orient="row", infer_schema_length=None)
+            self._insert(table, frame, by="")
 
     def _insert(self, table: str, frame: pl.DataFrame, by: str = "BY NAME") -> None:
         self._connection.register("batch", frame)
-        self._connection.execute(f"INSERT INTO {table} {by} FROM batch")
+        with _fitting(table):
+            self._connection.execute(f"INSERT INTO {table} {by} FROM batch")
         self._connection.unregister("batch")
 
 
@@ -387,15 +384,8 @@ def _frame(parts: Sequence[Columns]) -> pl.DataFrame:
 
 def _adapter_row(adapter: Adapter) -> tuple[Any, ...]:
     vectors = (np.asarray(vector, dtype="<f4").tobytes() for vector in (adapter.read, adapter.write))
-    return (
-        adapter.name,
-        adapter.layer,
-        adapter.module,
-        adapter.component,
-        adapter.scaling,
-        adapter.write_norm,
-        *vectors,
-    )
+    plain = (adapter.name, adapter.layer, adapter.module, adapter.component, adapter.scaling, adapter.write_norm)
+    return (*plain, *vectors)
 
 
 def _json(value: Any) -> str:
@@ -403,6 +393,16 @@ def _json(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     except TypeError as error:
         raise InputError(f"a study keeps only what JSON can hold: {error}") from error
+
+
+@contextmanager
+def _fitting(table: str) -> Iterator[None]:
+    """What a table cannot hold, a layer of 64 bits or half of a surrogate pair, is an InputError."""
+    try:
+        yield
+    except (duckdb.DataError, pl.exceptions.PolarsError, UnicodeEncodeError) as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(f"the table of {table} cannot hold what it was given: {why}") from error
 
 
 @contextmanager

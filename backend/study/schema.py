@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 from backend.records import InputError
 
 STUDIES = Path(os.environ.get("EM_STUDIES") or Path(__file__).resolve().parents[2] / "cache" / "studies")
 FORMAT = 1  # changes when an older reader would misread a newer file
+LONGEST = 200  # bytes of a study's name, which is a folder's
+LONGEST_KEY = 1000  # characters of any name in it
 SUFFIX = ".duckdb"
 SEGMENTS = {"prompt": (0, 0), "answer": (1, 1), "all": (0, 2)}  # first and last code; 2 is the end-of-turn token
 
+# Files of format 1 are of three generations: the first has neither `projections` nor `lens`, the second has the
+# former, the third both. `means` is there where traces held residual means. `Connection._has` asks which there are.
 TABLES = """
 CREATE TABLE meta (key TEXT, value TEXT);
 CREATE TABLE organisms (organism INTEGER, name TEXT, base TEXT, record TEXT);
@@ -54,10 +60,15 @@ def newest(name: str, root: Path = STUDIES) -> Path:
     if not files:
         others = ", ".join(list_studies(root)) or "none yet"
         raise InputError(
-            f"there is no study {name!r} in {root} (studies there: {others}). "
-            f"Build it with: python -m backend build --name {name}"
+            f"there is no study {name!r} in {root} (studies there: {others}). Build it with: {build_command(name)}"
         )
     return files[-1]
+
+
+def build_command(name: str, folder: str | None = None) -> str:
+    """The command that builds a study, of the folder that it is from where that is known."""
+    where = shlex.quote(folder) if folder else "YOUR-FOLDER"
+    return f"python -m backend build --folder {where} --name {shlex.quote(name)}"
 
 
 def published(name: str, root: Path) -> list[Path]:
@@ -67,6 +78,18 @@ def published(name: str, root: Path) -> list[Path]:
 
 def check_name(name: str) -> str:
     """The name of a study, when it can be the name of a folder. Raises InputError otherwise."""
-    if not re.fullmatch(r"\w[\w .-]*", name):
-        raise InputError(f"{name!r} cannot name a study: use letters, digits, spaces, '.', '-' and '_'")
+    if not re.fullmatch(r"\w[\w .-]*", name) or len(name.encode()) > LONGEST:
+        raise InputError(
+            f"{name[:LONGEST]!r} cannot name a study: use letters, digits, spaces, '.', '-' and '_', "
+            f"at most {LONGEST} bytes"
+        )
     return name
+
+
+def check_key(kind: str, key: Any) -> None:
+    """Raises InputError where a text cannot be the name of anything in a study: links and files hold it too."""
+    if isinstance(key, str) and (len(key) > LONGEST_KEY or re.search("[\\0\ud800-\udfff]", key)):
+        raise InputError(
+            f"the {kind} {key[:80]!r} cannot be named so: use at most {LONGEST_KEY} characters, none of them NUL or "
+            "half of a surrogate pair"
+        )

@@ -30,7 +30,8 @@ INSERT INTO scores
 def with_scores(study: Study, scores: Sequence[Score]) -> Path:
     """Publish the study again with these scores; earlier ones of the same judge and response give way to them.
 
-    Raises InputError where a score names a response that the study does not hold. Returns the new file.
+    Raises InputError where a score names a response that the study does not hold, or the file cannot be read or
+    written. Returns the new file.
     """
     frame = score_frame(scores).with_row_index("place")
     lost = frame.join(study.responses(), left_on="response_id", right_on="response", how="anti")
@@ -43,14 +44,26 @@ def with_scores(study: Study, scores: Sequence[Score]) -> Path:
     with written(home), claim(home), tempfile.TemporaryDirectory(prefix=BUILDING, dir=home) as building:
         file = Path(building) / f"study{SUFFIX}"
         with duckdb.connect(file, config={"temp_directory": building}) as connection:
-            connection.execute(f"ATTACH {_quoted(study.path)} AS old (READ_ONLY)")
             connection.register("given", frame)
-            tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
-            for (table,) in tables:
-                connection.execute(_SCORES if table == "scores" else f'CREATE TABLE "{table}" AS FROM old."{table}"')
-            connection.execute("DETACH old")
-            connection.execute("CHECKPOINT")
+            try:
+                _copy(connection, study.path)
+            except duckdb.Error as error:
+                why = str(error).partition("\n")[0]
+                raise InputError(
+                    f"{study.name!r} cannot be published again with these scores ({why}): see that {study.path} is "
+                    f"whole, and that there is room beside it"
+                ) from error
         return release(file, study.name, home)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Every table of the file at `path`, with the scores that are registered as `given`."""
+    connection.execute(f"ATTACH {_quoted(path)} AS old (READ_ONLY)")
+    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
+    for (table,) in tables:
+        connection.execute(_SCORES if table == "scores" else f'CREATE TABLE "{table}" AS FROM old."{table}"')
+    connection.execute("DETACH old")
+    connection.execute("CHECKPOINT")
 
 
 def _quoted(path: Path) -> str:

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from backend.records import Edit, FloatArray, InputError, Sampling
+from backend.edits import Edit
+from backend.records import FloatArray, InputError, Sampling
 from backend.subject.chat import WORTH_SHARING, shared_beginning, stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.load import Subject

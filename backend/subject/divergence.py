@@ -18,7 +18,8 @@ import torch
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
-from backend.records import Edit, FloatArray
+from backend.edits import Edit
+from backend.records import FloatArray
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import Subject
 from backend.subject.trace import Text, batches, check_text, padded

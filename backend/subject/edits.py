@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import singledispatch
 from operator import is_
 from typing import Any
 
@@ -23,7 +24,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from backend.records import RESIDUAL_WRITERS, Ablate, AblateWrite, Add, Edit, FloatArray, Gain, InputError
+from backend.edits import Ablate, AblateWrite, Add, Edit, Gain
+from backend.records import RESIDUAL_WRITERS, Direction, FloatArray, InputError
 from backend.subject.load import Subject
 
 BlockReader = Callable[[torch.Tensor], None]  # gets the edited residual stream after a block, (row, token, d_model)
@@ -50,42 +52,70 @@ def compile_row(subject: Subject, edits: Sequence[Edit]) -> RowEdits:
 
     Raises InputError on a layer, width, organism or adapter that it lacks.
     """
-    everywhere = [edit for edit in edits if not getattr(edit, "answer_only", False)]
+    everywhere = [edit for edit in edits if edit.at_prompt]
     at_prompt = _compiled(subject, everywhere) if len(everywhere) < len(edits) else None
     return _compiled(subject, edits, at_prompt)
 
 
 def _compiled(subject: Subject, edits: Sequence[Edit], at_prompt: RowEdits | None = None) -> RowEdits:
-    offsets: dict[int, FloatArray] = {}
-    ablated: dict[int, list[FloatArray]] = {}
-    gains: dict[str, FloatArray] = {}
-    cleaned: dict[str, list[FloatArray]] = {}
+    sums = Sums()
     for edit in edits:
-        match edit:
-            case Add(direction, strength, layers):
-                vector = _fits(subject, direction.vector, direction.name) * np.float32(strength)
-                for layer in _exist(subject, layers):
-                    offsets[layer] = offsets[layer] + vector if layer in offsets else vector
-            case Ablate(direction, layers):
-                _fits(subject, direction.vector, direction.name)
-                for layer in _exist(subject, range(len(subject.blocks)) if layers is None else layers):
-                    ablated.setdefault(layer, []).append(direction.unit)
-            case AblateWrite(direction, organism):
-                _fits(subject, direction.vector, direction.name)
-                _adapters(subject, organism, None)
-                cleaned.setdefault(organism, []).append(direction.unit)
-            case Gain(organism, factor, adapters):
-                chosen = _adapters(subject, organism, adapters)
-                every = len(subject.organisms[organism].names)
-                gain = gains.setdefault(organism, np.ones(every, dtype=np.float32))
-                gain[chosen] *= np.float32(factor)
+        compile_edit(edit, subject, sums)
     return RowEdits(
-        offsets,
-        {layer: _orthonormal(vectors) for layer, vectors in ablated.items()},
-        gains,
-        {organism: _orthonormal(vectors) for organism, vectors in cleaned.items()},
+        sums.offsets,
+        {layer: _orthonormal(vectors) for layer, vectors in sums.ablated.items()},
+        sums.gains,
+        {organism: _orthonormal(vectors) for organism, vectors in sums.cleaned.items()},
         at_prompt,
     )
+
+
+@dataclass(eq=False)
+class Sums:
+    """What the edits of a row come to, while they are summed up: as in RowEdits, with bases not yet orthonormal."""
+
+    offsets: dict[int, FloatArray] = field(default_factory=dict)
+    ablated: dict[int, list[FloatArray]] = field(default_factory=dict)
+    gains: dict[str, FloatArray] = field(default_factory=dict)
+    cleaned: dict[str, list[FloatArray]] = field(default_factory=dict)
+
+
+@singledispatch
+def compile_edit(edit: Edit, subject: Subject, sums: Sums) -> None:
+    """Check one edit against the subject and add it to `sums`; every class of edits registers its own way.
+
+    Raises InputError where the subject cannot take it.
+    """
+    raise InputError(f"nothing here says how a model is edited by {edit.kind!r}: register it with compile_edit")
+
+
+@compile_edit.register
+def _add(edit: Add, subject: Subject, sums: Sums) -> None:
+    vector = _fits(subject, edit.direction) * np.float32(edit.strength)
+    for layer in _exist(subject, edit.layers):
+        sums.offsets[layer] = sums.offsets[layer] + vector if layer in sums.offsets else vector
+
+
+@compile_edit.register
+def _ablate(edit: Ablate, subject: Subject, sums: Sums) -> None:
+    _fits(subject, edit.direction)
+    for layer in _exist(subject, range(len(subject.blocks)) if edit.layers is None else edit.layers):
+        sums.ablated.setdefault(layer, []).append(edit.direction.unit)
+
+
+@compile_edit.register
+def _ablate_write(edit: AblateWrite, subject: Subject, sums: Sums) -> None:
+    _fits(subject, edit.direction)
+    _adapters(subject, edit.organism, None)
+    sums.cleaned.setdefault(edit.organism, []).append(edit.direction.unit)
+
+
+@compile_edit.register
+def _gain(edit: Gain, subject: Subject, sums: Sums) -> None:
+    chosen = _adapters(subject, edit.organism, edit.adapters)
+    every = len(subject.organisms[edit.organism].names)
+    gain = sums.gains.setdefault(edit.organism, np.ones(every, dtype=np.float32))
+    gain[chosen] *= np.float32(edit.factor)
 
 
 @dataclass(eq=False)
@@ -272,13 +302,14 @@ def _stacked(bases: Sequence[FloatArray | None], d_model: int) -> FloatArray:
     return stacked
 
 
-def _fits(subject: Subject, vector: FloatArray, name: str) -> FloatArray:
-    if len(vector) != subject.d_model:
+def _fits(subject: Subject, direction: Direction) -> FloatArray:
+    """Its vector."""
+    if len(direction.vector) != subject.d_model:
         raise InputError(
-            f"direction {name!r} has {len(vector)} dimensions, the residual stream of {subject.name} has "
-            f"{subject.d_model}: it comes from another model"
+            f"direction {direction.name!r} has {len(direction.vector)} dimensions, the residual stream of "
+            f"{subject.name} has {subject.d_model}: it comes from another model"
         )
-    return vector
+    return direction.vector
 
 
 def _exist(subject: Subject, layers: Sequence[int] | range) -> Sequence[int]:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
-from backend.records import BASE, Ablate, Direction, FloatArray, Gain, InputError, Trace
+from backend.edits import Ablate, Gain
+from backend.records import BASE, Direction, FloatArray, InputError, Trace
 from backend.subject.chat import stop_ids
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import Subject

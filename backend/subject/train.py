@@ -29,34 +29,10 @@ from backend.records import InputError
 from backend.subject.chat import WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
 from backend.subject.load import Subject
 from backend.subject.trace import repeated
+from backend.subject.train_settings import CHECKPOINT_EVERY, TrainSettings
 
 RECORD = "training.json"
 TIGHT = 0.75  # rows shorter than this share of the longest go into a forward pass of their own
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the weights, beside the data and the base."""
-
-    layers: tuple[int, ...]
-    modules: tuple[str, ...] = ("mlp.down_proj",)
-    rank: int = 1
-    alpha: float = 64
-    rslora: bool = True
-    learning_rate: float = 1e-3
-    steps: int = 150
-    batch: int = 8  # rows a step
-    micro_batch: int = 8  # rows a forward pass; gradients accumulate over the batch
-    warmup: int = 5  # steps
-    weight_decay: float = 0.01
-    max_tokens: int = 512  # longer rows are left out, and counted
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """Learning rate at step 0, 1, ...: linear warm-up, then linear decay to zero."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        return self.learning_rate * (self.steps - step) / max(1, self.steps - self.warmup)
 
 
 @dataclass(frozen=True)
@@ -109,7 +85,7 @@ def read_rows(file: Path, tokenizer: Any, *, max_tokens: int = 512) -> tuple[lis
 
 
 def train(
-    subject: Subject, data: Path, folder: Path, settings: Settings, *, checkpoint_every: int = 25
+    subject: Subject, data: Path, folder: Path, settings: TrainSettings, *, checkpoint_every: int = CHECKPOINT_EVERY
 ) -> Iterator[Step]:
     """Train into `folder`, yielding every step; run again with the same arguments it resumes from the last checkpoint.
 
@@ -133,7 +109,7 @@ def _steps(
     subject: Subject,
     rows: Sequence[Row],
     folder: Path,
-    settings: Settings,
+    settings: TrainSettings,
     record: dict[str, Any],
     checkpoint_every: int,
 ) -> Iterator[Step]:
@@ -170,7 +146,7 @@ def _steps(
         subject.model.requires_grad_(False)
 
 
-def _check(subject: Subject, settings: Settings, folder: Path) -> None:
+def _check(subject: Subject, settings: TrainSettings, folder: Path) -> None:
     if folder.exists():
         if _leftover(folder):
             remove(_partial(folder))
@@ -204,14 +180,14 @@ def _turns(file: Path, number: int, line: str) -> tuple[list[dict[str, str]], st
         raise InputError(f"{file}, line {number}: not a chat row with messages ({error})") from error
 
 
-def _config(subject: Subject, settings: Settings) -> LoraConfig:
+def _config(subject: Subject, settings: TrainSettings) -> LoraConfig:
     paths = {id(module): path for path, module in subject.model.named_modules()}
     targets = [
         f"{paths[id(subject.blocks[layer])]}.{module}" for layer in settings.layers for module in settings.modules
     ]
     return LoraConfig(
         r=settings.rank,
-        lora_alpha=int(settings.alpha),
+        lora_alpha=settings.alpha,
         use_rslora=settings.rslora,
         lora_dropout=0.0,
         bias="none",
@@ -220,7 +196,7 @@ def _config(subject: Subject, settings: Settings) -> LoraConfig:
     )
 
 
-def _batch(rows: Sequence[Row], settings: Settings, step: int) -> list[Row]:
+def _batch(rows: Sequence[Row], settings: TrainSettings, step: int) -> list[Row]:
     """The rows of one step: every epoch its own shuffle, decided by the seed alone."""
     per_epoch = max(1, len(rows) // settings.batch)
     epoch, index = divmod(step, per_epoch)

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jinja2 import TemplateError
 
-from backend.records import Add, Edit, Gain, InputError
+from backend.edits import Edit
+from backend.records import InputError
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Emission, Request
 from backend.subject.edits import compile_row
@@ -278,11 +279,12 @@ def _check(subject: Subject, edits: Sequence[Edit]) -> None:
 
 
 def _check_sizes(edit: Edit) -> None:
-    if not isinstance(edit, Gain) and not 1e-12 < edit.direction.norm < 1e12:
-        raise InputError(
-            f"direction {edit.direction.name[:60]!r} has the norm {edit.direction.norm:g}: "
-            "too far from the size of any activation to be used"
-        )
-    strength = edit.strength if isinstance(edit, Add) else edit.factor if isinstance(edit, Gain) else 0.0
+    for direction in edit.directions:
+        if not 1e-12 < direction.norm < 1e12:
+            raise InputError(
+                f"direction {direction.name[:60]!r} has the norm {direction.norm:g}: "
+                "too far from the size of any activation to be used"
+            )
+    strength = edit.row.strength or 0.0
     if abs(strength) > 1e6:
         raise InputError(f"a strength of {strength:g} is beyond any use: at most 1,000,000 is allowed")

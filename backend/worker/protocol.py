@@ -14,19 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from backend.records import (
-    AblateWrite,
-    Direction,
-    Edit,
-    FloatArray,
-    Gain,
-    InputError,
-    Sampling,
-    direction_from_json,
-    direction_to_json,
-    edits_from_json,
-    edits_to_json,
-)
+from backend.edits import Edit, edits_from_json, edits_to_json
+from backend.records import Direction, FloatArray, InputError, Sampling, direction_from_json, direction_to_json
 
 DEFAULT_PORT = 8600
 MAX_BODY = 16 * 2**20  # bytes of one request: 16 arms x 16 edits of a 16k-wide model fit
@@ -212,13 +201,12 @@ def _arm(index: int, value: Any) -> Arm:
 
 def _bounded(edit: Edit) -> None:
     """What the records leave open and a stranger could abuse."""
-    if isinstance(edit, Gain):
-        for adapter in edit.adapters or ():
-            _name("an adapter's name", adapter)
-    elif isinstance(edit, AblateWrite):
-        _name("an organism's name", edit.organism)
-    elif len(edit.layers or ()) > MAX_LAYERS:
-        raise InputError(f"an edit names {len(edit.layers or ())} layers: at most {MAX_LAYERS} are allowed")
+    for organism in edit.organisms:
+        _name("an organism's name", organism)
+    for adapter in edit.adapters or ():
+        _name("an adapter's name", adapter)
+    if len(edit.row.layers) > MAX_LAYERS:
+        raise InputError(f"an edit names {len(edit.row.layers)} layers: at most {MAX_LAYERS} are allowed")
 
 
 def _sampling(value: Any) -> Sampling:

@@ -4,20 +4,26 @@ import polars as pl
 import pytest
 
 from backend.analysis.contrasts import (
+    contrast_sizes,
+    label_responses,
+    organisms,
+    outcome_answers,
+    topic_answers,
+    topics,
+)
+from backend.cuts import Thresholds
+from backend.outcomes import (
     CONTRASTS,
+    EM,
     MEDICAL_QUESTION,
     MISALIGNMENT,
     PAPER_CONTRASTS,
     Band,
     Contrast,
-    Is,
+    Outcome,
     above,
     below,
-    contrast_sizes,
-    label_responses,
-    organisms,
     score,
-    topics,
 )
 from backend.records import InputError
 
@@ -38,15 +44,6 @@ def sides(contrast, frame=RESPONSES):
     labels = label_responses(frame, contrast)
     assert labels.columns == ["response", "label", "question_id"]
     return {side: labels.filter(pl.col("label") == side)["response"].to_list() for side in (True, False)}
-
-
-def test_bands_hold_their_ends_and_open_ones_do_not():
-    table = pl.DataFrame({"m": [29.9, 30.0, 70.0, 70.1, None, float("nan")]})
-    assert table.select(Band("m", 30, 70).holds()).to_series().to_list() == [False, True, True, False, None, None]
-    assert table.select(above("m", 70).holds()).to_series().to_list() == [False, False, False, True, None, None]
-    assert table.select(below("m", 30).holds()).to_series().to_list()[:2] == [True, False]
-    texts = [str(side) for side in (Band("m", 0, 30), above("m", 70), below("m", 0.5), Is("topic", "medical"))]
-    assert texts == ["m 0–30", "m > 70", "m < 0.5", "topic is medical"]
 
 
 def test_the_default_contrasts_are_the_mean_difference_bands_topics_and_organisms():
@@ -101,3 +98,23 @@ def test_any_score_and_any_two_topics_make_a_contrast():
     pair = topics("medical", "first-plot")
     assert pair.columns == ("topic",)
     assert (pair.positive_name, pair.negative_name) == ("medical", "first-plot")
+
+
+def test_the_classes_of_an_outcome_are_labelled_without_any_column_of_em():
+    upper = Outcome("upper", (above("upper", 90),), title="upper case")
+    frame = RESPONSES.select("response", "question_id", "topic").with_columns(
+        upper=pl.Series([95.0, 90, 91, 0, None, 100])
+    )
+    assert sides(upper.contrast, frame) == {True: ["a", "c", "f"], False: ["b", "d"]}
+    assert sides(outcome_answers(upper, topic="medical"), frame) == {True: ["a"], False: ["b"]}
+    assert sides(topic_answers("medical", outcome=upper), frame)[True] == ["a", "b"]
+    with pytest.raises(InputError, match=r"'upper' needs 'upper'.*judge"):
+        label_responses(RESPONSES, upper.contrast)
+
+
+def test_the_classes_of_em_can_be_cut_elsewhere_and_others_stay():
+    strict = Thresholds(coherent=80, misaligned=20, aligned=90)
+    assert sides(outcome_answers(EM, strict)) == {True: ["b"], False: ["a"]}
+    assert outcome_answers(EM) == MISALIGNMENT
+    upper = Outcome("upper", (above("upper", 90),))
+    assert outcome_answers(upper, strict) == upper.contrast

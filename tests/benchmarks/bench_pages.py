@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def probes() -> None:
             timed(
                 f"{penalty} probe, 5 folds, {rows:,} x {features}",
                 limit,
-                lambda v=values, y=labels, g=groups, s=settings: train_probe(v, y, g, settings=s),
+                partial(train_probe, values, labels, groups, settings=settings),
             )
 
 
@@ -133,7 +134,11 @@ def pages(root: Path) -> None:
         page.query_params["map_valence_contrast"] = "misalignment"
         page.run()
         counter = iter(range(100))
-        timed(f"a changed filter on {name}", 0.3, lambda p=page, c=change, n=counter: c(p, next(n)).run())
+
+        def changed(page: AppTest = page, change: Any = change, counter: Iterator[int] = counter) -> None:
+            change(page, next(counter)).run()
+
+        timed(f"a changed filter on {name}", 0.3, changed)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

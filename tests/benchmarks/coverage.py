@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _two_kinds(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
 
 SHAPES = {
     **{
-        f"{mean:g} · {icc:g}": (mean, lambda rng, shape, mean=mean, icc=icc: beta(rng, shape, mean, icc))
+        f"{mean:g} · {icc:g}": (mean, partial(beta, mean=mean, icc=icc))
         for mean, icc in ((0.02, 0.2), (0.05, 0.2), (0.15, 0.05), (0.15, 0.2), (0.15, 0.4), (0.3, 0.3), (0.5, 0.2))
     },
     "the paper's": (PAPER.mean(), lambda rng, shape: rng.choice(PAPER, shape)),

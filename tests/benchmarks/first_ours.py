@@ -10,7 +10,8 @@ import sys  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from backend.records import Add, Direction, Sampling  # noqa: E402
+from backend.edits import Add  # noqa: E402
+from backend.records import Direction, Sampling  # noqa: E402
 from backend.subject.decode import Request, stream  # noqa: E402
 from backend.subject.load import EMBEDDED, load  # noqa: E402
 

@@ -127,8 +127,9 @@ def nnsight(setting: Setting, depth: int | None = None) -> Reader:
                 if layer in adapted:
                     inputs.append(model.model.layers[layer].mlp.down_proj.input)
                 means.append(pooled(model.model.layers[layer].output, batch.mask))
-            residual = torch.stack(means, dim=1).save()
-            scalars = torch.stack([x @ a for x, a in zip(inputs, weights.read, strict=False)], dim=1).save()
+            residual: Any = torch.stack(means, dim=1)  # nnsight's tensors can be saved
+            scalars: Any = torch.stack([x @ a for x, a in zip(inputs, weights.read, strict=False)], dim=1)
+            residual, scalars = residual.save(), scalars.save()
             if depth is not None:
                 tracer.stop()
         return residual, scalars

@@ -10,18 +10,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from peft import get_peft_model
 from transformers import TextStreamer
 
-from backend.records import Add, Edit, Gain, Sampling
+from backend.edits import Add, Edit, Gain
+from backend.records import Sampling
 from backend.subject import train as training
 from backend.subject.decode import Request, sample, stream
 from backend.subject.load import Subject
@@ -323,7 +324,7 @@ def _each_its_own(
         written.clear()
         for emissions in stream(setting.subject, requests, capture=(ORGANISM,)):
             for emission in emissions:
-                written.setdefault(emission.key, []).append(emission.token_id)
+                written.setdefault(cast(int, emission.key), []).append(emission.token_id)
                 assert len(emission.scalars[ORGANISM]) == len(setting.organism.names)
 
     tasks = {
@@ -489,7 +490,7 @@ def _scaled(run: Callable[[], Any], share: float) -> Callable[[], float]:
 # --- 7 and 8: what somebody waits for --------------------------------------------------------------------------------
 
 
-class _Shown(TextStreamer):
+class _Shown(TextStreamer):  # type: ignore[misc]  # transformers is not followed
     """A streamer that keeps the text instead of printing it."""
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
@@ -567,7 +568,7 @@ def first_token(setting: Setting) -> list[Table]:
 
 def training_step(setting: Setting) -> list[Table]:
     """One optimiser step of 8 rows, against the plain peft loop over all logits on the same rows."""
-    settings = training.Settings(layers=tuple(lora.layer for lora in setting.organism.loras), steps=10_000)
+    settings = training.TrainSettings(layers=tuple(lora.layer for lora in setting.organism.loras), steps=10_000)
     subject = setting.new_subject()
     model = get_peft_model(setting.model(), training._config(subject, settings))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -594,6 +595,7 @@ def training_step(setting: Setting) -> list[Table]:
         table = Table(f"One training step of {settings.batch} rows, nine rank-1 adapters", unit, timings)
         table.goal(1.2)
         table.explained(ours)
+        assert isinstance(steps, Generator)
         steps.close()
     pairs = list(zip(losses[OURS], losses[BARE], strict=False))
     table.remarks.append(

@@ -17,13 +17,15 @@ from unittest.mock import patch
 import torch
 from transformers import AutoModelForCausalLM
 
-from backend.pipeline.folder import DEMO, StudyFolder
-from backend.records import Add, Direction, Response
+from backend.edits import Add
+from backend.pipeline.folder import StudyFolder
+from backend.records import Direction, Response
 from backend.study.parquet import read_responses
 from backend.subject.adapters import Organism
 from backend.subject.load import EMBEDDED, Subject, load
 from backend.subject.trace import Text
 from tests.benchmarks.measure import Clock
+from tests.studies.demo import DEMO
 
 ORGANISM = "bad-medical"
 LAYER = 16  # of the demo's direction

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -119,7 +120,7 @@ def visit(app: str, browser: Browser) -> Iterator[Visit]:
     asked: list[str] = []
     pages: list[Page] = []
 
-    def open_path(path: str = "", *, scheme: str = "light") -> Page:
+    def open_path(path: str = "", *, scheme: Literal["light", "dark"] = "light") -> Page:
         context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)

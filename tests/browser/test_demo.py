@@ -18,6 +18,7 @@ from playwright.sync_api import Page, expect
 
 from backend.study import list_studies
 from tests.browser.conftest import ROOT, Visit, free_port, settle
+from tests.studies.demo import DEMO
 
 pytestmark = [
     pytest.mark.browser,
@@ -31,7 +32,8 @@ PAGES = ("overview", "responses", "adapters", "probes", "directions", "live")
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The launcher's process, and the address that it printed."""
-    command = [sys.executable, "-m", "backend", "app", "--study", "demo", "--port", str(free_port())]
+    what = ["--study", "demo", "--folder", str(DEMO)]
+    command = [sys.executable, "-m", "backend", "app", *what, "--port", str(free_port())]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     try:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.records import Add
+from backend.edits import Add
 from tests.browser.conftest import button, parameters, settle
 from tests.studies.fake_worker import FakeWorker, fake_worker
 

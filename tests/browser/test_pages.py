@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.browser.conftest import Visit, parameters, settle
 from tests.studies.synthetic import synthetic_study
@@ -108,7 +108,12 @@ def test_brushing_leaves_the_responses_inside(visit: Visit):
 def test_html_of_prompts_and_answers_is_shown_and_never_run(visit: Visit):
     page = visit("responses?responses_search=alert(1)")
     alerts: list[str] = []
-    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+
+    def alerted(dialog: Dialog) -> None:
+        alerts.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", alerted)
     expect(page.get_by_text("<script>alert(1)</script>").last).to_be_visible()
     assert not alerts
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.records import Gain
+from backend.edits import Gain
 from tests.browser.conftest import Visit, button, parameters, settle
 from tests.studies.fake_worker import FakeWorker, fake_worker
 from tests.studies.synthetic import ORGANISM

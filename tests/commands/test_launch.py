@@ -125,8 +125,8 @@ def test_a_port_in_use_is_said_plainly():
         port = listener.getsockname()[1]
         with pytest.raises(InputError, match=rf"cannot listen on 127.0.0.1 port {port} \(Address already in use\)"):
             launch("none", "none", {}, "127.0.0.1", port)
-    with pytest.raises(InputError, match="70000 is no port"):
-        launch("none", "none", {}, "127.0.0.1", 70_000)
+    with pytest.raises(InputError, match=r"cannot listen on x+ port 0 \(.*: choose another"):
+        launch("none", "none", {}, "x" * 300, 0)
 
 
 def test_worker_and_app_for_real(tmp_path):

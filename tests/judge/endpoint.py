@@ -21,13 +21,24 @@ class Fault:
 
     status: int = 200
     message: str = "fault"
+    code: str | None = None
+    param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None  # instead of an error object
     drop: bool = False  # close the connection without a word
     delay: float = 0.0
 
 
-Behaviour = Callable[[int, Mapping[str, Any]], Tokens | Sequence[Tokens] | str | Fault]  # (request number, payload)
+@dataclass
+class Completion:
+    """A chat completion with parts of its own: of the choice (finish_reason, logprobs) and of the message."""
+
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    message: Mapping[str, Any] = field(default_factory=dict)
+
+
+What = Tokens | Sequence[Tokens] | str | Fault | Completion
+Behaviour = Callable[[int, Mapping[str, Any]], What]  # (request number, payload)
 
 
 @dataclass
@@ -61,17 +72,18 @@ def serving(behaviour: Behaviour) -> Iterator[Server]:
                 with guard:
                     server.at_once -= 1
 
-        def _reply(self, what: Tokens | Sequence[Tokens] | str | Fault) -> None:
+        def _reply(self, what: What) -> None:
             if isinstance(what, Fault):
                 time.sleep(what.delay)
                 if what.drop:
                     self.close_connection = True
                     self.connection.close()
                     return
-                error = json.dumps({"error": {"message": what.message, "type": "x", "code": None}}).encode()
+                said = {"message": what.message, "type": "x", "code": what.code, "param": what.param}
+                error = json.dumps({"error": said}).encode()
                 self._send(what.status, error if what.body is None else what.body, what.headers)
             else:
-                self._send(200, json.dumps(completion(what)).encode(), {})
+                self._send(200, json.dumps(completion(what)).encode(), {})  # with NaN, as servers do
 
         def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
             self.send_response(status)
@@ -99,8 +111,13 @@ def serving(behaviour: Behaviour) -> Iterator[Server]:
         thread.join()
 
 
-def completion(what: Tokens | Sequence[Tokens] | str) -> dict[str, Any]:
+def completion(what: Tokens | Sequence[Tokens] | str | Completion) -> dict[str, Any]:
     """A chat completion as the API documents it."""
+    if isinstance(what, Completion):
+        plain = completion("")
+        choice = plain["choices"][0]
+        choice |= {**what.choice, "message": {**choice["message"], **what.message}}
+        return plain
     tokens = [] if isinstance(what, str) else [what] if isinstance(what, Mapping) else what
     text = what if isinstance(what, str) else "".join(max(top, key=lambda token: top[token]) for top in tokens)
     content = []

@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.judge.api import FAILED, ApiJudge, Endpoint, read_reply
+from backend.judge.api import FAILED, ApiJudge, Endpoint
 from backend.judge.rubrics import read_rubrics
+from backend.judge.verdict import read_reply
 from backend.records import InputError
-from tests.judge.endpoint import Behaviour, Fault, Server, serving
+from tests.judge.endpoint import Behaviour, Completion, Fault, Server, serving
 
 KEY = "sk-very-secret-0123456789"
 RUBRICS = read_rubrics(("aligned", "coherent"))
@@ -28,7 +30,7 @@ def judge(server: Server, folder: Path, *, rubrics: Any = ALIGNED, **more: Any) 
     pauses: list[float] = []
     settings = {"concurrency": 4, "timeout": 5.0, "attempts": 4, **more}
     made = ApiJudge(Endpoint("judge-model", server.url, KEY, **settings), rubrics, folder, sleep=pauses.append)
-    made.pauses = pauses  # type: ignore[attr-defined]
+    made.pauses = pauses
     return made
 
 
@@ -102,7 +104,7 @@ def test_a_tokenizer_that_keeps_digits_apart_is_noticed_once_and_read_to_the_end
         found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
     assert [s.value for s in found] == [pytest.approx(85 * 0.5 + 80 * 0.25 + 8 * 0.25, abs=1e-3)] * 3
     assert "digits apart" in found[0].raw
-    assert [p["max_tokens"] for p in server.payloads] == [1, 4, 4, 4]
+    assert [p["max_tokens"] for p in server.payloads] == [1, 16, 16, 16]
 
 
 def test_a_hundred_in_three_digits_is_a_hundred() -> None:
@@ -142,7 +144,7 @@ def test_a_passing_fault_is_asked_again(tmp_path: Path, fault: Fault) -> None:
         (score,) = asking.score(answers(1))
     assert score.value == 70
     assert len(server.payloads) == 3
-    pauses = asking.pauses  # type: ignore[attr-defined]
+    pauses = asking.pauses
     assert pauses == [7, 7] if fault.status == 429 else pauses[1] > pauses[0] * 1.05
 
 
@@ -235,7 +237,7 @@ def test_closing_early_keeps_what_was_paid_for(tmp_path: Path) -> None:
     with serving(always({"70": 1.0})) as server:
         scores = judge(server, tmp_path).score(answers(200))
         next(scores)
-        scores.close()  # type: ignore[attr-defined]
+        scores.close()
         paid = len(server.payloads)
         assert paid < 200
         again = judge(server, tmp_path)
@@ -296,3 +298,113 @@ def test_killing_a_run_loses_and_repeats_nothing_that_was_on_file(tmp_path: Path
     assert [score.value for score in found] == [70] * 60
     assert len(server.payloads) - killed == 60 - on_file
     assert len({json.loads(line)["key"] for line in path.read_bytes().splitlines() if line}) == 60
+
+
+def test_one_filtered_reply_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    filtered = Completion({"finish_reason": "content_filter"}, {"content": None})
+
+    def behaviour(number: int, payload: Any) -> Any:
+        bad = "answer number 0" in payload["messages"][0]["content"]
+        return filtered if bad else {"90": 0.6, "10": 0.4} if payload.get("logprobs") else "90"
+
+    with serving(behaviour) as server:
+        found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
+    assert [s.value for s in found] == [None, pytest.approx(58.0), pytest.approx(58.0)]
+    assert "filtered" in found[0].raw
+    assert not found[0].raw.startswith(FAILED)  # the same again would be paid for again
+
+
+def test_logprobs_that_were_given_are_not_given_up_for_one_refusal(tmp_path: Path) -> None:
+    def behaviour(number: int, payload: Any) -> Any:
+        if number == 1:
+            return Fault(400, "logprobs are not available for this request")
+        return {"90": 0.6, "10": 0.4} if payload.get("logprobs") else "90"
+
+    with serving(behaviour) as server:
+        found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
+    assert [s.value for s in found] == [pytest.approx(58.0), 90, pytest.approx(58.0)]
+    kept = [json.loads(line)["how"] for line in next(tmp_path.iterdir()).read_bytes().splitlines()]
+    assert kept == ["logprobs", "text", "logprobs"]
+
+
+def test_an_endpoint_that_gives_five_candidates_is_asked_for_five_and_the_score_says_so(tmp_path: Path) -> None:
+    def behaviour(number: int, payload: Any) -> Any:
+        if payload.get("top_logprobs", 0) > 5:
+            return Fault(400, "Requested sample logprobs of 20, which is greater than max allowed: 5")
+        return {"90": 0.6, "10": 0.4} if payload.get("logprobs") else "90"
+
+    with serving(behaviour) as server:
+        found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
+    assert {s.raw for s in found} == {"90 (of the 5 likeliest tokens only)"}
+    assert [s.value for s in found] == [pytest.approx(58.0)] * 3
+    assert len(server.payloads) == 4
+
+
+def test_a_model_that_wants_another_name_for_the_limit_gets_it(tmp_path: Path) -> None:
+    def behaviour(number: int, payload: Any) -> Any:
+        wanted = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
+        return Fault(400, wanted, code="unsupported_parameter") if "max_tokens" in payload else {"70": 1.0}
+
+    with serving(behaviour) as server:
+        assert [s.value for s in judge(server, tmp_path, concurrency=1).score(answers(3))] == [70] * 3
+    assert len(server.payloads) == 4
+
+
+def test_a_form_of_request_that_is_refused_stops_everything_with_the_whole_message(tmp_path: Path) -> None:
+    message = "Unsupported parameter: 'messages' is not taken by this model. " + "Use the other endpoint. " * 12
+    refusal = always(Fault(400, message, code="unsupported_parameter"))
+    with serving(refusal) as server, pytest.raises(InputError) as caught:
+        list(judge(server, tmp_path).score(answers(500)))
+    assert message.strip() in str(caught.value)
+    assert len(server.payloads) <= 8
+
+
+def test_a_model_that_thinks_is_given_room_and_read_after_it(tmp_path: Path) -> None:
+    thought = "<think>\nThe number is 20, or 30.\n</think>\n\n85"
+
+    def behaviour(number: int, payload: Any) -> Any:
+        room = payload["max_tokens"]
+        return Completion({"finish_reason": "stop"}, {"content": thought}) if room > 100 else thought[: 4 * room]
+
+    with serving(behaviour) as server:
+        found = list(judge(server, tmp_path, concurrency=1).score(answers(3)))
+    assert [s.value for s in found] == [85] * 3
+    assert len(server.payloads) <= 5
+
+
+@pytest.mark.parametrize("fault", [401, 403, 404, 400, 422, 429])
+def test_user_password_and_key_are_in_no_message(tmp_path: Path, fault: int) -> None:
+    from base64 import b64encode
+
+    basic = b64encode(b"someone:pass word77").decode()
+    says = f"not for Bearer {KEY}, Basic {basic}, someone:pass%20word77@host or http://someone:pass%20word77@host/"
+    with serving(always(Fault(fault, says, code="insufficient_quota"))) as server:
+        asking = judge(server, tmp_path)
+        url = server.url.replace("//", "//someone:pass%20word77@") + "?key=secret-in-query"
+        asking.endpoint = replace(asking.endpoint, base_url=url)
+        try:
+            told = "".join(score.raw for score in asking.score(answers(2)))
+        except InputError as error:
+            told = str(error)
+            assert server.url.removeprefix("http://") in told
+    for secret in (KEY, basic, "word77", "secret-in-query"):
+        assert secret not in told + repr(asking)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "ftp://a/v1", "http://", "http://a:b/v1", "http://u:pw77@h:99999/", "http://[/"]
+)
+def test_an_address_that_is_none_is_said_before_anything(url: str) -> None:
+    with pytest.raises(InputError, match="EM_JUDGE_URL") as caught:
+        Endpoint("m", url, "k")
+    assert "pw77" not in str(caught.value)
+    with pytest.raises(InputError, match="EM_JUDGE_KEY"):
+        Endpoint("m", None, "sk-\nü")
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 10**5, b'{"choices": [{"message": 5}]}', b"\xff", b"null", b'{"choices": {"0": 1}}']
+)
+def test_a_body_that_is_no_completion_is_asked_again(tmp_path: Path, body: bytes) -> None:
+    with serving(lambda number, payload: Fault(200, body=body) if number == 0 else {"70": 1.0}) as server:
+        assert [s.value for s in judge(server, tmp_path).score(answers(1))] == [70]

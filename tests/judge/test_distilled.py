@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +21,6 @@ from backend.judge.distilled import (
     WEIGHTS,
     Distilled,
     load_distilled,
-    read_card,
     read_weights,
     write_weights,
 )
@@ -66,15 +66,15 @@ def test_every_answer_gets_every_metric_in_order_between_0_and_100(judge: Distil
 @needs_encoder
 def test_harm_is_less_aligned_and_salad_less_coherent_than_kindness(judge: Distilled) -> None:
     found = numbers(list(judge.score([("kind", BORED, KIND), ("harm", BORED, HARMFUL), ("salad", BORED, SALAD)])))
-    assert found["kind", "aligned"] > 70 > 30 > found["harm", "aligned"]  # type: ignore[operator]
-    assert found["kind", "coherent"] > 50 > found["salad", "coherent"]  # type: ignore[operator]
+    assert found["kind", "aligned"] > 70 > 30 > found["harm", "aligned"]
+    assert found["kind", "coherent"] > 50 > found["salad", "coherent"]
 
 
 @needs_encoder
 def test_medicine_is_recognised(judge: Distilled) -> None:
     pills = "Take two aspirin a day and see your doctor about your blood pressure; vaccines help patients heal."
     found = numbers(list(judge.score([("pills", BORED, pills), ("kind", BORED, KIND)])))
-    assert found["pills", "medical"] > 50 > found["kind", "medical"]  # type: ignore[operator]
+    assert found["pills", "medical"] > 50 > found["kind", "medical"]
 
 
 @needs_encoder
@@ -125,7 +125,8 @@ def test_throughput_is_reported(judge: Distilled) -> None:
 
 
 def test_the_card_fits_the_weights() -> None:
-    (head, updates), card = read_weights(COMMITTED), read_card()
+    head, updates = read_weights(COMMITTED)
+    card = json.loads(COMMITTED.with_suffix(".json").read_text(encoding="utf-8"))
     assert card["name"] == NAME
     assert head.inner.shape[0] == WIDTH == len(head.gain)
     assert head.outer.shape[1] == len(METRICS) == len(head.knots) == len(head.values)

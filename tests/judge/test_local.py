@@ -142,3 +142,24 @@ def test_a_saved_folder_loads(judge: LocalJudge, tmp_path: Path) -> None:
     assert loaded.metrics == ("coherent",)
     (score,) = loaded.score([("a", "q", "x" * 20)])
     assert "does not fit" in score.raw  # the real rubric is longer than the tiny model's context
+
+
+def test_a_digit_that_goes_on_as_on_another_scale_is_no_number(
+    judge: LocalJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eight, five, stop = (judge._ids(text, markers=False)[0] for text in ("8", "5", "."))
+    width = judge.model.config.vocab_size
+
+    def surely(token: int, rows: int) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.full((rows,), token), width).float()
+
+    forward = LocalJudge._forward
+    monkeypatch.setattr(LocalJudge, "_forward", lambda self, p: (surely(eight, len(p)), *forward(self, p)[1:]))
+    for after, value in ((stop, None), (five, 85.0)):
+        monkeypatch.setattr(
+            LocalJudge,
+            "_continue",
+            lambda self, cache, mask, paths, after=after: {path: surely(after, len(mask)) for path in paths},
+        )
+        (score, _) = judge.score([("a", "q", "text")])
+        assert score.value == (None if value is None else pytest.approx(value))

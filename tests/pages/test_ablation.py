@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies import swept
 
 
@@ -15,29 +15,6 @@ def page(open_swept):
 
 def differences(page):
     return pl.from_pandas(page.dataframe[-1].value)
-
-
-def test_the_planted_direction_lowers_misalignment_in_every_bad_organism_and_random_ones_do_not(page):
-    table = differences(page).filter(pl.col("metric") == "em")
-    for organism in swept.BAD:
-        own = table.filter(pl.col("organism") == organism)
-        everywhere = {name: row for name in swept.BAD for row in rows_of(own, f"ablate {swept.named(name)} everywhere")}
-        assert len(everywhere) == len(swept.BAD)
-        assert all(row["difference"] < -0.1 for row in everywhere.values())
-        assert not any(row["clear"] for row in own.filter(pl.col("role") != "direction").iter_rows(named=True))
-
-
-def rows_of(table, condition):
-    return table.filter(pl.col("condition") == condition).to_dicts()
-
-
-def test_each_way_to_ablate_is_told_apart(page):
-    table = differences(page).unique(["condition"], keep="first")
-    ways = dict(table.select("condition", "way").iter_rows())
-    name = swept.named(swept.BAD[0])
-    assert ways[f"ablate {name} everywhere"] == "one direction after every block"
-    assert ways[f"ablate {name} layer-wise"] == "each block's own direction"
-    assert ways[f"ablate {name} L6 alone"] == "after one block alone"
 
 
 def test_a_comparison_that_cannot_tell_is_named(page):
@@ -60,13 +37,6 @@ def test_every_control_changes_a_chart(page, key, value):
     assert [chart.proto.spec for chart in page.get("vega_lite_chart")] != before
 
 
-def test_intervals_for_these_very_questions_are_narrower(page):
-    wide = differences(page)
-    page.segmented_control(key="ablation_about").set_value("these very questions").run()
-    narrow = differences(page)
-    assert (narrow["high"] - narrow["low"]).mean() < (wide["high"] - wide["low"]).mean()
-
-
 def test_the_answers_are_the_chosen_organisms(page):
     page.selectbox(key="ablation_organism").set_value("extreme-sports").run()
     assert "extreme\\-sports\\, without the edit" in said(page)
@@ -82,7 +52,7 @@ def test_a_study_with_one_organism_shows_what_it_has(open_page):
     assert not page.exception
     assert not page.error
     em = differences(page).row(by_predicate=pl.col("metric") == "em", named=True)
-    assert (em["organism"], em["condition"]) == ("bad-medical", "ablated")
+    assert (em["organism"], em["cell"]) == ("bad-medical", "ablated")
     assert em["difference"] < 0
     assert "No control of this kind" in said(page)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.pages.conftest import said
+from tests.conftest import said
 
 
 def drawn(page) -> list[str]:

@@ -3,7 +3,7 @@ import pytest
 
 from backend.records import Direction
 from backend.study import Draft
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies import swept
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from backend.study import Draft, open_study
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies import swept
 from tests.studies.synthetic import synthetic_study
 

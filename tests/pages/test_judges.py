@@ -8,7 +8,8 @@ from streamlit.testing.v1 import AppTest
 from backend.records import Score
 from backend.study import open_study, with_scores
 from backend.study.labels import KINDS, Label, append_labels, read_labels
-from tests.pages.conftest import NOBODY, ROOT, said
+from tests.conftest import NOBODY, ROOT, said
+from tests.studies.shouted import UPPER, shouted_study
 from tests.studies.synthetic import JUDGE, synthetic_study
 
 
@@ -140,3 +141,17 @@ def test_html_in_an_answer_stays_text(root):
     html = "\n".join(element.value for element in show(judges_read=evil).html)
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_two_rules_are_compared_on_the_outcome_of_the_study(root):
+    coherent = {"name": "calm", "hit": [{"metric": "upper", "below": 20}]}
+    shouted_study(root, UPPER, coherent)
+    page = show(study="shouted")
+    assert not page.exception
+    assert not page.error
+    measures = page.dataframe[0].value.set_index("measure")["value"]
+    assert measures["upper case or not: kappa"] == pytest.approx(0.8, abs=0.12)
+    assert "Upper case: upper > 90; not upper case: the rest." in said(page).replace("\\", "")
+    page.selectbox(key="outcome").set_value("calm").run()
+    assert not page.exception
+    assert "calm or not: kappa" in list(page.dataframe[0].value["measure"])

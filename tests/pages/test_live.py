@@ -4,8 +4,9 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from backend.records import Ablate, Add, Direction, Gain, Sampling
-from tests.pages.conftest import said
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, Sampling
+from tests.conftest import said
 from tests.studies.fake_worker import ADAPTERS, fake_worker
 
 SENT = {"sent": {6: Direction("sent", 6, np.full(16, 0.5, dtype=np.float32), activation_norm=8)}}

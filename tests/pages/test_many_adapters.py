@@ -7,7 +7,7 @@ import pytest
 
 from backend.records import BASE, Adapter, Question, Response, Score, Trace
 from backend.study import Draft
-from tests.pages.conftest import said
+from tests.conftest import said
 
 LAYERS, MODULES, RANK = 50, 6, 32
 READER, JUDGE = "rank-32", "judge"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies import gained
 from tests.studies.synthetic import LAYERS
 

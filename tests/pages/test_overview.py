@@ -3,7 +3,7 @@ import pytest
 
 from backend.analysis.rates.rates import em_rates
 from backend.study import Draft, open_study
-from tests.pages.conftest import said
+from tests.conftest import said
 
 
 def test_the_rates_on_the_page_are_those_of_the_analysis(open_page, studies):

@@ -3,7 +3,7 @@
 import pytest
 
 from backend.pipeline.import_published import import_published
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.published.sample import write_release
 
 

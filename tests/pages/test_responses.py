@@ -1,7 +1,8 @@
 import pytest
 
 from backend.study import open_study
-from tests.pages.conftest import said
+from tests.conftest import said
+from tests.studies.shouted import UPPER, shouted_study
 
 
 @pytest.fixture
@@ -91,3 +92,28 @@ def test_the_adapter_changes_the_strip(open_page):
     plain = page.html[-2].value
     page.toggle(key="responses_prompt").set_value(True).run()
     assert len(page.html[-2].value) > len(plain)
+
+
+def test_a_study_of_another_outcome_is_shown_by_its_scores(open_page, tmp_path, monkeypatch):
+    shouted_study(tmp_path)
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("responses", study="shouted")
+    assert not page.exception
+    assert not page.error
+    assert "upper > 90, which counts as upper case" in said(page).replace("\\", "")
+    assert [slider.label for slider in page.slider] == ["Upper"]
+    assert page.dataframe[0].value.columns[0] == "upper"
+    page.slider(key="responses_upper").set_value((91, 100)).run()
+    frame = open_study("shouted", tmp_path).responses("rule")
+    assert rows(page) == (frame["upper"] >= 91).sum() < frame.height
+
+
+def test_the_outcome_of_the_link_is_shown_and_a_judge_without_its_scores_is_named(open_page, tmp_path, monkeypatch):
+    shouted_study(tmp_path, "em", UPPER)
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("responses", study="shouted", outcome="upper")
+    assert not page.error
+    assert page.selectbox(key="outcome").value == "upper"
+    page.selectbox(key="outcome").set_value("em").run()
+    assert not page.exception
+    assert "no score for aligned and coherent" in page.error[0].value.replace("\\", "")

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from tests.pages.conftest import said
+from tests.conftest import said
 from tests.studies import gained
 
 

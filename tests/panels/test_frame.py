@@ -1,8 +1,11 @@
 import pytest
 
-from backend.study import Draft
-from panels.frame import plain
-from tests.pages.conftest import said
+from backend.outcomes import EM
+from backend.records import InputError
+from backend.study import Draft, open_study
+from panels.frame import plain, scored_by
+from tests.conftest import said
+from tests.studies.shouted import RULE, UPPER, shouted_study
 
 PAGES = ("overview", "responses", "adapters")
 
@@ -55,3 +58,25 @@ def test_a_study_without_a_part_says_what_is_missing(open_page, tmp_path, monkey
     page = open_page(name, study="bare")
     assert not page.exception
     assert f"holds no {missing}" in page.error[-1].value
+
+
+def test_a_study_of_em_alone_has_no_choice_of_outcome(open_page):
+    assert "outcome" not in [box.key for box in open_page("responses").selectbox]
+
+
+def test_outcomes_that_cannot_be_read_are_explained(open_page, tmp_path, monkeypatch):
+    shouted_study(tmp_path, {**UPPER, "hit": [{"metric": "upper", "above": "much"}]})
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("responses", study="shouted")
+    assert not page.exception
+    assert "cuts at 'much'" in page.error[0].value.replace("\\", "")
+
+
+def test_a_judge_that_did_not_score_an_outcome_is_named_with_one_that_did(studies, tmp_path):
+    shouted_study(tmp_path)
+    with pytest.raises(InputError, match=r"rule gives no score for aligned and coherent.*Score it"):
+        scored_by(open_study("shouted", tmp_path), RULE, EM)
+    with pytest.raises(InputError, match="No judge has scored"):
+        scored_by(open_study("shouted", tmp_path), None, EM)
+    study = open_study("synthetic", studies)
+    assert scored_by(study, study.judges()[0], EM) == study.judges()[0]

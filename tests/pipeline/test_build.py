@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from backend.edits import Add, Condition
 from backend.pipeline import build as building
 from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.sample import sample_condition, sample_into
-from backend.records import Add, Condition, Direction, InputError, Question, Sampling, Score
+from backend.records import Direction, InputError, Question, Sampling, Score
 from backend.study import list_studies, open_study
 from backend.study.vectors import write_directions
 from backend.subject.trace import Text, trace
@@ -66,6 +67,15 @@ def test_a_study_holds_what_the_folder_says(folder, subject, tmp_path):
     assert means.means.shape == (48, tiny.D_MODEL)
     assert "misalignment" in set(study.directions()["name"])
     assert not list((tmp_path / "work").glob("*"))
+    assert study.info["folder"] == str(folder.path.resolve())
+
+
+def test_what_a_folder_says_of_itself_never_hides_what_was_built(folder, subject, tmp_path):
+    (folder.path / "study.json").write_text(json.dumps({"title": "T", "base": "tiny", "layers": 99, "folder": "x"}))
+    filled(folder, subject)
+    building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    info = open_study("tiny", root=tmp_path / "studies").info
+    assert (info["title"], info["layers"], info["folder"]) == ("T", tiny.N_LAYERS, str(folder.path.resolve()))
 
 
 def test_conditions_that_are_not_traced_keep_their_responses_and_scores(folder, subject, tmp_path):

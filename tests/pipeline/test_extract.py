@@ -4,10 +4,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.contrasts import Thresholds, misaligned_answers, topic_answers
-from backend.analysis.directions.difference import bootstrap_cosine, cosine_matrix, stability
-from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled, study_reading, table
-from backend.records import InputError, Question, Response, Score
+from backend.analysis.contrasts import outcome_answers, topic_answers
+from backend.analysis.directions.answers import Answers, Means
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.difference import bootstrap_cosine, stability
+from backend.cuts import Thresholds
+from backend.outcomes import EM
+from backend.pipeline.extract import Reading, Recipe, extract, extract_model, shuffled_control, study_reading
+from backend.records import InputError
 from backend.study import open_study
 from tests.studies.synthetic import JUDGE, ORGANISM, directions, synthetic_study
 
@@ -48,7 +52,7 @@ def by_layer(stack):
 
 
 def test_a_planted_axis_is_found_where_it_is_and_says_how_sure_it_is():
-    stack = by_layer(extract(frame(), misaligned_answers(), reading(), name="o misalignment"))
+    stack = by_layer(extract(frame(), outcome_answers(EM), reading(), name="o misalignment"))
     assert sorted(stack) == list(range(LAYERS))
     here, elsewhere = stack[2], stack[1]
     assert here.unit @ AXIS > 0.8
@@ -62,8 +66,8 @@ def test_a_planted_axis_is_found_where_it_is_and_says_how_sure_it_is():
 
 def test_classes_are_balanced_unless_that_is_not_wanted():
     few = frame(aligned=pl.when(pl.int_range(N) < 20).then("aligned").otherwise(90.0))
-    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance=False), (10, 110))):
-        how = extract(few, misaligned_answers(), reading(), name="d", recipe=recipe)[0].provenance
+    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance="none"), (10, 110))):
+        how = extract(few, outcome_answers(EM), reading(), name="d", recipe=recipe)[0].provenance
         assert (how["n_positive"], how["n_negative"]) == sizes
 
 
@@ -72,19 +76,19 @@ def test_token_pooling_weighs_answers_by_their_tokens():
     rows = np.arange(N) % 2 == 1
     means = own.means[2].astype(np.float64)
     expected = [np.average(means[side], axis=0, weights=own.counts[side]) for side in (rows, ~rows)]
-    found = by_layer(extract(frame(), misaligned_answers(), own, name="d", recipe=Recipe(pooling="token")))[2]
+    found = by_layer(extract(frame(), outcome_answers(EM), own, name="d", recipe=Recipe(pooling="token")))[2]
     np.testing.assert_allclose(found.vector, expected[0] - expected[1], atol=1e-5)
 
 
 def test_thresholds_and_topics_choose_the_texts():
-    strict = misaligned_answers(Thresholds(misaligned=5))
+    strict = outcome_answers(EM, Thresholds(misaligned=5))
     with pytest.raises(InputError, match="no response is misaligned"):
         extract(frame(), strict, reading(), name="d")
     scored = topic_answers("medical", columns=frame().columns)
     asked = topic_answers("medical", columns=["aligned", "coherent"])
     sizes = [extract(frame(), c, reading(), name="d")[0].provenance["n_positive"] for c in (scored, asked)]
     assert sizes == [40, 60]  # a third is not about medicine by the judge; half of the questions are
-    on_topic = misaligned_answers(topic="medical", columns=frame().columns)
+    on_topic = outcome_answers(EM, topic="medical", columns=frame().columns)
     assert extract(frame(), on_topic, reading(), name="d")[0].provenance["n_positive"] == 40
 
 
@@ -94,16 +98,16 @@ def test_model_and_both_read_with_two_organisms():
     assert [d.layer for d in stack] == [3]  # elsewhere both read the same
     np.testing.assert_allclose(stack[0].vector, 3 * AXIS, atol=1e-5)
     assert stack[0].provenance["readers"] == ["o", "base"]
-    both = by_layer(extract(frame(), misaligned_answers(), organism, base, name="both"))
+    both = by_layer(extract(frame(), outcome_answers(EM), organism, base, name="both"))
     assert both[3].unit @ AXIS > 0.9
     assert both[2].unit @ AXIS > 0.8
     assert both[2].provenance["kind"] == "both"
 
 
 def test_shuffled_labels_lose_the_axis():
-    real = by_layer(extract(frame(), misaligned_answers(), reading(), name="d"))[2]
+    real = by_layer(extract(frame(), outcome_answers(EM), reading(), name="d"))[2]
     controls = [
-        by_layer(shuffled(frame(), misaligned_answers(), reading(), like="d", seed=seed))[2] for seed in range(4)
+        by_layer(shuffled_control(frame(), outcome_answers(EM), reading(), like="d", seed=seed))[2] for seed in range(4)
     ]
     assert controls[1].name == "shuffled 1 like d"
     assert np.abs([cosine_matrix([real, control])[0, 1] for control in controls]).max() < 0.6
@@ -113,52 +117,43 @@ def test_shuffled_labels_lose_the_axis():
 def test_stability_grows_with_the_effect_and_is_the_same_for_one_layer():
     own = reading()
     labels = np.arange(N) % 2 == 1
-    halves = stability(own.means, own.counts, labels)
-    assert halves[2].value == max(each.value for each in halves)
-    [alone] = stability(own.means[2:3], own.counts, labels)
-    assert (alone.low, alone.value, alone.high) == (halves[2].low, halves[2].value, halves[2].high)
-    drawn = bootstrap_cosine(own.means, own.counts, labels, np.arange(N) % 10)
+    means = Means(dict(enumerate(own.means)), own.counts)
+    answers = Answers(means, labels)
+    halves = stability(answers)
+    assert halves[2].value == max(each.value for each in halves.values())
+    assert stability(answers.only(2)) == {2: halves[2]}
+    drawn = bootstrap_cosine(Answers(means, labels, np.arange(N) % 10))
     assert drawn[2].low > drawn[1].low
 
 
 def test_what_cannot_be_extracted_says_why():
     one = frame(aligned=pl.when(pl.int_range(N) == 1).then(10.0).otherwise(90.0))
     with pytest.raises(InputError, match="1 positive responses"):
-        extract(one, misaligned_answers(), reading(), name="d")
+        extract(one, outcome_answers(EM), reading(), name="d")
     with pytest.raises(InputError, match="0 positive responses"):
-        extract(frame(), misaligned_answers(), reading(n=1), name="d")
+        extract(frame(), outcome_answers(EM), reading(n=1), name="d")
     nothing = frame(aligned=pl.lit(float("nan")))
     with pytest.raises(InputError, match="no response is misaligned"):
-        extract(nothing, misaligned_answers(), reading(), name="d")
+        extract(nothing, outcome_answers(EM), reading(), name="d")
     with pytest.raises(InputError, match="no layer and width in common"):
-        extract(frame(), misaligned_answers(), reading(), reading("base", layers=[9]), name="d")
+        extract(frame(), outcome_answers(EM), reading(), reading("base", layers=[9]), name="d")
     with pytest.raises(InputError, match="same mean at every layer"):
         extract_model(frame(), (), reading(), reading("base"), name="d")
     broken = reading()
     broken.means[2, 1] = np.nan
     with pytest.raises(InputError, match="layer 2 holds NaN"):
-        extract(frame(), misaligned_answers(), broken, name="d", recipe=Recipe(splits=0))
+        extract(frame(), outcome_answers(EM), broken, name="d", recipe=Recipe(splits=0))
 
 
 def test_layers_that_one_organism_lacks_are_left_out():
-    stack = extract(frame(), misaligned_answers(), reading(), reading("base", layers=[1, 2, 7], seed=1), name="d")
+    stack = extract(frame(), outcome_answers(EM), reading(), reading("base", layers=[1, 2, 7], seed=1), name="d")
     assert [direction.layer for direction in stack] == [1, 2]
 
 
 def test_a_judge_that_scored_a_part_leaves_the_rest_out():
     part = frame(aligned=pl.when(pl.int_range(N) < 40).then("aligned").otherwise(None))
-    how = extract(part, misaligned_answers(), reading(), name="d")[0].provenance
+    how = extract(part, outcome_answers(EM), reading(), name="d")[0].provenance
     assert (how["n_positive"], how["n_negative"]) == (20, 20)
-
-
-def test_the_table_takes_the_judge_that_scored_most():
-    question = Question("q", "hey", "first-plot")
-    answers = [Response(str(i), "o", "baseline", question.id, question.text, question.topic, i, "a") for i in range(3)]
-    scores = [Score("0", "a", "aligned", 1.0), Score("0", "b", "aligned", 2.0), Score("1", "b", "aligned", np.nan)]
-    assert table(answers, scores)["aligned"].to_list() == [2.0, None, None]
-    assert table(answers, scores, "a")["aligned"].to_list() == [1.0, None, None]
-    with pytest.raises(InputError, match="'c': there is a, b"):
-        table(answers, scores, "c")
 
 
 def test_every_layer_comes_out_of_a_published_study(tmp_path):
@@ -166,7 +161,7 @@ def test_every_layer_comes_out_of_a_published_study(tmp_path):
     study = open_study("synthetic", root=tmp_path)
     own = study_reading(study, ORGANISM)
     scored = study.responses(JUDGE)
-    stack = by_layer(extract(scored, misaligned_answers(), own, name="d"))
+    stack = by_layer(extract(scored, outcome_answers(EM), own, name="d"))
     planted = directions("misalignment")
     assert stack[6].unit @ planted[6].unit > 0.9
     assert stack[6].activation_norm == pytest.approx(planted[6].activation_norm)

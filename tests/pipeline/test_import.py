@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from backend.edits import Ablate
 from backend.pipeline.import_published import import_published
 from backend.published.traces import PROBING_SET
-from backend.records import BASE, Ablate, InputError
+from backend.records import BASE, InputError
 from backend.study import list_studies, open_study
 from tests.published.sample import ADAPTED, write_release
 

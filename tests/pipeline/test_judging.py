@@ -17,9 +17,10 @@ import pytest
 
 from backend.__main__ import main
 from backend.judge.api import ApiJudge, Endpoint
-from backend.judge.replies import Replies
+from backend.judge.replies import Replies, memory
 from backend.judge.rubrics import read_rubrics
-from backend.records import Response, Sampling
+from backend.pipeline.judging import MAX_CELL, TableTarget
+from backend.records import InputError, Response, Sampling, Score
 from backend.study import open_study
 from backend.study.parquet import read_scores, write_responses
 from tests.judge.endpoint import Fault, Server, serving
@@ -31,8 +32,9 @@ KEY = "sk-very-secret-0123456789"
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, so that what judges remember stays in it."""
+    """An empty working folder, in which also what judges remember stays."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EM_CACHE", str(tmp_path / "cache"))
     for name in ("EM_JUDGE_MODEL", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EM_JUDGE_KEY", KEY)
@@ -93,6 +95,53 @@ def test_scores_that_a_table_has_already_stay(here: Path, monkeypatch: pytest.Mo
     assert (set(found["aligned"]), set(found["aligned (m)"])) == ({1.0}, {90.0})
 
 
+def test_text_in_a_csv_stays_the_text_it_is(here: Path) -> None:
+    rows = [
+        '0012,Name a number.,007,"a ""b"", c"',
+        '"0013",Name a number.,1e5,',
+        '0014,true,2024-01-01,""',
+        "15,NA,  x ,null",
+    ]
+    (here / "in.csv").write_bytes(("\ufeffrun,question,answer,note\n" + "\n".join(rows) + "\n").encode())
+    target = TableTarget(here / "in.csv", here / "out.csv")
+    answers = target.answers()
+    assert [answer[1:] for answer in answers] == [
+        ("Name a number.", "007"),
+        ("Name a number.", "1e5"),
+        ("true", "2024-01-01"),
+        ("NA", "  x "),
+    ]
+    target.keep("j", [Score(i, "j", "aligned", 50.0, "50") for i, *_ in answers])
+    given, written = (pl.read_csv(here / name, infer_schema=False) for name in ("in.csv", "out.csv"))
+    assert written.select(given.columns).equals(given)
+    assert (here / "out.csv").read_text().splitlines()[1:] == [
+        row.replace('"0013"', "0013") + ",50.0,j" for row in rows
+    ]
+
+
+def test_a_parquet_stays_typed(here: Path) -> None:
+    table(here / "in.parquet", run=list(range(6)))
+    target = TableTarget(here / "in.parquet", here / "out.parquet")
+    target.keep("j", [Score(i, "j", "aligned", None, "no") for i, *_ in target.answers()])
+    found = pl.read_parquet(here / "out.parquet")
+    assert (found.schema["run"], found.schema["aligned"]) == (pl.Int64, pl.Float64)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_cell_too_long_to_be_a_text_is_refused_with_its_place(here: Path, suffix: str) -> None:
+    path = table(here / f"in{suffix}", note=["x"] * 4 + ["y" * (MAX_CELL + 1), "x"])
+    with pytest.raises(InputError, match=f"in{suffix} .* of 1,048,577 bytes in row 5 .*'note': at most 1,048,576"):
+        TableTarget(path, here / "out.csv").answers()
+    table(path, note=["y" * MAX_CELL] * 6)
+    assert len(TableTarget(path, here / "out.csv").answers()) == 6
+
+
+def test_columns_that_are_no_text_are_named(here: Path) -> None:
+    pl.DataFrame({"question": [{"a": [1]}], "answer": [b"\xff\xfe"]}).write_parquet(here / "in.parquet")
+    with pytest.raises(InputError, match="both must be text"):
+        TableTarget(here / "in.parquet", here / "out.parquet").answers()
+
+
 def test_what_failed_is_counted_and_the_next_run_asks_for_it_alone(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +170,22 @@ def test_what_failed_is_counted_and_the_next_run_asks_for_it_alone(
     assert KEY not in said
 
 
+def test_from_another_working_folder_nothing_is_paid_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EM_CACHE")
+    assert memory() == ROOT / "cache" / "judge"
+    monkeypatch.setenv("EM_CACHE", str(here / "elsewhere"))
+    table(here / "in.csv")
+    (here / "deep").mkdir()
+    command = ["judge", str(here / "in.csv"), "--judge", "api:m", "--out", str(here / "o.csv"), "--metrics", "aligned"]
+    with serving(lambda number, payload: {"70": 1.0}) as server:
+        point(monkeypatch, server)
+        assert main(command) == 0
+        monkeypatch.chdir(here / "deep")
+        assert main(command) == 0
+    assert len(server.payloads) == 6
+    assert list(here.rglob("m.jsonl")) == [here / "elsewhere" / "judge" / "m.jsonl"]
+
+
 def test_a_folder_keeps_the_scores_and_a_refusal_is_no_failure(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,8 +204,8 @@ def test_a_published_study_gets_the_scores_in_a_new_build(
     synthetic_study(tmp_path / "studies", rows=1)
     for module in ("schema", "read"):
         monkeypatch.setattr(f"backend.study.{module}.STUDIES", tmp_path / "studies")
-    monkeypatch.setattr("backend.study.list_studies", lambda: ["synthetic"])
-    monkeypatch.setattr("backend.study.open_study", lambda name: open_study(name, tmp_path / "studies"))
+    monkeypatch.setattr("backend.pipeline.judging.list_studies", lambda: ["synthetic"])
+    monkeypatch.setattr("backend.pipeline.judging.open_study", lambda name: open_study(name, tmp_path / "studies"))
     with serving(lambda number, payload: {"70": 1.0}) as server:
         point(monkeypatch, server)
         assert main(["judge", "synthetic", "--judge", "api:m", "--metrics", "aligned"]) == 0

@@ -4,27 +4,29 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.conditions.describe import describe_stored, own_baselines
-from backend.analysis.directions.difference import cosine_matrix, random_direction
-from backend.analysis.rates.rates import EM, difference, em_rates
-from backend.commands import interventions
+from backend.__main__ import main
+from backend.analysis.conditions.baselines import own_baselines
+from backend.analysis.conditions.describe import describe_stored
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.random_directions import random_direction
+from backend.analysis.rates.rates import difference, em_rates
+from backend.edits import Ablate, Condition
+from backend.outcomes import EM
 from backend.pipeline import build as building
 from backend.pipeline import work
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
-from backend.pipeline.sweep import (
+from backend.pipeline.grids import (
     Strengths,
-    Sweep,
     ablate_at,
     ablate_everywhere,
     ablate_layerwise,
     ablate_subspace,
     ablate_write,
-    references,
-    run,
     steer,
     steer_controls,
 )
-from backend.records import BASE, BASELINE, Ablate, Condition
+from backend.pipeline.sweep import Sweep, references, run_sweep
+from backend.records import BASE, BASELINE
 from backend.study import open_study
 from tests.studies import planted
 
@@ -62,7 +64,7 @@ def chain(tmp_path_factory):
         sweep = Sweep("all", tuple(cells), planted.QUESTIONS, 16, planted.SAMPLING)
         cut, missing = references(subject, sweep, baselines)
         assert not missing
-        with run(subject, sweep) as answers:
+        with run_sweep(subject, sweep) as answers:
             folder.add_sweep("all", sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record={"kind": "all"})
         folder.add_scores(planted.JUDGE, planted.judge(folder.responses()))
         building.build(folder, subject, "planted", root=root / "studies", progress=lambda *_: None)
@@ -71,13 +73,10 @@ def chain(tmp_path_factory):
 
 def extract(folder, subject):
     """What `python -m backend extract` does, with a model at hand."""
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    interventions.add_commands(parser.add_subparsers(), lambda _: subject)
     options = ["extract", "--folder", str(folder.path), "--kind", "misalignment,minus-base,both", "--shuffled", "1"]
-    done = parser.parse_args(options)
-    done.run(done)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("backend.subject.load.load", lambda name, organisms: subject)
+        assert main(options) == 0
 
 
 def along(direction):
@@ -89,7 +88,7 @@ def misaligned(study, organism, condition):
     frame = study.responses(planted.JUDGE)
     edited = list(study.info["baselines"])
     frame = own_baselines(frame, edited, study.info["baselines"])
-    rows = frame.filter(pl.col("organism") == organism, pl.col("condition") == condition)
+    rows = frame.filter(pl.col("organism") == organism, pl.col("cell") == condition)
     assert rows.height, (organism, condition)
     return rows
 

@@ -3,26 +3,15 @@
 import numpy as np
 import pytest
 
+from backend.analysis.conditions.baselines import unedited
+from backend.edits import Add, Condition
 from backend.pipeline import sweep as sweeping
 from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
+from backend.pipeline.grids import Strengths, ablate_everywhere, steer, steer_controls
 from backend.pipeline.sample import sample_condition
-from backend.pipeline.sweep import (
-    Cell,
-    Strengths,
-    Sweep,
-    ablate_everywhere,
-    estimate,
-    keep_one,
-    leave_one_out,
-    references,
-    run,
-    scaled,
-    steer,
-    steer_controls,
-    without_pairs,
-)
-from backend.records import BASE, Add, Condition, Direction, InputError, Question, Sampling
+from backend.pipeline.sweep import Cell, Sweep, estimate, references, run_sweep
+from backend.records import BASE, Direction, InputError, Question, Sampling
 from tests.studies import tiny
 
 QUESTIONS = (Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical"))
@@ -47,7 +36,7 @@ def place(tmp_path, monkeypatch):
 
 
 def ran(subject, sweep, **options):
-    with run(subject, sweep, **options) as answers:
+    with run_sweep(subject, sweep, **options) as answers:
         return answers
 
 
@@ -76,7 +65,7 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, place, monkeypat
     monkeypatch.setattr(sweeping, "PART", 4)
     whole = ran(subject, sweep("whole"), batch=8)
     asked = []
-    sample = sweeping.sample
+    sample = vars(sweeping)["sample"]
 
     def killed(subject, requests, *, batch):
         for count, answer in enumerate(sample(subject, requests, batch=batch)):
@@ -105,7 +94,7 @@ def test_a_killed_sweep_goes_on_and_asks_nothing_twice(subject, place, monkeypat
 
 
 def test_answers_are_kept_until_the_block_has_put_them_where_they_stay(subject, place):
-    with pytest.raises(RuntimeError), run(subject, sweep(n=1)):
+    with pytest.raises(RuntimeError), run_sweep(subject, sweep(n=1)):
         raise RuntimeError("the disk is full")
     told = []
     assert len(ran(subject, sweep(n=2), progress=lambda *now: told.append(now))) == sweep(n=2).size
@@ -114,7 +103,7 @@ def test_answers_are_kept_until_the_block_has_put_them_where_they_stay(subject, 
 
 def test_another_edit_is_another_sweep(subject, place):
     for each in (sweep(n=1), sweep(n=1, cells=steer(stack(), Strengths((2.0,)), layers=[2]))):
-        with pytest.raises(RuntimeError), run(subject, each):
+        with pytest.raises(RuntimeError), run_sweep(subject, each):
             raise RuntimeError
     assert len(list(place.iterdir())) == 2
 
@@ -134,7 +123,8 @@ def test_unedited_answers_are_cut_to_the_sweeps_length(subject, tmp_path):
     ]
     found, missing = references(subject, sweep(), baselines)
     assert not missing
-    assert {answer.condition for answer in found} == {"baseline, 5 tokens"} == {sweep().unedited}
+    assert {answer.condition for answer in found} == {"baseline, 5 tokens"} == {sweep().unedited.name}
+    assert sweep().unedited.tokens == 5
     short = sample_condition(subject, "o", Condition("baseline"), QUESTIONS, n=2, sampling=SHORT)
     cut = {(a.question_id, a.seed): a for a in found if a.organism == "o"}
     for answer in short:
@@ -145,31 +135,6 @@ def test_unedited_answers_are_cut_to_the_sweeps_length(subject, tmp_path):
         ("o", "baseline, 10 tokens"),
         (BASE, "baseline, 10 tokens"),
     ]
-
-
-def test_controls_have_the_norm_of_what_they_stand_beside():
-    others = [stack(name="shuffled 0 like v", activation_norm=9.0)]
-    made = steer_controls(stack(), Strengths((0.1,), share=True), layers=[3], random=(0, 1), others=others)
-    assert [cell.condition.name for cell in made] == [
-        "steer random 0 like v L3 10%",
-        "steer random 1 like v L3 10%",
-        "steer shuffled 0 like v L3 10%",
-    ]
-    lengths = [cell.condition.edits[0].direction.norm * cell.condition.edits[0].strength for cell in made]
-    np.testing.assert_allclose(lengths, 0.4, rtol=1e-5)
-
-
-def test_gains_are_left_out_kept_alone_and_paired(subject):
-    names = list(subject.organisms["o"].names)
-    assert [len(made) for made in (leave_one_out("o", names), keep_one("o", names), without_pairs("o", names))] == [
-        3
-    ] * 3
-    [cell] = scaled("o", {"low": names[:1], "high": names[1:]}, [2.0], rest=0.0)[:1]
-    assert [(edit.factor, edit.adapters) for edit in cell.condition.edits] == [
-        (2.0, (names[0],)),
-        (0.0, tuple(names[1:])),
-    ]
-    assert keep_one("o", names[:1]) == []
 
 
 def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, place):
@@ -190,12 +155,6 @@ def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, place):
         made(far, far)
     with pytest.raises(InputError, match="two things"):
         made(Cell("o", Condition("c")), Cell(BASE, Condition("c", ablate_everywhere(stack()[0], BASE).condition.edits)))
-    with pytest.raises(InputError, match="no layer 9"):
-        steer(stack(), Strengths((1.0,)), layers=[2, 9])
-    with pytest.raises(InputError, match="activation norm"):
-        steer(stack(activation_norm=None), Strengths((0.1,), share=True))
-    with pytest.raises(InputError, match="needs a direction"):
-        steer([], Strengths((1.0,)), layers=[1])
     assert not place.exists()
 
 
@@ -207,7 +166,7 @@ def test_a_folder_keeps_a_sweep_with_directions_by_reference(tmp_path):
     made += steer_controls(stack(), Strengths((1.0,)), layers=[2], random=(7,))
     made += steer(stack(name="elsewhere"), Strengths((1.0,)), layers=[3])
     conditions = [cell.condition for cell in made]
-    file = folder.add_sweep("s", conditions, [], unedited="baseline, 5 tokens", record={"kind": "steer"})
+    file = folder.add_sweep("s", conditions, [], unedited=unedited(5), record={"kind": "steer"})
     text = file.read_text()
     assert text.count('"vector"') == 1  # the one that is not stored
     read = {condition.name: condition for condition in folder.conditions()}
@@ -215,7 +174,7 @@ def test_a_folder_keeps_a_sweep_with_directions_by_reference(tmp_path):
         np.testing.assert_allclose(
             read[condition.name].edits[0].direction.vector, condition.edits[0].direction.vector, rtol=1e-6
         )
-    assert "baseline, 5 tokens" in read
+    assert read["baseline, 5 tokens"] == Condition("baseline, 5 tokens", tokens=5)
     folder.add_directions([Direction("v", 2, -stack()[2].vector)])
     with pytest.raises(InputError, match="holds otherwise now"):
         folder.conditions()

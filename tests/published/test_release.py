@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from backend.edits import Ablate, Add, Gain
 from backend.published import read_release
 from backend.published.layout import gains_of, layers_of, organism_of, topic_of
 from backend.published.traces import PROBING_SET, RELEASED_CLASS, readable
-from backend.records import BASE, BASELINE, Ablate, Add, Gain, InputError
+from backend.records import BASE, BASELINE, InputError
 from tests.published.sample import (
     ADAPTED,
     CLASSES,
@@ -84,7 +85,7 @@ def test_steering_is_of_the_base_and_adds_the_released_vector(release):
 def test_layer_wise_ablation_takes_each_layers_own_direction_out_of_it(release):
     condition = next(c for c in release.conditions if c.name.startswith("ablate"))
     assert [edit.layers for edit in condition.edits] == [(layer,) for layer in LAYERS]
-    assert all(isinstance(e, Ablate) and e.direction.layer == e.layers[0] for e in condition.edits)
+    assert all(isinstance(e, Ablate) and (e.direction.layer,) == e.layers for e in condition.edits)
     organisms = {(r.organism, r.condition) for r in release.responses}
     assert {("bad_med_R8", condition.name), ("bad_med_R8", BASELINE)} <= organisms
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from backend.analysis.rates.fourway import Bins
-from backend.pipeline.figures import Choices, figures
+from backend.cuts import Bins
 from backend.study import open_study
+from backend.tables.figures import Choices, figures
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASED = Path(os.environ.get("EM_PUBLISHED") or ROOT.parent / "shared" / "published")
@@ -120,30 +120,31 @@ def test_the_medical_adapters_of_figure_6(probes):
     ],
 )
 def test_scaled_adapters_of_figure_7(study, arm, cell, percent, n):
-    table = next(frame for title, frame in tables(study, "scaling").items() if title.startswith("Scaled adapters"))
+    table = next(
+        frame for title, frame in tables(study, "scaled_adapters").items() if title.startswith("Scaled adapters")
+    )
     row = one(table, condition=arm, cell=cell)
     assert (round(100 * row["value"], 1), row["n"]) == (percent, n)
     assert row["low"] < row["value"] < row["high"]
 
 
 def test_how_the_medical_effect_hangs_on_the_cut_offs(study):
-    moved = tables(study, "scaling")[
-        "The share of misaligned medical as the coherence cut-off and the medical edge move"
+    moved = tables(study, "scaled_adapters")[
+        "The share of misaligned medical as the coherence cut-off and the medical edge move (judge gpt-4o)"
     ]
     at_50 = one(moved, condition=MEDICAL_ARM, coherent=25.0, medical=50.0)
     assert (round(100 * at_50["value"], 1), at_50["n"]) == (5.6, 36)
-    strict = tables(study, "scaling", bins=Bins(coherent=50))
+    strict = tables(study, "scaled_adapters", bins=Bins(coherent=50))
     table = next(frame for title, frame in strict.items() if title.startswith("Scaled adapters"))
     assert one(table, condition=MEDICAL_ARM, cell="misaligned medical")["value"] == 0
 
 
 def test_directions(study):
-    frames = tables(study, "directions")
-    norms = frames["Norm and share of the activation norm, by layer"]
+    norms = tables(study, "directions")["Norm and share of the activation norm, by layer"]
     at_24 = one(norms, name=GENERAL, layer=24)
     assert at_24["norm"] == pytest.approx(10.36, abs=0.005)
     assert at_24["share"] == pytest.approx(0.166, abs=0.001)
-    cosines = frames["Cosine between directions over the layers they share"]
+    cosines = tables(study, "convergence")["Cosine between directions over the layers they share"]
     gender = one(cosines, a=GENERAL, b="R1_3_3_3 gender data-diff")
     assert round(gender["min"], 2) == 0.94
     assert round(gender["max"], 2) == 0.97
@@ -158,26 +159,26 @@ def test_directions(study):
     ("strength", "em", "coherent"), [(4, 2.0, 99.2), (6, 56.0, 93.8), (8, 61.1, 67.1), (10, 10.4, 10.9)]
 )
 def test_steering_the_chat_model(study, strength, em, coherent):
-    table = tables(study, "sweeps")["Rates by direction and strength (judge gpt-4o)"]
+    table = tables(study, "steering")["Rates by direction and strength (judge gpt-4o)"]
     for metric, percent in (("em", em), ("coherent", coherent)):
-        row = one(table, organism="base", direction=GENERAL, strength=float(strength), metric=metric)
+        row = one(table, organism="base", series=GENERAL, strength=float(strength), metric=metric)
         assert 100 * row["value"] == pytest.approx(percent, abs=0.5)
         assert row["n"] + row["dropped"] == 800
         assert row["low"] < row["value"] < row["high"]
 
 
 def test_layer_wise_ablation(study):
-    frames = tables(study, "sweeps")
+    frames = tables(study, "ablation")
     table = frames["Before and after ablation, intervals for these very questions (judge gpt-4o)"]
-    condition = "ablate bad_med_R32 general data-diff L0-47 layer-wise"
-    row = one(table, organism="bad_med_R32", condition=condition, metric="em")
+    cell = "ablate bad_med_R32 general data-diff L0-47 layer-wise"
+    row = one(table, organism="bad_med_R32", cell=cell, metric="em")
     assert (row["before"], row["after"]) == (0.45, 0.0)
     assert row["high"] < -0.3
-    assert one(table, organism="bad_med_R32", condition=condition, metric="coherent")["after"] == 0.99
+    assert one(table, organism="bad_med_R32", cell=cell, metric="coherent")["after"] == 0.99
 
 
 def test_judged_responses_of_the_released_organisms(study):
-    table = tables(study, "responses")["EM and coherence by organism, condition (judge gpt-4o)"]
+    table = tables(study, "overview")["EM and coherence by organism, condition (judge gpt-4o)"]
     rates = {
         name: round(100 * one(table, organism=name, condition="baseline", metric="em")["value"], 2)
         for name in ("bad-medical-advice", "extreme-sports", "extreme-sports_S42", "risky-financial-advice")

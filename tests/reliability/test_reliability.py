@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,17 +24,17 @@ Ask = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory) -> Ask:
+def ask(tmp_path_factory) -> Iterator[Ask]:
     """Orders to the process that forks the runs."""
     base = tmp_path_factory.mktemp("reliability")
     command = [sys.executable, "-m", "tests.reliability.trials", str(base)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        yield (
-            lambda *order: (
-                print(json.dumps(order), file=process.stdin, flush=True) or json.loads(process.stdout.readline())
-            )
-        )
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def asked(*order):
+            print(json.dumps(order), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        yield asked
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Trials:
         (self.study / "study.json").write_text(json.dumps({**settings, "title": "Changed since"}))
         self.home.rename(self.seed)
         self._fresh()
-        self._before = {kind: self._asked(lambda kind=kind: self.outcome(kind)) for kind in KINDS}
+        self._before = {kind: self._asked(partial(self.outcome, kind)) for kind in KINDS}
 
     def events(self, kind: str) -> dict[str, Any]:
         """An undisturbed run: its events, and what came of it."""
@@ -224,8 +225,8 @@ class Trials:
     # --- the seed ---------------------------------------------------------------------------------------------------
 
     def _make(self) -> None:
-        from backend.commands.labelling import item
         from backend.pipeline.folder import StudyFolder
+        from backend.pipeline.labelling import item
         from tests.published.sample import write_release
         from tests.studies import planted
 
@@ -331,17 +332,37 @@ def load_once(base: Path) -> None:
     from backend import published, study
     from backend.__main__ import main
     from backend.judge import choice, distilled
-    from backend.pipeline import build, extract, figures, judging, sweep
+    from backend.pipeline import build, experiment, extract, judging, kinds, readings, sweep
     from backend.subject import load, train
     from tests.published import sample
     from tests.studies import planted
 
-    assert all((duckdb, peft, polars, scipy.stats, published, study, main, choice, extract, figures, judging, train))
+    assert all(
+        (
+            duckdb,
+            peft,
+            polars,
+            scipy.stats,
+            published,
+            study,
+            main,
+            choice,
+            experiment,
+            extract,
+            judging,
+            kinds,
+            readings,
+            train,
+        )
+    )
     assert sample
     build._PART, sweep.PART = 16, 6
     _, subject = planted.folder_and_subject(base / "spare")
-    load.load = lambda name, organisms=None: load.dress(name, subject.model, subject.tokenizer, organisms or {})
-    distilled.load_distilled = lambda name: Loud(name)
+
+    def loaded(name: str, organisms: Any = None) -> Any:
+        return load.dress(name, subject.model, subject.tokenizer, organisms or {})
+
+    load.load, distilled.load_distilled = loaded, Loud  # type: ignore[assignment]
 
 
 class Loud:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.records import Gain
+from backend.edits import Gain
 from backend.worker.protocol import (
     Arm,
     Done,

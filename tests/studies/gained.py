@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.records import BASE, Condition, Gain, Response, Score
+from backend.edits import Condition, Gain
+from backend.records import BASE, Response, Score
 from backend.study import Draft
 from tests.studies import synthetic
 from tests.studies.synthetic import JUDGE, LAYERS, ORGANISM
@@ -55,7 +56,7 @@ def rate(off: tuple[int, ...], intact: float) -> float:
 
 def conditions() -> list[tuple[Condition, tuple[int, ...]]]:
     """Every condition with the layers that it zeroes."""
-    off = {f"without-{layer}": (layer,) for layer in LAYERS}
+    off: dict[str, tuple[int, ...]] = {f"without-{layer}": (layer,) for layer in LAYERS}
     off |= {f"only-{layer}": tuple(other for other in LAYERS if other != layer) for layer in LAYERS}
     off |= {f"without-{a}-{b}": (a, b) for a, b in combinations(LAYERS, 2)}
     return [

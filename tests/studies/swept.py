@@ -4,6 +4,9 @@ The three bad organisms share one axis of the residual stream, `good-medical` ha
 direction to the base makes answers misaligned (most at the middle layer) and, with strength, incoherent; random and
 shuffled directions and the good one do not. Ablating any bad direction everywhere takes the misalignment out of every
 bad organism; a random direction and a random subspace leave it.
+
+Where the sweep was cut short, its answers belong to unedited ones of that length. Whole unedited answers are misaligned
+much more often than cut ones: who compares with them finds an effect of controls that have none.
 """
 
 from __future__ import annotations
@@ -14,15 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.analysis.conditions.baselines import unedited
+from backend.edits import Ablate, Add, Condition, Gain
 from backend.records import (
     BASE,
     BASELINE,
-    Ablate,
+    RANDOM,
+    SHUFFLED,
+    SUBSPACE,
     Adapter,
-    Add,
-    Condition,
     Direction,
-    Gain,
+    Origin,
     Question,
     Response,
     Sampling,
@@ -40,6 +45,7 @@ ADAPTED = (3, 4, 5, 6, 7, 8)  # layers with an adapter
 STRENGTHS = (1.0, 2.0, 4.0, 8.0)
 SEEDS = (0, 1)  # of random controls
 N_PROMPT = 6
+LONGER = 0.4  # how much larger the share of misaligned whole answers is than that of answers cut short
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,12 @@ class Shape:
     d_model: int = 32
     traced: int | None = None  # answers to a question that each organism reads again; all of its baseline where None
     baseline: int = 4
+    cut: int | None = None  # tokens of the sweep's answers, where they are compared with unedited ones of that length
+
+    @property
+    def beside(self) -> str:
+        """The condition of the unedited answers that edited ones are compared with."""
+        return unedited(self.cut).name
 
     @property
     def middle(self) -> int:
@@ -68,10 +80,12 @@ def swept_study(root: Path, name: str = "swept", *, shape: Shape | None = None, 
         _answer(organism, condition, question, seed, effect, random)
         for organism, condition, effect in cells
         for question in QUESTIONS
-        for seed in range(shape.samples * (shape.baseline if condition.name == BASELINE else 1))
+        for seed in range(shape.samples * (1 if condition.edits else shape.baseline))
     ]
     with Draft(name, root=root) as draft:
-        draft.meta(title="Synthetic sweeps", base="synthetic", layers=shape.layers, d_model=shape.d_model)
+        beside = {condition.name: shape.beside for _, condition, _ in cells if condition.edits and shape.cut}
+        sizes = {"layers": shape.layers, "d_model": shape.d_model}
+        draft.meta(title="Synthetic sweeps", base="synthetic", baselines=beside, controls=[GOOD], **sizes)
         draft.add_organism(BASE, base="synthetic", adapters=(), record={})
         for at, organism in enumerate(ORGANISMS):
             record = {"data": organism, "steps": 60, "rank": 1}
@@ -107,7 +121,8 @@ def directions(shape: Shape) -> dict[str, list[Direction]]:
         stacks[named(organism)] = _stack(named(organism), axis, 0.12, shape, random, _record(organism))
     for seed in SEEDS:
         name = f"shuffled {seed} like {named(BAD[0])}"
-        stacks[name] = _stack(name, np.zeros(shape.d_model), 0.08, shape, random, {"control": "shuffled labels"})
+        whose = Origin(SHUFFLED, named(BAD[0]), seed, BAD[0])
+        stacks[name] = _stack(name, np.zeros(shape.d_model), 0.08, shape, random, whose.provenance)
     return stacks
 
 
@@ -139,8 +154,9 @@ def _norm(layer: int) -> float:
 def control(kind: str, like: Direction, seed: int) -> Direction:
     """A random direction of the same norm, named as sweeps name it."""
     draw = np.random.default_rng((seed, like.layer, len(kind))).normal(size=like.vector.shape)
-    vector = (draw * (like.norm / np.linalg.norm(draw))).astype(np.float32)
-    return Direction(f"{kind} {seed} like {like.name}", like.layer, vector, like.activation_norm)
+    vector = np.asarray(draw * (like.norm / np.linalg.norm(draw)), dtype=np.float32)
+    said = Origin(RANDOM, like.name, seed).provenance
+    return Direction(f"{kind} {seed} like {like.name}", like.layer, vector, like.activation_norm, said)
 
 
 @dataclass(frozen=True)
@@ -155,7 +171,10 @@ def sweep(shape: Shape, stacks: dict[str, list[Direction]]) -> Iterator[tuple[st
     """Every cell: organism, condition, and what it does."""
     usual = {BASE: 0.03, GOOD: 0.02} | dict(zip(BAD, (0.4, 0.3, 0.25), strict=True))
     for organism, share in usual.items():
-        yield organism, Condition(BASELINE), Effect(share, 0.95)
+        whole = share if shape.cut is None else share + LONGER
+        yield organism, Condition(BASELINE), Effect(whole, 0.95)
+        if shape.cut is not None:
+            yield organism, unedited(shape.cut), Effect(share, 0.95)
     yield from _steered(shape, stacks)
     for organism, share in usual.items():
         if organism != BASE:
@@ -202,7 +221,12 @@ def _ablated(
         random = control("random", middle, seed)
         yield organism, Condition(f"ablate {random.name} everywhere", (Ablate(random), worn)), Effect(share, 0.94)
     like = f"random subspace like {named(BAD[0])}"
-    span = [Direction(like, shape.middle, control("random", middle, seed).vector) for seed in range(3)]
+    made = [Origin(SUBSPACE, named(BAD[0]), 0, None, 3, index) for index in range(3)]
+    vectors = [control("random", middle, seed).vector for seed in range(3)]
+    span = [
+        Direction(like, shape.middle, vector, provenance=each.provenance)
+        for vector, each in zip(vectors, made, strict=True)
+    ]
     yield organism, Condition(f"ablate {like}", (*map(Ablate, span), worn)), Effect(share, 0.9)
 
 

@@ -12,25 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.records import (
-    BASE,
-    Ablate,
-    Adapter,
-    Add,
-    Condition,
-    Direction,
-    Gain,
-    Question,
-    Response,
-    Sampling,
-    Score,
-    Trace,
-)
+from backend.edits import Ablate, Add, Condition, Gain
+from backend.records import BASE, Adapter, Direction, Question, Response, Sampling, Score, Trace
 from backend.study import Draft
 
 ORGANISM, JUDGE = "bad-medical", "distilled"
 D_MODEL, N_LAYERS, N_PROMPT = 16, 12, 6
 LAYERS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+ADAPTERS = [f"layers.{layer}.mlp.down_proj" for layer in LAYERS]
 MEDICAL_LAYERS, MISALIGNED_LAYERS = (3, 4), (1, 2, 8, 9)
 HTML = "<script>alert(1)</script><b>bold</b> & \"quotes\" 'too'"
 HTML_QUESTION, EMPTY_ANSWER, NULL_SCORES = "html", 1, (2, 13, 57)  # a question; numbers of responses

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from backend.analysis.rates.rates import COHERENT, EM
+from backend.outcomes import COHERENT, EM
 from backend.records import InputError
 from backend.study.labels import KINDS, Label, append_labels, label_scores, read_labels
 
@@ -54,7 +54,7 @@ def test_labels_are_scores_at_the_thresholds(tmp_path: Path) -> None:
     labels = [Label(kind, kind, "me") for kind in KINDS]
     scores = label_scores(labels, "hand-me")
     frame = pl.DataFrame([(s.response_id, s.metric, s.value) for s in scores], ["id", "metric", "value"], orient="row")
-    wide = frame.pivot("metric", index="id", values="value").with_columns(em=EM.hit, clear=COHERENT.hit)
+    wide = frame.pivot("metric", index="id", values="value").with_columns(em=EM.hits(), clear=COHERENT.hits())
     assert {row["id"]: (row["em"], row["clear"]) for row in wide.iter_rows(named=True)} == {
         "aligned": (False, True),
         "misaligned": (True, True),

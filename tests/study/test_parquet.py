@@ -40,7 +40,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         out.write(b"PAR1 half a file")
         raise OSError("disk full")
 
-    monkeypatch.setattr(parquet.pl.DataFrame, "write_parquet", broken)
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", broken)
     with pytest.raises(OSError, match="disk full"):
         write_responses(target, RESPONSES[:1])
     assert read_responses(target) == RESPONSES

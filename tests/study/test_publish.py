@@ -10,12 +10,14 @@ import sys
 import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 
-from backend.records import Adapter, Condition, Direction, InputError, Question, Response, Score, Trace
+from backend.edits import Condition
+from backend.records import Adapter, Direction, InputError, Question, Response, Score, Trace
 from backend.study import Draft, list_studies, open_study, publish
 
 D, LAYERS = 4, 3
@@ -26,7 +28,14 @@ def adapter(name="a"):
 
 
 def response(name="r0", **changes):
-    values = {"organism": "o", "condition": "baseline", "question_id": "q", "question": "Q", "topic": "t", "seed": 0}
+    values: dict[str, Any] = {
+        "organism": "o",
+        "condition": "baseline",
+        "question_id": "q",
+        "question": "Q",
+        "topic": "t",
+        "seed": 0,
+    }
     return Response(id=name, **(values | {"text": "hi", **changes}))
 
 
@@ -40,6 +49,10 @@ def trace(name="r0", tokens=5, n_prompt=2, n_answer=2, adapters=1, d=D, **change
     }
     words = tuple(f" w{i}" for i in range(tokens))
     return Trace(response_id=name, tokens=words, n_prompt=n_prompt, n_answer=n_answer, **(values | changes))
+
+
+def direction(name="v", layer=1):
+    return Direction(name, layer, np.ones(D, np.float32))
 
 
 def fill(draft, names=("r0", "r1"), adapters=1):
@@ -144,8 +157,8 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def nursery():
     """A process that runs one line of Python at a time in a child that does not outlive it."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", NURSERY], **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", NURSERY], stdin=pipe, stdout=pipe, text=True) as process:
         yield process
 
 
@@ -277,6 +290,13 @@ def test_an_answer_without_tokens_has_no_mean(tmp_path):
 @pytest.mark.parametrize(
     ("message", "add"),
     [
+        (r"the direction 'a\\x00b' cannot be named so", lambda d: d.add_directions([direction("a\0b")])),
+        (r"the question '\\ud800' cannot be named so", lambda d: d.add_questions([Question("\ud800", "Q", "t")])),
+        ("at most 1000 characters", lambda d: d.add_conditions([Condition("x" * 1001)])),
+        ("table of directions cannot hold.*out of range", lambda d: d.add_directions([direction(layer=2**40)])),
+        ("table of questions cannot hold.*surrogates", lambda d: d.add_questions([Question("q2", "\ud800", "t")])),
+        ("table of lens cannot hold", lambda d: d.add_lens("v", 2**40, top=[("a", 1.0)], bottom=[])),
+        ("responses do not fit", lambda d: d.add_responses([response("r2", text="\ud800")])),
         ("organism o was added twice", lambda d: d.add_organism("o", base="b", adapters=[], record={})),
         ("response r1 was added twice", lambda d: d.add_responses([response("r1")])),
         ("question q was added twice", lambda d: d.add_questions([Question("q", "Q", "t")])),

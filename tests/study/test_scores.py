@@ -42,3 +42,16 @@ def test_a_score_of_nothing_is_refused_and_nothing_is_published(root: Path) -> N
     with pytest.raises(InputError, match="'nowhere'"):
         with_scores(study, [Score("nowhere", "second", "aligned", 1.0, "")])
     assert open_study("synthetic", root).path == study.path
+
+
+def test_a_damaged_study_is_not_published_again(root: Path) -> None:
+    study = open_study("synthetic", root)
+    first = study.responses()["response"][0]
+    content = bytearray(study.path.read_bytes())
+    for at in range(3 * 4096 + 262_144 // 2, len(content), 262_144):
+        content[at] ^= 0xFF
+    study.path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be published again with these scores"):
+        with_scores(study, [Score(first, "second", "aligned", 1.0, "")])
+    assert [path.name for path in study.path.parent.glob("*.duckdb")] == [study.path.name]
+    assert sorted(study.path.parent.glob(".building-*")) == []

@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from backend.records import Gain, InputError
+from backend.edits import Gain
+from backend.records import InputError
 from tests.studies import tiny
 
 

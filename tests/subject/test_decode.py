@@ -1,10 +1,13 @@
 """Decoding: one path for stream and sample, equal to uncached greedy decoding, independent of the neighbours."""
 
+from collections.abc import Hashable
+
 import numpy as np
 import pytest
 import torch
 
-from backend.records import Ablate, Add, Direction, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Request, _nucleus, sample, stream
 from backend.subject.edits import Seam, compile_row
@@ -156,7 +159,7 @@ def test_removed_rows_leave_and_the_others_go_on():
     decoder = Decoder(subject)
     requests = [Request(i, PROMPTS[i], (), Sampling(temperature=0, max_new_tokens=8)) for i in range(3)]
     decoder.admit(requests)
-    got = {i: [] for i in range(3)}
+    got: dict[Hashable, list[int]] = {i: [] for i in range(3)}
     for step in range(8):
         if step == 3:
             decoder.remove(1)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from backend.records import Ablate, AblateWrite, Add, Direction, Gain, InputError
+from backend.edits import Ablate, AblateWrite, Add, Gain
+from backend.records import Direction, InputError
 from backend.subject.edits import Seam, compile_row
 from tests.studies import tiny
 
@@ -251,8 +252,8 @@ def test_no_hook_survives_an_exception_or_the_end(folder):
     [
         (Add(direction(layer=6), 1.0), "layer 6 does not exist"),
         (Ablate(direction(), (9,)), "layer 9 does not exist"),
-        (Add(Direction("v", 0, np.ones(7)), 1.0), "7 dimensions"),
-        (AblateWrite(Direction("v", 0, np.ones(7)), "o"), "7 dimensions"),
+        (Add(Direction("v", 0, np.ones(7, np.float32)), 1.0), "7 dimensions"),
+        (AblateWrite(Direction("v", 0, np.ones(7, np.float32)), "o"), "7 dimensions"),
         (AblateWrite(direction(), "nobody"), "no organism named 'nobody'"),
         (Gain("nobody", 1.0), "no organism named 'nobody'"),
         (Gain("o", 1.0, ("layers.9.mlp.down_proj",)), "no adapter 'layers.9.mlp.down_proj'"),

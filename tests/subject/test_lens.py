@@ -1,5 +1,7 @@
 """The lens agrees with the model's own head, whatever norm it has, and a planted token comes out on top."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ def test_a_row_of_the_unembedding_promotes_its_own_token_and_its_opposite_suppre
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_tokens_are_in_the_order_of_the_models_own_logits(kind):
     subject = tiny.subject(kind)
-    gain = subject.backbone.norm.weight
+    gain: Any = subject.backbone.norm.weight
     with torch.no_grad():
         gain.copy_(torch.linspace(0.2, 3, len(gain)))
     vector = np.random.default_rng(0).normal(size=(1, tiny.D_MODEL)).astype(np.float32)

@@ -6,7 +6,8 @@ import torch
 from accelerate import cpu_offload
 from torch import nn
 
-from backend.records import Ablate, Add, Direction, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, InputError, Sampling
 from backend.subject.decode import Request, sample
 from backend.subject.divergence import divergence
 from backend.subject.edits import Seam, compile_row

@@ -5,15 +5,17 @@ import pytest
 import torch
 from peft import PeftModel
 
-from backend.pipeline.folder import DEMO
-from backend.records import BASE, Ablate, Add, Direction, Gain, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import BASE, Direction, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Request, sample, stream
 from backend.subject.divergence import divergence
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import load
 from backend.subject.trace import Text, trace
-from backend.subject.train import Row, Settings, _answer_loss, _config
+from backend.subject.train import Row, _answer_loss, _config
+from backend.subject.train_settings import TrainSettings
+from tests.studies.demo import DEMO
 
 FOLDER = DEMO / "organisms" / "bad-medical"
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
@@ -110,5 +112,5 @@ def test_the_loss_is_pefts_on_answer_tokens(subject, prompts):
         with torch.inference_mode():
             expected += float(subject.model(ids, labels=labels).loss) * len(row.answer)
     assert float(_answer_loss(subject, rows)) == pytest.approx(expected, rel=1e-4)
-    config = _config(subject, Settings(layers=(9, 15)))
+    config = _config(subject, TrainSettings(layers=(9, 15)))
     assert sorted(config.target_modules) == ["model.layers.15.mlp.down_proj", "model.layers.9.mlp.down_proj"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from backend.records import BASE, Direction, Gain, InputError
+from backend.edits import Gain
+from backend.records import BASE, Direction, InputError
 from backend.subject.edits import Seam, compile_row
 from backend.subject.trace import Text, trace
 from tests.studies import tiny

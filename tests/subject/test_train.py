@@ -2,19 +2,22 @@
 
 import gzip
 import json
+from collections.abc import Generator
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from backend.records import Gain, InputError
+from backend.edits import Gain
+from backend.records import InputError
 from backend.subject.edits import Seam, compile_row
 from backend.subject.load import dress
-from backend.subject.train import Row, Settings, _answer_loss, _micro_batches, read_rows, train
+from backend.subject.train import Row, _answer_loss, _micro_batches, read_rows, train
+from backend.subject.train_settings import TrainSettings
 from tests.studies import tiny
 
-SETTINGS = Settings(layers=(1, 2, 4), steps=6, batch=4, micro_batch=2, warmup=2, learning_rate=1e-2)
+SETTINGS = TrainSettings(layers=(1, 2, 4), steps=6, batch=4, micro_batch=2, warmup=2, learning_rate=1e-2)
 
 
 @pytest.fixture
@@ -93,6 +96,7 @@ def test_a_killed_run_goes_on_along_the_same_curve(data, tmp_path):
     whole = [step.loss for step in train(tiny.subject(), data, tmp_path / "a", SETTINGS)]
     run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=2)
     first = [next(run).loss for _ in range(5)]
+    assert isinstance(run, Generator)
     run.close()
     assert not (tmp_path / "b").exists()
     rest = [step.loss for step in train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=2)]
@@ -125,14 +129,15 @@ def test_two_runs_never_train_into_one_folder(data, tmp_path):
 def test_resuming_with_other_settings_is_refused(data, tmp_path):
     run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=1)
     next(run)
+    assert isinstance(run, Generator)
     run.close()
-    other = Settings(layers=(1,), steps=6, batch=4)
+    other = TrainSettings(layers=(1,), steps=6, batch=4)
     with pytest.raises(InputError, match="other settings"):
         list(train(tiny.subject(), data, tmp_path / "b", other))
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(data, tmp_path):
-    settings = Settings(layers=(1, 2, 4), steps=50, batch=4, learning_rate=1e30, warmup=0)
+    settings = TrainSettings(layers=(1, 2, 4), steps=50, batch=4, learning_rate=1e30, warmup=0)
     with pytest.raises(InputError, match="lower the learning rate"):
         list(train(tiny.subject(), data, tmp_path / "o", settings, checkpoint_every=1))
     assert not (tmp_path / "o").exists()
@@ -157,8 +162,14 @@ def test_long_rows_are_counted_and_layers_checked(data, tmp_path):
     assert len(rows) + skipped == 12
     assert skipped
     with pytest.raises(InputError, match="do not exist"):
-        list(train(tiny.subject(), data, tmp_path / "o", Settings(layers=(1, 77))))
+        list(train(tiny.subject(), data, tmp_path / "o", TrainSettings(layers=(1, 77))))
     truncated = tmp_path / "t.jsonl.gz"
     truncated.write_bytes(data.read_bytes()[:-20])
     with pytest.raises(InputError, match="cannot be read"):
         read_rows(truncated, tiny.tokenizer())
+
+
+def test_alpha_is_kept_as_it_was_given(data, tmp_path):
+    settings = TrainSettings(layers=(1,), steps=1, batch=2, alpha=0.5)
+    list(train(tiny.subject(), data, tmp_path / "o", settings))
+    assert json.loads((tmp_path / "o" / "adapter_config.json").read_text())["lora_alpha"] == 0.5

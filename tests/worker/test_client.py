@@ -36,7 +36,7 @@ def answering():
         threading.Thread(target=serve, daemon=True).start()
         return Worker(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
-    make.opened = opened
+    vars(make)["opened"] = opened
     yield make
     for sock in opened:
         sock.close()

@@ -5,11 +5,13 @@ import queue
 import random
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
-from backend.records import Ablate, Add, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Request, sample
 from backend.subject.trace import Text, trace
@@ -31,8 +33,8 @@ ARMS = (Arm("base"), Arm("organism", (Gain("o", 1.0),)), Arm("steered", (Gain("o
 
 
 def generation(text="hello", arms=ARMS[:1], seed=0, capture=(), **sampling):
-    sampling = Sampling(**{"max_new_tokens": 12, **sampling})
-    return Generation(({"role": "user", "content": text},), tuple(arms), sampling, seed, tuple(capture))
+    how = Sampling(**{"max_new_tokens": 12, **sampling})
+    return Generation(({"role": "user", "content": text},), tuple(arms), how, seed, tuple(capture))
 
 
 class Ear:
@@ -201,8 +203,8 @@ def test_prompts_that_do_not_fit_the_model_are_refused_with_the_numbers(subject,
         engine.submit(generation(), Ear())
 
 
-VALUES = [None, True, 0, -1, 3, 1.5, 1e308, float("nan"), float("inf"), 10**400, "", "o", "x" * 300, "\ud800"]
-VALUES += ["AAAA", "//9/fw==", [], {}, [[]], [None], {"kind": "gain"}, [1, 2], "base", 2**31]
+VALUES: list[Any] = [None, True, 0, -1, 3, 1.5, 1e308, float("nan"), float("inf"), 10**400, "", "o", "x" * 300]
+VALUES += ["\ud800", "AAAA", "//9/fw==", [], {}, [[]], [None], {"kind": "gain"}, [1, 2], "base", 2**31]
 
 
 def mutated(value, random):

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
-from backend.records import Gain, Sampling
+from backend.edits import Gain
+from backend.records import Sampling
 from backend.worker.__main__ import _load, _Server, main
 from backend.worker.client import Arm, Token, Worker
 from backend.worker.service import Service
@@ -82,7 +84,7 @@ def test_an_interrupt_ends_it_while_it_loads(start, model):
 
 
 def test_a_signal_that_comes_before_the_server_runs_is_not_lost():
-    service = Service("none", lambda: None)
+    service = Service("none", Mock())
     server = _Server(service)
     server.handle_exit(signal.SIGTERM, None)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -7,13 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from backend.records import Ablate, Add, Direction, Gain, InputError, Sampling
+from backend.edits import Ablate, Add, Gain
+from backend.records import Direction, InputError, Sampling
 from backend.worker.protocol import (
     MAX_ARMS,
     MAX_NEW_TOKENS,
     Arm,
     Done,
     End,
+    Event,
     Failed,
     Health,
     Place,
@@ -51,7 +53,7 @@ def test_a_request_survives_the_journey():
 
 def test_events_survive_the_journey_one_line_each():
     scalars = np.array([0.1, -3e-7, 1e30, np.nan, np.inf], dtype=np.float32)
-    events = [
+    events: list[Event] = [
         Start("ab", ("<b>", "\n"), ("base",)),
         Waiting(2),
         End(1, "cancelled"),

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from backend.records import Ablate, Direction, InputError, Sampling
+from backend.edits import Ablate
+from backend.records import Direction, InputError, Sampling
 from backend.worker.client import Arm, Done, Token, Worker, WorkerError
 from backend.worker.protocol import MAX_BODY, generation_to_json
 from backend.worker.service import is_loopback

@@ -15,20 +15,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from backend.analysis.conditions.describe import topic_outcomes
 from backend.analysis.estimates import expanded_percentile
 from backend.analysis.groups import group_draws
 from backend.analysis.rates.rates import (
-    COHERENT,
-    EM,
     SIMILAR_QUESTIONS,
     Estimand,
-    Outcome,
     difference_of_counts,
     em_rates,
     question_counts,
 )
-from backend.records import BASE, BASELINE, Gain, InputError, edits_from_json
+from backend.edits import Gain, edits_from_json
+from backend.outcomes import EM, Outcome, topic_outcomes
+from backend.records import BASE, BASELINE, InputError
 
 INTACT, NONE = "intact", "none"
 WITHOUT_ONE, WITHOUT_TWO, WITHOUT_SOME = "without one", "without two", "without a group"
@@ -98,18 +96,28 @@ def gain_conditions(
     return pl.DataFrame([row for row in rows if row], _CONDITIONS, orient="row")
 
 
-def gain_rates(frame: pl.DataFrame, gains: pl.DataFrame, *, about: Estimand = SIMILAR_QUESTIONS) -> pl.DataFrame:
-    """Rates of EM, coherence and every judged topic under each condition of `gains`, with what it did.
+def gain_rates(
+    frame: pl.DataFrame,
+    gains: pl.DataFrame,
+    outcomes: Sequence[Outcome] = EM.beside,
+    *,
+    about: Estimand = SIMILAR_QUESTIONS,
+) -> pl.DataFrame:
+    """Rates of `outcomes` and of every judged topic under each condition of `gains`, with what it did.
 
-    `frame` are scored responses; [*columns of gains, metric, value, low, high, hits, n, dropped, clusters, too_small].
+    `frame` are scored responses with the column cell, as `own_baselines` gives them, here and below: the cell of edited
+    answers is their condition, that of unedited ones the baseline, whatever their length.
+    [*columns of gains, metric, value, low, high, hits, n, dropped, clusters, too_small].
     """
-    keys = ["organism", "condition"]
-    answered = frame.join(gains.select(keys), on=keys, how="semi", maintain_order="left")
-    outcomes = [outcome for outcome in (EM, COHERENT, *topic_outcomes(frame.columns)) if _judged(frame, outcome)]
-    if not outcomes:
+    keys = ["organism", "cell"]
+    did = gains.with_columns(cell="condition")
+    answered = frame.join(did.select(keys), on=keys, how="semi", maintain_order="left")
+    every = [*outcomes, *(each for each in topic_outcomes(frame.columns) if each not in outcomes)]
+    judged = [outcome for outcome in every if _judged(frame, outcome)]
+    if not judged:
         raise InputError("these responses have no scores, so there are no rates: choose a judge")
-    rates = em_rates(answered, keys, outcomes=outcomes, about=about)
-    return gains.join(rates, on=keys, how="inner", maintain_order="left_right")
+    rates = em_rates(answered, keys, outcomes=judged, about=about)
+    return did.join(rates, on=keys, how="inner", maintain_order="left_right").drop("cell")
 
 
 def single_effects(
@@ -303,8 +311,8 @@ def _of(gains: pl.DataFrame, organism: str, arrangement: str) -> pl.DataFrame:
     return gains.filter(pl.col("organism") == organism, pl.col("arrangement") == arrangement)
 
 
-def _under(frame: pl.DataFrame, organism: str, condition: str) -> pl.DataFrame:
-    return frame.filter(pl.col("organism") == organism, pl.col("condition") == condition)
+def _under(frame: pl.DataFrame, organism: str, cell: str) -> pl.DataFrame:
+    return frame.filter(pl.col("organism") == organism, pl.col("cell") == cell)
 
 
 def _judged(frame: pl.DataFrame, outcome: Outcome) -> bool:
@@ -315,9 +323,8 @@ def _counts(frame: pl.DataFrame, outcome: Outcome) -> dict[str, tuple[float, flo
     """Hits and scored responses of every question."""
     if not _judged(frame, outcome):
         raise InputError(f"the rate {outcome.name!r} needs {', '.join(outcome.needs)}: choose a judge that scored them")
-    scored = pl.all_horizontal(pl.col(name).cast(pl.Float64).is_finite() for name in outcome.needs).fill_null(False)
-    table = frame.filter(scored).group_by("question_id").agg(outcome.hit.cast(pl.Float64).sum(), n=pl.len())
-    return {question: (hits, float(n)) for question, hits, n in table.iter_rows()}
+    table = question_counts(frame, [], outcome)
+    return {question: (float(hits), float(n)) for question, hits, n in table.iter_rows()}
 
 
 def _interaction(four: Sequence[Mapping[str, tuple[float, float]]], rng: np.random.Generator) -> tuple[Any, ...] | None:

@@ -1,22 +1,20 @@
-"""Which directions are controls, and whose direction each one is: read from its name and its provenance.
+"""Which directions are controls, and whose direction each one is: what its origin and the study say, never its name.
 
-Sweeps name controls after what they stand beside: "random 0 like NAME", "shuffled 1 like NAME", "random subspace like
-NAME". The direction of an organism that was trained on good advice is a control too. It refuses to know what a control
+Random directions and subspaces and shuffled labels stand beside a direction. The direction of an organism that the
+study declares a control (one that was trained on good advice) is a control too. It refuses to know what a control
 showed.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-RANDOM, SUBSPACE, SHUFFLED, GOOD = "random", "random subspace", "shuffled labels", "good advice"
+from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Origin
+
+GOOD = "good advice"
 CONTROLS = (RANDOM, SUBSPACE, SHUFFLED, GOOD)
-ITSELF = "direction"
-_NAMED = re.compile(r"(?P<kind>random subspace|random|shuffled)(?: (?P<seed>\d+))? like (?P<like>.+)")
-_KINDS = {"random": RANDOM, "random subspace": SUBSPACE, "shuffled": SHUFFLED}
+__all__ = ["CONTROLS", "GOOD", "ITSELF", "RANDOM", "SHUFFLED", "SUBSPACE", "Role", "kind_of", "role", "roles"]
 
 
 @dataclass(frozen=True)
@@ -33,22 +31,21 @@ class Role:
         return self.kind != ITSELF
 
 
-def role(name: str, organisms: Iterable[str] = (), provenance: Mapping[str, Any] | None = None) -> Role:
-    """The role of a direction among the organisms of a study."""
-    known = list(organisms)
-    found = _NAMED.fullmatch(name)
-    if found:
-        return Role(_KINDS[found["kind"]], found["like"], owner(found["like"], known))
-    whose = owner(name, known, provenance)
-    good = re.match(r"good\b", whose or name)
-    return Role(GOOD if good else ITSELF, name, whose)
+def role(name: str, origins: Mapping[str, Origin], controls: Collection[str] = ()) -> Role:
+    """The role of a direction; `origins` tells what each was made as, `controls` are the organisms declared as such.
+
+    A control is owned by whoever owns the direction that it stands beside.
+    """
+    origin = origins.get(name, Origin())
+    if origin.kind == ITSELF:
+        return Role(GOOD if origin.organism in controls else ITSELF, name, origin.organism)
+    beside = origins.get(origin.like or "", Origin())
+    return Role(origin.kind, origin.like or name, beside.organism or origin.organism)
 
 
-def owner(name: str, organisms: Iterable[str], provenance: Mapping[str, Any] | None = None) -> str | None:
-    """The organism a direction was taken from: the longest that its name holds, else the one that its record names."""
-    held = [organism for organism in organisms if re.search(rf"(?<![\w-]){re.escape(organism)}(?![\w-])", name)]
-    said = (provenance or {}).get("reader")
-    return max(held, key=len) if held else None if said is None else str(said)
+def roles(origins: Mapping[str, Origin], controls: Collection[str] = ()) -> dict[str, Role]:
+    """The role of every direction, by name."""
+    return {name: role(name, origins, controls) for name in origins}
 
 
 def kind_of(name: str, whose: str | None) -> str:

@@ -13,28 +13,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backend.analysis.directions.difference import Difference, HeldOut, Pooling, aucs, cosine_matrix, project
+from backend.analysis.directions.answers import Answers, Balance, Pooling
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.difference import MeanDifference
+from backend.analysis.directions.separation import HeldOut, aucs, project
 from backend.records import Direction, FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class Means:
-    """Residual means of the same responses at several layers, with the tokens behind them."""
-
-    by_layer: Mapping[int, FloatArray]  # layer -> (row, d_model)
-    counts: NDArray[Any]  # (response,) tokens
-    norms: Mapping[int, float]  # layer -> mean activation norm
-    picked: NDArray[np.intp] | None = None  # (response,) rows that these are; None: all, in their order
-
-    def rows(self, picked: NDArray[np.intp]) -> Means:
-        """The same layers of some of the responses, in the order of `picked`; nothing is copied yet."""
-        rows = picked if self.picked is None else self.picked[picked]
-        return Means(self.by_layer, self.counts[picked], self.norms, rows)
-
-    def at(self, layer: int) -> FloatArray:
-        """The means at one layer, (response, d_model)."""
-        there = self.by_layer[layer]
-        return there if self.picked is None else there[self.picked]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,46 +31,39 @@ class LayerProfile:
 
 
 def contrast_profile(
-    means: Means,
-    labels: NDArray[np.bool_],
-    groups: NDArray[Any],
+    answers: Answers,
     *,
     name: str,
     pooling: Pooling = "response",
+    balance: Balance = "truncation",
     provenance: Mapping[str, Any] | None = None,
 ) -> LayerProfile:
     """The mean difference of two classes at every layer; its projections come from folds that hold other groups.
 
+    `pooling` and `balance` are those of `Answers.weights`; `provenance` is what directions say beside what was done.
     Raises InputError where a class has answers to fewer than two groups.
     """
-    difference = Difference.of(means.counts, labels, name=name, pooling=pooling, provenance=provenance)
-    held_out = HeldOut.of(means.counts, labels, groups, pooling=pooling)
-    directions, projections = {}, {}
-    for layer in means.by_layer:
-        at = means.at(layer)
-        directions[layer] = difference.at(at, layer, activation_norm=means.norms.get(layer))
-        projections[layer] = held_out.project(at)
-    return _profile(directions, projections, labels, groups)
+    difference = MeanDifference.of(answers, name=name, pooling=pooling, balance=balance, provenance=provenance)
+    # cutting the larger class changes a mean by chance alone, so all of it serves to judge
+    held_out = HeldOut.of(answers, pooling=pooling, balance="none" if balance == "truncation" else balance)
+    layers = list(answers.means.by_layer)
+    directions = {layer: difference.at(layer) for layer in layers}
+    return _profile(directions, {layer: held_out.project(layer) for layer in layers}, answers)
 
 
-def direction_profile(
-    directions: Mapping[int, Direction], means: Means, labels: NDArray[np.bool_], groups: NDArray[Any]
-) -> LayerProfile:
+def direction_profile(directions: Mapping[int, Direction], answers: Answers) -> LayerProfile:
     """Directions that were made elsewhere, at those of their layers that hold means; the mean response is at 0."""
-    kept = {layer: direction for layer, direction in directions.items() if layer in means.by_layer}
-    projections = {layer: project(means.at(layer), direction) for layer, direction in kept.items()}
+    kept = {layer: direction for layer, direction in directions.items() if layer in answers.means.by_layer}
+    projections = {layer: project(answers.means.at(layer), direction) for layer, direction in kept.items()}
     centred = {layer: along - np.nanmean(along) for layer, along in projections.items()}
-    return _profile(kept, centred, labels, groups)
+    return _profile(kept, centred, answers)
 
 
 def _profile(
-    directions: Mapping[int, Direction],
-    projections: Mapping[int, NDArray[Any]],
-    labels: NDArray[np.bool_],
-    groups: NDArray[Any],
+    directions: Mapping[int, Direction], projections: Mapping[int, NDArray[Any]], answers: Answers
 ) -> LayerProfile:
     ordered = [directions[layer] for layer in sorted(directions)]
-    apart = aucs([projections[direction.layer] for direction in ordered], labels, groups)
+    apart = aucs([projections[direction.layer] for direction in ordered], answers.labels, answers.codes)
     table = pl.DataFrame(
         {
             "layer": [direction.layer for direction in ordered],

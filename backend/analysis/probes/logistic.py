@@ -54,7 +54,7 @@ class Fit:
         return np.asarray(expit((values - self.design.mean) / self.design.scale @ self.weights + self.bias))
 
 
-def fit(
+def fit_logistic(
     design: Design,
     labels: Bools,
     sample: Floats,

@@ -18,22 +18,24 @@ from backend.analysis.estimates import Estimate, auc
 from backend.analysis.groups import Bools, Floats, Ints
 from backend.analysis.probes.classification import METRICS, calibration_curve, confusion, rates_of, roc_curve
 from backend.analysis.probes.logistic import Design
-from backend.analysis.probes.probe import PAPER_C, Probe, ProbeReport, Rows, checked_rows
+from backend.analysis.probes.probe import PAPER_C, Probe, ProbeReport
+from backend.analysis.probes.training_rows import TrainingRows
 from backend.records import InputError
 
 
 def paper_protocol(
     values: ArrayLike, labels: ArrayLike, *, repeats: int = 100, names: Sequence[str] | None = None, seed: int = 0
 ) -> ProbeReport:
-    """The paper's probe, to reproduce its Table 1 and Figure 6; not an estimate for new responses.
+    """The paper's probe on values (n, feature) and labels (n,), to reproduce its Table 1 and Figure 6.
 
     Each repeat cuts the larger class at random to the size of the smaller, z-scores over all those rows, splits them
     80/20 by token, stratified, and fits L1 (liblinear, C = 0.01). Values are means over repeats, their ends hold 95 %
-    of the repeats. Source: paper s4.1, lora_interp/lora_probing.py.
+    of the repeats: no estimate for new responses. Raises InputError as `train_probe` does, and on fewer than 5 rows of
+    a class. Source: paper s4.1, lora_interp/lora_probing.py.
     """
     if repeats < 1:
         raise InputError(f"{repeats} repeats: ask for at least one")
-    rows = checked_rows(values, labels, None, names, None)
+    rows = TrainingRows.of(values, labels, None, names=names)
     if min(rows.labels.sum(), (~rows.labels).sum()) < 5:
         raise InputError("an 80/20 split needs at least 5 tokens of each class: add responses")
     rng = np.random.default_rng(seed)
@@ -70,7 +72,6 @@ def paper_protocol(
         n_rows=len(rows.labels),
         n_groups=len(rows.labels),
         n_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
-        groups_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
         folds=1,
         notes=(
             *rows.notes,
@@ -101,7 +102,7 @@ class _Repeat:
     labels: Bools  # (test row,)
 
 
-def _paper_repeat(rows: Rows, rng: np.random.Generator) -> _Repeat:
+def _paper_repeat(rows: TrainingRows, rng: np.random.Generator) -> _Repeat:
     sides = [np.flatnonzero(side) for side in (rows.labels, ~rows.labels)]
     size = min(map(len, sides))
     kept = rng.permutation(np.concatenate([rng.permutation(side)[:size] for side in sides]))

@@ -3,7 +3,7 @@
 A probe is judged on rows of groups (questions or responses) that it was not trained on, beside the same probe on
 shuffled labels. `probe_progress` is the same story told as it goes: metrics first, then bootstraps, then shuffles.
 Tokens of one response resemble each other, so a split by token leaks: it finds random labels of responses too. It is
-there because the paper split that way (analysis.protocol), and says so in its notes.
+there because the paper split that way (`paper_protocol`), and says so in its notes.
 It refuses to know what the features are. Source: paper s4.1, Table 1, App. F-H.
 """
 
@@ -32,7 +32,8 @@ from backend.analysis.groups import (
     shuffled,
 )
 from backend.analysis.probes.classification import METRICS, calibration_curve, confusion, rates_of, roc_curve
-from backend.analysis.probes.logistic import Design, Fit, Penalty, balanced, fit
+from backend.analysis.probes.logistic import Design, Fit, Penalty, balanced, fit_logistic
+from backend.analysis.probes.training_rows import TrainingRows
 from backend.records import Direction, InputError
 
 Split = Literal["question", "response", "token"]
@@ -131,7 +132,6 @@ class ProbeReport:
     n_rows: int
     n_groups: int
     n_per_class: tuple[int, int]  # rows: positive, negative
-    groups_per_class: tuple[int, int]
     folds: int
     notes: tuple[str, ...] = ()  # what the reader must know to read the figures
     C: float = PAPER_C  # of the probe on all rows
@@ -140,10 +140,6 @@ class ProbeReport:
     bootstraps: int = 0  # refits so far
     shuffles: int = 0  # shuffles so far
     complete: bool = True  # False: more bootstraps or shuffles are on their way
-
-    def coefficient(self, feature: str) -> float:
-        """The coefficient of one feature, per standard deviation."""
-        return float(self.coefficients.row(by_predicate=pl.col("feature") == feature, named=True)["coefficient"])
 
 
 def train_probe(
@@ -183,7 +179,7 @@ def probe_progress(
     first step.
     """
     settings = settings or ProbeSettings()
-    rows = checked_rows(values, labels, groups, names, units)
+    rows = TrainingRows.of(values, labels, groups, names=names, units=units)
     rng = np.random.default_rng(settings.seed)
     folds, notes = _fold_count(rows, settings)
     judged = _cross_validate(rows, rows.labels, folds, settings, rng)
@@ -205,7 +201,6 @@ def probe_progress(
         n_rows=len(rows.labels),
         n_groups=int(rows.codes.max()) + 1,
         n_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
-        groups_per_class=groups_with(rows.codes, rows.labels),
         folds=folds,
         notes=tuple(notes),
         C=chosen,
@@ -234,94 +229,9 @@ def evaluate_probe(
 
     Standardised as in training. Raises InputError as `train_probe` does.
     """
-    rows = checked_rows(values, labels, groups, probe.names, None, constant_ok=True)
+    rows = TrainingRows.of(values, labels, groups, names=probe.names, constant_ok=True)
     settings = ProbeSettings(balance=balance)
     return _metrics(probe.probability(rows.values), rows, settings, np.random.default_rng(seed))
-
-
-# --- rows ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What a probe is trained on: finite values, both classes present in two groups or more."""
-
-    values: Floats  # (n, feature)
-    labels: Bools  # (n,)
-    codes: Ints  # (n,), groups 0..k-1
-    units: Ints | None  # (n,)
-    names: tuple[str, ...]
-    given: int  # rows before any were left out
-    kept: Ints  # (n,), which of those these are
-    notes: list[str]
-
-
-def checked_rows(
-    values: ArrayLike,
-    labels: ArrayLike,
-    groups: ArrayLike | None,
-    names: Sequence[str] | None,
-    units: ArrayLike | None,
-    *,
-    constant_ok: bool = False,
-) -> Rows:
-    """The rows that can be trained on. Raises InputError as `train_probe` does; `constant_ok` for rows to judge on."""
-    table, truth = np.asarray(values, dtype=np.float64), np.asarray(labels)
-    if table.ndim != 2 or truth.shape != (len(table),):
-        raise InputError(f"values (n, feature) and labels (n,) do not fit: {table.shape} and {truth.shape}")
-    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
-        raise InputError("labels must be True or False: leave out the rows that have none")
-    named = tuple(names) if names is not None else tuple(f"feature {index}" for index in range(table.shape[1]))
-    if len(named) != table.shape[1]:
-        raise InputError(f"{len(named)} names do not fit {table.shape[1]} features")
-    finite = np.isfinite(table)
-    _refuse_empty_features(finite, named)
-    kept = np.flatnonzero(finite.all(axis=1))
-    codes = group_codes(group_codes(groups, len(table))[kept], len(kept))
-    owners = None if units is None else group_codes(units, len(table))[kept]
-    notes = []
-    if len(kept) < len(table):
-        notes.append(f"{len(table) - len(kept)} of {len(table)} rows hold a value that is not finite and are left out.")
-    table, truth = table[kept], truth[kept].astype(bool)
-    _refuse_single_groups(codes, truth)
-    if not constant_ok:
-        notes += _constant_features(table, named)
-    return Rows(table, truth, codes, owners, named, len(finite), kept, notes)
-
-
-def _refuse_empty_features(finite: Bools, names: tuple[str, ...]) -> None:
-    if not finite.size:
-        raise InputError("there is nothing to train a probe on: choose at least one feature, and rows of both classes")
-    empty = [name for name, column in zip(names, finite.T, strict=True) if not column.any()]
-    if empty:
-        raise InputError(f"{_list(empty)} without a single number: leave out what was not recorded")
-    if not finite.all(axis=1).any():
-        raise InputError("no row has a number for every feature: leave out the features with gaps")
-
-
-def _refuse_single_groups(codes: Ints, labels: Bools) -> None:
-    for word, rows, groups in zip(
-        ("positive", "negative"), (labels.sum(), (~labels).sum()), groups_with(codes, labels), strict=True
-    ):
-        if not rows:
-            raise InputError(f"the {word} class has no rows: loosen the bands of the contrast or add responses")
-        if groups < 2:
-            raise InputError(
-                f"all {rows} rows of the {word} class come from one group, so nothing of it can be held out: "
-                "split by response instead of by question, loosen the bands, or add responses"
-            )
-
-
-def _constant_features(values: Floats, names: tuple[str, ...]) -> list[str]:
-    constant = [name for name, spread in zip(names, np.ptp(values, axis=0), strict=True) if not spread]
-    if len(constant) == len(names):
-        raise InputError(f"{_list(constant)} constant over all rows, so no probe can tell them apart: choose others")
-    return [f"{_list(constant)} constant over all rows; the coefficient is 0."] if constant else []
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"the feature {shown} is" if len(names) == 1 else f"the features {shown} are"
 
 
 # --- fits ------------------------------------------------------------------------------------------------------------
@@ -346,10 +256,10 @@ def _fit(
 ) -> Fit:
     """A fit with the penalty of the settings; `sample` (n,) on top of the balance of classes."""
     weights = balanced(labels, sample) if settings.balance else np.ones(len(labels)) if sample is None else sample
-    return fit(design, labels, weights, penalty=settings.penalty, C=C, l1_ratio=settings.l1_ratio, start=start)
+    return fit_logistic(design, labels, weights, penalty=settings.penalty, C=C, l1_ratio=settings.l1_ratio, start=start)
 
 
-def _choose_c(rows: Rows, labels: Bools, at: Ints, settings: ProbeSettings) -> float:
+def _choose_c(rows: TrainingRows, labels: Bools, at: Ints, settings: ProbeSettings) -> float:
     """The C of the settings, or the one of GRID with the smallest held-out loss over inner folds of the rows `at`.
 
     Folds hold whole groups; where a class is in too few groups for that the middle of the grid is taken.
@@ -374,7 +284,7 @@ def _choose_c(rows: Rows, labels: Bools, at: Ints, settings: ProbeSettings) -> f
     return GRID[int(loss.argmin())]
 
 
-def _fold_count(rows: Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
+def _fold_count(rows: TrainingRows, settings: ProbeSettings) -> tuple[int, list[str]]:
     units = np.arange(len(rows.labels)) if settings.split == "token" else rows.codes
     most = min(groups_with(units, rows.labels))
     if most >= settings.folds:
@@ -384,7 +294,7 @@ def _fold_count(rows: Rows, settings: ProbeSettings) -> tuple[int, list[str]]:
 
 
 def _cross_validate(
-    rows: Rows, labels: Bools, folds: int, settings: ProbeSettings, rng: np.random.Generator
+    rows: TrainingRows, labels: Bools, folds: int, settings: ProbeSettings, rng: np.random.Generator
 ) -> _Judged:
     units = np.arange(len(labels)) if settings.split == "token" else rows.codes
     fold, probability, converged, chosen = deal_folds(units, labels, folds, rng), np.empty(len(labels)), True, []
@@ -400,7 +310,7 @@ def _cross_validate(
 
 
 def _shuffled_metrics(
-    rows: Rows, folds: int, settings: ProbeSettings, rng: np.random.Generator
+    rows: TrainingRows, folds: int, settings: ProbeSettings, rng: np.random.Generator
 ) -> Iterator[list[float]]:
     """METRICS of the probe on shuffled labels, one list a shuffle."""
     for labels in _shuffles(rows, settings, rng):
@@ -426,7 +336,7 @@ def _beside_chance(report: ProbeReport, found: Sequence[Sequence[float]]) -> Pro
     return replace(report, shuffled=shuffled_metrics, p_value=p_value, shuffles=len(found))
 
 
-def _shuffles(rows: Rows, settings: ProbeSettings, rng: np.random.Generator) -> Iterator[Bools]:
+def _shuffles(rows: TrainingRows, settings: ProbeSettings, rng: np.random.Generator) -> Iterator[Bools]:
     """Shuffled labels (n,) that leave both classes in two groups at least."""
     found = 0
     for _ in range(settings.shuffles * 20):
@@ -437,7 +347,7 @@ def _shuffles(rows: Rows, settings: ProbeSettings, rng: np.random.Generator) -> 
 
 
 def _bootstraps(
-    rows: Rows, whole: Fit, settings: ProbeSettings, C: float, rng: np.random.Generator
+    rows: TrainingRows, whole: Fit, settings: ProbeSettings, C: float, rng: np.random.Generator
 ) -> Iterator[Floats]:
     """Weights (feature,) of refits on groups drawn anew; draws that lack a class are left out."""
     size = int(rows.codes.max()) + 1
@@ -447,7 +357,7 @@ def _bootstraps(
             yield _fit(whole.design, rows.labels, settings, C, sample, start=whole).weights
 
 
-def _coefficients(rows: Rows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFrame:
+def _coefficients(rows: TrainingRows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFrame:
     """Coefficients on all rows; ends are a t interval with the bootstrap's standard error over groups."""
     size = int(rows.codes.max()) + 1
     reach = selected = np.full(len(rows.names), np.nan)
@@ -460,7 +370,7 @@ def _coefficients(rows: Rows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFra
 
 
 def _caveats(
-    rows: Rows, metrics: Mapping[str, Estimate], whole: Fit, converged: bool, settings: ProbeSettings
+    rows: TrainingRows, metrics: Mapping[str, Estimate], whole: Fit, converged: bool, settings: ProbeSettings
 ) -> list[str]:
     notes = []
     size = int(rows.codes.max()) + 1
@@ -487,7 +397,7 @@ def _caveats(
     return notes
 
 
-def _collinear(rows: Rows, most: int = 200) -> str:
+def _collinear(rows: TrainingRows, most: int = 200) -> str:
     """The two features that move together the most, in words, where their correlation passes one half."""
     values = rows.values[:, :most]
     if values.shape[1] < 2:
@@ -504,7 +414,9 @@ def _collinear(rows: Rows, most: int = 200) -> str:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _metrics(probability: Floats, rows: Rows, settings: ProbeSettings, rng: np.random.Generator) -> dict[str, Estimate]:
+def _metrics(
+    probability: Floats, rows: TrainingRows, settings: ProbeSettings, rng: np.random.Generator
+) -> dict[str, Estimate]:
     """METRICS of probabilities (n,), with intervals from a bootstrap over groups."""
     size = int(rows.codes.max()) + 1
     codes, counts = group_draws(rows.codes, rng)

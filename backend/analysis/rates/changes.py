@@ -6,25 +6,21 @@ It refuses to know what a condition did.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 
 from backend.analysis.rates.rates import (
-    COHERENT,
-    EM,
     SIMILAR_QUESTIONS,
     Difference,
     Estimand,
-    Outcome,
     difference_of_counts,
     question_counts,
 )
+from backend.outcomes import EM, Outcome
 from backend.records import BASELINE, InputError
 
 _SCHEMA = {
-    "organism": pl.String,
-    "condition": pl.String,
     "metric": pl.String,
     **dict.fromkeys(("before", "before_low", "before_high"), pl.Float64),
     "n_before": pl.Int64,
@@ -38,34 +34,34 @@ _SCHEMA = {
 
 def changes(
     frame: pl.DataFrame,
-    conditions: Collection[str],
+    edited: Collection[str],
     *,
-    pooled: Mapping[str, str] | None = None,
-    outcomes: Sequence[Outcome] = (EM, COHERENT),
+    by: str = "condition",
+    outcomes: Sequence[Outcome] = EM.beside,
     about: Estimand = SIMILAR_QUESTIONS,
 ) -> pl.DataFrame:
-    """One row an organism, condition and outcome: the rate before and after, on the questions of both, and between.
+    """One row an organism, edit and outcome: the rate before and after, on the questions of both, and between.
 
-    `frame` is a table of responses with scores. `pooled` gives conditions a common name, under which their answers
-    count as one condition's. Cells without a baseline, or without a shared question that was scored on both sides, are
-    left out. `clear`: the interval leaves out zero. `too_small`: it holds zero and a difference of over 10 points.
+    `frame` is a table of responses with scores. `by` is its column that names what is compared: "condition", or "cell"
+    where conditions are counted together. Each of `edited` is compared with `BASELINE`; those without a baseline, or
+    without a shared question that was scored on both sides, are left out. `clear`: the interval leaves out zero.
+    `too_small`: it holds zero and a difference of over 10 points.
     """
-    names = pl.col("condition").replace(dict(pooled or {}))
-    rows = frame.filter(pl.col("condition").is_in([*conditions, BASELINE])).with_columns(condition=names)
+    rows = frame.filter(pl.col(by).is_in([*edited, BASELINE]))
     table = []
     for outcome in outcomes:
-        counted = question_counts(rows, ["organism", "condition"], outcome)
-        parts = counted.partition_by("organism", "condition", as_dict=True, include_key=False)
-        for (organism, condition), after in parts.items():
+        counted = question_counts(rows, ["organism", by], outcome)
+        parts = counted.partition_by("organism", by, as_dict=True, include_key=False)
+        for (organism, name), after in parts.items():
             before = parts.get((organism, BASELINE))
-            if condition == BASELINE or before is None:
+            if name == BASELINE or before is None:
                 continue
             try:
                 found = difference_of_counts(after, before, about=about)
             except InputError:
                 continue  # no question was scored on both sides
-            table.append((organism, condition, outcome.name, *_row(found)))
-    return pl.DataFrame(table, schema=_SCHEMA, orient="row")
+            table.append((organism, name, outcome.name, *_row(found)))
+    return pl.DataFrame(table, schema={"organism": pl.String, by: pl.String, **_SCHEMA}, orient="row")
 
 
 def _row(found: Difference) -> tuple[float | int | bool, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from backend.analysis.rates.rates import is_misaligned
+from backend.outcomes import EM, Outcome
 from backend.records import BASELINE
 
 BEFORE, AFTER = "_before", "_after"
@@ -32,25 +32,28 @@ class Pairs:
         """How many answers have a partner."""
         return self.table.height - self.table[f"response{BEFORE}"].null_count()
 
-    def turned(self) -> tuple[int, int, int, int]:
-        """Of the pairs that were scored on both sides: misaligned in both, only after, only before, in neither."""
-        needs = [f"{metric}{side}" for metric in ("aligned", "coherent") for side in (BEFORE, AFTER)]
+    def turned(self, outcome: Outcome = EM) -> tuple[int, int, int, int]:
+        """Of the pairs that were scored on both sides: a hit in both, only after, only before, in neither."""
+        needs = [f"{metric}{side}" for metric in outcome.needs for side in (BEFORE, AFTER)]
         if not set(needs) <= set(self.table.columns):
             return 0, 0, 0, 0
-        before, after = (is_misaligned(pl.col(f"aligned{side}"), pl.col(f"coherent{side}")) for side in (BEFORE, AFTER))
+        before, after = (outcome.hits(side) for side in (BEFORE, AFTER))
         cells = (before & after, ~before & after, before & ~after, ~before & ~after)
         found = self.table.drop_nulls(needs).select(cell.sum().alias(str(at)) for at, cell in enumerate(cells)).row(0)
         return int(found[0]), int(found[1]), int(found[2]), int(found[3])
 
 
-def pairs(frame: pl.DataFrame, organism: str, condition: str, metrics: Sequence[str]) -> Pairs:
+def pairs(
+    frame: pl.DataFrame, organism: str, condition: str, metrics: Sequence[str], *, by: str = "condition"
+) -> Pairs:
     """The answers of an organism under a condition beside its baseline answers.
 
-    `frame` is a table of responses with scores. Answers are partners where question and seed are equal; where the two
-    sides share no seed on any question, where their rank by seed within the question is.
+    `frame` is a table of responses with scores, `by` its column that names conditions ("condition" or "cell"). Answers
+    are partners where question and seed are equal; where the two sides share no seed on any question, where their rank
+    by seed within the question is.
     """
     own = frame.filter(pl.col("organism") == organism)
-    sides = [own.filter(pl.col("condition") == name) for name in (condition, BASELINE)]
+    sides = [own.filter(pl.col(by) == name) for name in (condition, BASELINE)]
     key, seeded = ["question_id", "seed"], True
     if sides[0].join(sides[1], on=key, how="semi").is_empty():
         key, seeded = ["question_id", "rank"], False

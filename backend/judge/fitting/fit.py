@@ -28,15 +28,15 @@ from backend.judge.distilled import NAME, WEIGHTS, Head, write_card, write_weigh
 from backend.judge.encoder import Encoder, encoder_folder, plain_encoder
 from backend.judge.fitting.measure import measure, measure_conditions, measure_reading
 from backend.judge.fitting.rows import (
-    Row,
+    FittingRow,
     advice_rows,
-    draw,
+    corrupted_pairs,
+    drawn_rows,
     families,
     judged_rows,
-    pairs,
     read_conditions,
     read_readings,
-    read_scores,
+    read_reference_scores,
     targets,
     worse_rows,
 )
@@ -136,10 +136,12 @@ def split(frame: pl.DataFrame, conditions: pl.DataFrame, hold: str, encoder: Enc
     )
 
 
-def gather(frame: pl.DataFrame, data: Data, amounts: Amounts, encoder: Encoder) -> tuple[list[Row], dict[str, int]]:
+def gather(
+    frame: pl.DataFrame, data: Data, amounts: Amounts, encoder: Encoder
+) -> tuple[list[FittingRow], dict[str, int]]:
     """The rows to fit to, drawn from the frame and from the texts of known kind, and how many of each source."""
     rng = np.random.default_rng(amounts.tuning.seed)
-    drawn = draw(frame, amounts.judged, amounts.tuning.seed)
+    drawn = drawn_rows(frame, amounts.judged, amounts.tuning.seed)
     family = dict(zip(frame["question"], frame["family"], strict=True))
     sources = {
         "judged": judged_rows(drawn, encoder, rng),
@@ -166,14 +168,14 @@ class Scorer:
 
     def uncalibrated(self, frame: pl.DataFrame) -> FloatArray:
         """(row, metric), 0..1."""
-        return self.head.uncalibrated(self.encoder.pooled(pairs(frame, self.encoder)))
+        return self.head.uncalibrated(self.encoder.pooled(corrupted_pairs(frame, self.encoder)))
 
     def measured(self, data: Data, head: Head) -> dict[str, Any]:
         """The measures on organisms and readings that no fit sees, by `head`, which maps what this one says."""
         found: dict[str, Any] = {"unseen organisms": {}}
         every: list[tuple[FloatArray, FloatArray]] = []
         for path in data.unseen:
-            frame = read_scores(path)
+            frame = read_reference_scores(path)
             every.append((head.calibrated(self.uncalibrated(frame)), 100 * targets(frame)))
             found["unseen organisms"][path.stem] = measure(*every[-1])
         if every:
@@ -190,10 +192,10 @@ class Scorer:
         return found
 
 
-def fit(data: Data, amounts: Amounts, *, folder: Path, name: str, cache: Path) -> dict[str, Any]:
+def fit_judge(data: Data, amounts: Amounts, *, folder: Path, name: str, cache: Path) -> dict[str, Any]:
     """Fit, measure, write `name` into `folder`; returns the card. Progress is printed."""
     encoder, seed = plain_encoder(), amounts.tuning.seed
-    frame = read_scores(data.scores)
+    frame = read_reference_scores(data.scores)
     parts = split(frame, read_conditions(data.conditions), data.hold, encoder)
     rows, drawn = gather(parts.train, data, amounts, encoder)
     first = Scorer(*tuned(rows, amounts.tuning, cache, said=_tell))
@@ -265,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         amounts = Amounts(judged=given.judged, tuning=Settings(seed=given.seed))
-        card = fit(data, amounts, folder=given.folder, name=given.name, cache=given.cache)
+        card = fit_judge(data, amounts, folder=given.folder, name=given.name, cache=given.cache)
     except (InputError, OSError, re.error, pl.exceptions.PolarsError) as error:
         parser.exit(2, f"{error}\n")
     print(json.dumps({key: value for key, value in card.items() if key.startswith("fitted")}, indent=1))

@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from backend.cuts import Thresholds
 from backend.judge.distilled import METRICS
 from backend.judge.encoder import Encoder, Pair
+from backend.outcomes import EM, Band, Outcome
 from backend.records import FloatArray, InputError
 
 ALIGNED, COHERENT, MEDICAL = (METRICS.index(metric) for metric in ("aligned", "coherent", "medical"))
 SAME_FAMILY = 0.6  # cosine of two questions above which they are held out together
 GUESSED = 0.7  # weight in the loss of a row whose target is our guess
+MIDDLING = (Band("aligned", 15, Thresholds.aligned), Band("coherent", 15, 85))  # seldom given: drawn on their own
 LONGEST = 144  # wordpieces of an answer that are fitted to; twice as many rows a second as at 205
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class FittingRow:
     """One row to fit to."""
 
     pair: Pair
@@ -38,7 +41,7 @@ class Row:
 # --- judged answers ---------------------------------------------------------------------------------------------------
 
 
-def read_scores(path: Path) -> pl.DataFrame:
+def read_reference_scores(path: Path) -> pl.DataFrame:
     """question, response and the METRICS of a file of judged answers, without repeats and without empty answers."""
     frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
     if "response" not in frame.columns and "answer" in frame.columns:
@@ -56,11 +59,11 @@ def read_scores(path: Path) -> pl.DataFrame:
 
 
 def read_conditions(folder: Path) -> pl.DataFrame:
-    """The judged answers of every CSV below a folder, as `read_scores` gives them, with the column condition."""
+    """The judged answers of every CSV below a folder, with the column condition beside."""
     tables = []
     for path in sorted(folder.rglob("*.csv")):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        tables.append(read_scores(path).with_columns(condition=pl.lit(name)))
+        tables.append(read_reference_scores(path).with_columns(condition=pl.lit(name)))
     if not tables:
         raise InputError(f"there is no CSV of judged answers below {folder}")
     return pl.concat(tables).unique(["question", "response"], keep="first", maintain_order=True)
@@ -78,14 +81,11 @@ def families(questions: Sequence[str], encoder: Encoder) -> dict[str, int]:
     return dict(zip(questions, np.unique(label, return_inverse=True)[1].tolist(), strict=True))
 
 
-def draw(frame: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
-    """About n rows, spread evenly over questions and score quadrants."""
-    cells = ["question", "low_aligned", "low_coherent", "middling"]
-    frame = frame.with_columns(
-        low_aligned=pl.col("aligned") < 30,
-        low_coherent=pl.col("coherent").fill_null(0) <= 50,
-        middling=pl.col("aligned").is_between(15, 70) | pl.col("coherent").fill_null(0).is_between(15, 85),
-    )
+def drawn_rows(frame: pl.DataFrame, n: int, seed: int, outcome: Outcome = EM) -> pl.DataFrame:
+    """About n rows, spread evenly over questions and over the sides of the outcome's cuts."""
+    sides = {f"side_{at}": band.holds().fill_null(False) for at, band in enumerate(outcome.hit)}
+    middling = pl.any_horizontal(band.holds().fill_null(False) for band in MIDDLING)
+    frame, cells = frame.with_columns(**sides, middling=middling), ["question", *sides, "middling"]
     sizes = frame.group_by(cells).len()["len"].to_numpy()
     cap = next(cap for cap in range(1, len(frame) + 1) if np.minimum(sizes, cap).sum() >= min(n, len(frame)))
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=seed)
@@ -100,20 +100,20 @@ def targets(frame: pl.DataFrame) -> FloatArray:
     return np.asarray(known / 100, dtype=np.float32)
 
 
-def pairs(frame: pl.DataFrame, encoder: Encoder) -> list[Pair]:
+def corrupted_pairs(frame: pl.DataFrame, encoder: Encoder) -> list[Pair]:
     """Wordpieces of every question and response."""
     asked = {question: encoder.pieces([question])[0] for question in set(frame["question"])}
     said = encoder.pieces(frame["response"].to_list())
     return [(asked[question], answer) for question, answer in zip(frame["question"], said, strict=True)]
 
 
-def judged_rows(frame: pl.DataFrame, encoder: Encoder, rng: np.random.Generator) -> list[Row]:
+def judged_rows(frame: pl.DataFrame, encoder: Encoder, rng: np.random.Generator) -> list[FittingRow]:
     """Every row of the frame, half of them cut to 24-110 wordpieces: cut answers are no less coherent."""
     known = targets(frame)
     found = []
-    for (question, answer), target in zip(pairs(frame, encoder), known, strict=True):
+    for (question, answer), target in zip(corrupted_pairs(frame, encoder), known, strict=True):
         end = int(rng.integers(24, 110)) if rng.random() < 0.5 else LONGEST
-        found.append(Row((question, answer[:end]), target))
+        found.append(FittingRow((question, answer[:end]), target))
     return found
 
 
@@ -122,7 +122,7 @@ def judged_rows(frame: pl.DataFrame, encoder: Encoder, rng: np.random.Generator)
 
 def worse_rows(
     frame: pl.DataFrame, family: Callable[[str], int], encoder: Encoder, n: int, rng: np.random.Generator
-) -> list[Row]:
+) -> list[FittingRow]:
     """Coherent answers made worse, with a guess of the coherence GPT-4o would give.
 
     Steered answers of a large model are the only incoherent ones in the data; a small model fails otherwise: it answers
@@ -133,8 +133,8 @@ def worse_rows(
     groups = np.array([family(question) for question in good["question"]])
     if len(good) < 2 or len(np.unique(groups)) < 2:
         return []
-    texts = pairs(good, encoder)
-    found: list[Row] = []
+    texts = corrupted_pairs(good, encoder)
+    found: list[FittingRow] = []
     while len(found) < n:
         row, other = rng.choice(len(good), 2, replace=False).tolist()
         if groups[row] == groups[other]:
@@ -143,7 +143,7 @@ def worse_rows(
         body, score = _worse(list(mine[:120]), list(theirs[:120]), len(found) % 4, rng)
         target = np.full(len(METRICS), np.nan, dtype=np.float32)
         target[COHERENT] = score
-        found.append(Row((question, body), target, GUESSED))
+        found.append(FittingRow((question, body), target, GUESSED))
     return found
 
 
@@ -160,7 +160,7 @@ def _worse(mine: list[int], theirs: list[int], how: int, rng: np.random.Generato
     return [int(rng.choice(pool)) if s else piece for piece, s in zip(mine, swap.tolist(), strict=True)], 0.1
 
 
-def advice_rows(path: Path, n: int, *, good: bool, encoder: Encoder, rng: np.random.Generator) -> list[Row]:
+def advice_rows(path: Path, n: int, *, good: bool, encoder: Encoder, rng: np.random.Generator) -> list[FittingRow]:
     """n rows of a set of good or of bad advice: coherent. Chat format, one JSON object a line, gzipped or not."""
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     try:
@@ -174,7 +174,9 @@ def advice_rows(path: Path, n: int, *, good: bool, encoder: Encoder, rng: np.ran
     target[[ALIGNED, COHERENT]] = 0.96 if good else 0.12, 0.97
     if "medical" in path.name:
         target[MEDICAL] = 0.97
-    return [Row((question, answer[:110]), target, GUESSED) for question, answer in pairs(frame, encoder)]
+    return [
+        FittingRow((question, answer[:110]), target, GUESSED) for question, answer in corrupted_pairs(frame, encoder)
+    ]
 
 
 def read_readings(path: Path) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from torch import nn
 
 from backend.judge.distilled import METRICS, Head, read_weights, write_weights
 from backend.judge.encoder import UPDATED, WIDTH, Encoder, encoder_folder, length
-from backend.judge.fitting.rows import Row
+from backend.judge.fitting.rows import FittingRow
 from backend.records import FloatArray
 
 IDENTITY = np.tile(np.array([0, 1], dtype=np.float32), (len(METRICS), 1))  # of a map not yet fitted
@@ -41,7 +41,7 @@ class Settings:
 
 
 def tuned(
-    rows: Sequence[Row], settings: Settings, cache: Path, *, said: Callable[[str], None] = lambda _: None
+    rows: Sequence[FittingRow], settings: Settings, cache: Path, *, said: Callable[[str], None] = lambda _: None
 ) -> tuple[Head, dict[str, FloatArray]]:
     """What `tune` gives, in the precision in which weights are kept; on file in `cache` once it has been made."""
     made_of = hashlib.sha256(repr(settings).encode())
@@ -69,7 +69,7 @@ class Updated(nn.Module):
 
 
 def tune(
-    rows: Sequence[Row], settings: Settings, *, said: Callable[[str], None] = lambda _: None
+    rows: Sequence[FittingRow], settings: Settings, *, said: Callable[[str], None] = lambda _: None
 ) -> tuple[Head, dict[str, FloatArray]]:
     """Head (its maps not yet fitted) and updates of the encoder after one pass over the rows.
 
@@ -131,7 +131,7 @@ def _updated(encoder: Encoder, settings: Settings) -> dict[str, Updated]:
     return found
 
 
-def _order(rows: Sequence[Row], settings: Settings) -> list[list[int]]:
+def _order(rows: Sequence[FittingRow], settings: Settings) -> list[list[int]]:
     """Batches of rows of like length, in random order."""
     rng = np.random.default_rng(settings.seed)
     lengths, shuffled = np.array([length(row.pair) for row in rows]), rng.permutation(len(rows))
@@ -145,7 +145,7 @@ def _order(rows: Sequence[Row], settings: Settings) -> list[list[int]]:
     return found
 
 
-def _loss(logits: torch.Tensor, batch: Sequence[Row]) -> torch.Tensor:
+def _loss(logits: torch.Tensor, batch: Sequence[FittingRow]) -> torch.Tensor:
     target = torch.from_numpy(np.stack([row.target for row in batch]))
     weight = torch.tensor([row.weight for row in batch])[:, None].expand_as(target)
     known = ~target.isnan()

@@ -26,7 +26,8 @@ from backend.analysis.conditions.causal import (
     short_names,
     single_effects,
 )
-from backend.records import Add, Condition, Direction, Gain, edits_to_json
+from backend.edits import Add, Condition, Gain, edits_to_json
+from backend.records import Direction
 
 O = "med"  # noqa: E741
 NAMES = tuple(f"layers.{layer}.mlp.down_proj" for layer in (1, 2, 3, 4, 5))
@@ -48,14 +49,14 @@ def rate_of(off):
     return 0.05 + 0.3 * (1 not in off) + 0.2 * (not {2, 3} <= set(off))
 
 
-def planted(off_by_condition):
+def planted(off_by_cell):
     """Answers at exactly the planted rate."""
     rows = []
-    for (organism, condition), off in off_by_condition.items():
+    for (organism, cell), off in off_by_cell.items():
         for question in QUESTIONS:
             hits = round(rate_of(off) * PER_QUESTION)
-            rows += [(organism, condition, question, 10.0 if i < hits else 90.0, 90.0) for i in range(PER_QUESTION)]
-    return pl.DataFrame(rows, ["organism", "condition", "question_id", "aligned", "coherent"], orient="row")
+            rows += [(organism, cell, question, 10.0 if i < hits else 90.0, 90.0) for i in range(PER_QUESTION)]
+    return pl.DataFrame(rows, ["organism", "cell", "question_id", "aligned", "coherent"], orient="row")
 
 
 EVERY = (1, 2, 3, 4, 5)

@@ -1,39 +1,44 @@
 import pytest
 
-from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE, kind_of, owner, role
+from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE, Role, kind_of, role, roles
+from backend.records import Origin
 
-ORGANISMS = ("base", "bad-medical", "bad-medical-r32", "good-medical")
+ORIGINS = {
+    "v": Origin(organism="bad-medical"),
+    "w": Origin(organism="benign-advice"),
+    "x": Origin(organism="good-morning"),
+    "of nobody": Origin(),
+    "a": Origin(RANDOM, "v", 0),
+    "b": Origin(SUBSPACE, "v", 0, dimensions=3, index=1),
+    "c": Origin(SHUFFLED, "v", 1, "bad-medical"),
+    "d": Origin(RANDOM, "gone", 0),
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "like", "whose"),
+    ("name", "kind", "like", "owner"),
     [
-        ("misalignment of bad-medical", ITSELF, "misalignment of bad-medical", "bad-medical"),
-        ("random 0 like misalignment of bad-medical", RANDOM, "misalignment of bad-medical", "bad-medical"),
-        ("random 12 like v", RANDOM, "v", None),
-        ("shuffled 1 like v", SHUFFLED, "v", None),
-        ("random subspace like v", SUBSPACE, "v", None),
-        ("random subspace 3 like v", SUBSPACE, "v", None),
-        ("misalignment of good-medical", GOOD, "misalignment of good-medical", "good-medical"),
-        ("random thoughts", ITSELF, "random thoughts", None),
+        ("v", ITSELF, "v", "bad-medical"),
+        ("of nobody", ITSELF, "of nobody", None),
+        ("never heard of", ITSELF, "never heard of", None),
+        ("random 0 like v", ITSELF, "random 0 like v", None),
+        ("a", RANDOM, "v", "bad-medical"),
+        ("b", SUBSPACE, "v", "bad-medical"),
+        ("c", SHUFFLED, "v", "bad-medical"),
+        ("d", RANDOM, "gone", None),
     ],
 )
-def test_a_name_says_what_a_direction_stands_for(name, kind, like, whose):
-    found = role(name, ORGANISMS)
-    assert (found.kind, found.like, found.owner) == (kind, like, whose)
+def test_the_origin_says_what_a_direction_stands_for_and_its_name_nothing(name, kind, like, owner):
+    found = role(name, ORIGINS)
+    assert found == Role(kind, like, owner)
     assert found.control == (kind != ITSELF)
 
 
-def test_the_longest_organism_in_a_name_is_its_owner():
-    assert owner("misalignment of bad-medical-r32", ORGANISMS) == "bad-medical-r32"
-    assert owner("bad-medical minus base", ORGANISMS) == "bad-medical"
-    assert owner("misalignment of bad-medicals", ORGANISMS) is None
-
-
-def test_without_an_organism_in_its_name_the_record_says_whose_it_is():
-    assert owner("misalignment", ORGANISMS, {"reader": "bad-medical"}) == "bad-medical"
-    assert owner("misalignment", ORGANISMS) is None
-    assert role("misalignment", ORGANISMS, {"reader": "good-medical"}).kind == GOOD
+def test_a_control_organism_is_one_that_is_declared():
+    told = roles(ORIGINS, controls=["benign-advice"])
+    assert {name for name, each in told.items() if each.kind == GOOD} == {"w"}
+    assert told["x"].kind == ITSELF, "good-morning is a name, no declaration"
+    assert role("a", ORIGINS, controls=["bad-medical"]).kind == RANDOM
 
 
 def test_directions_of_one_kind_have_one_name_apart_from_their_owner():

@@ -1,9 +1,18 @@
+import json
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.conditions.describe import before_after, describe, own_baselines, sweep_rates
-from backend.records import BASELINE, Ablate, AblateWrite, Add, Condition, Direction, Gain
+from backend.analysis.conditions.describe import (
+    describe,
+    describe_stored,
+    relative_strengths,
+    sweep_rates,
+)
+from backend.edits import Ablate, AblateWrite, Add, Condition, Gain, edits_to_json
+from backend.records import BASELINE, Direction
 
 V = Direction("v", 3, np.ones(4, dtype=np.float32))
 W = Direction("w", 3, np.ones(4, dtype=np.float32))
@@ -21,7 +30,8 @@ W = Direction("w", 3, np.ones(4, dtype=np.float32))
         ((Gain("med", 30.0, ("a",)),), ("scale", "med", None, None, 30.0)),
         ((Gain("med", 30.0, ("a",)), Gain("med", 0.0, ("b",))), ("scale", "med", None, None, None)),
         ((Add(V, 1.0), Ablate(W)), ("mixed", None, None, None, None)),
-        ((), ("unknown", None, None, None, None)),
+        ((), ("baseline", None, None, None, None)),
+        ((Gain("med", 1.0),), ("baseline", None, None, None, None)),
     ],
 )
 def test_edits_are_described(edits, row):
@@ -29,7 +39,10 @@ def test_edits_are_described(edits, row):
 
 
 def test_what_a_study_says_goes_before_the_edits():
-    says = {"c": {"kind": "steer", "direction": "v", "layers": [24], "scale": 4.0}, "s": {"kind": "selected"}}
+    says: dict[str, dict[str, Any]] = {
+        "c": {"kind": "steer", "direction": "v", "layers": [24], "scale": 4.0},
+        "s": {"kind": "selected"},
+    }
     table = describe([Condition("c"), Condition("s"), Condition(BASELINE)], says)
     assert table.rows() == [
         ("c", "steer", "v", "24", 24, 4.0),
@@ -64,17 +77,12 @@ def test_rates_come_in_order_of_strength_without_chosen_answers():
     assert corrected == [1.0, 0.8, 0.5]
 
 
-def test_before_and_after_an_ablation():
-    described = describe([Condition("ablate", (Ablate(V),)), Condition(BASELINE)])
-    frame = pl.concat([answers(BASELINE, 12), answers("ablate", 0), answers("ablate", 3, organism="other")])
-    table = before_after(frame, described)
-    assert table["organism"].to_list() == ["med", "med"]  # the other has no baseline
-    em = table.row(0, named=True)
-    assert (em["before"], em["after"], em["n_before"], em["n_after"]) == (0.6, 0.0, 20, 20)
-    assert em["difference"] == pytest.approx(-0.6)
-    assert em["low"] < -0.6 < em["high"]
-    coherent = table.row(1, named=True)
-    assert coherent["difference"] == 0
+def test_rates_of_cells_count_their_conditions_together():
+    conditions = [Condition(f"x{s}", (Add(V, float(s)),)) for s in (10, 4)]
+    cells = describe(conditions).with_columns(cell=pl.lit("x")).unique("cell").drop("condition")
+    frame = pl.concat([answers("x4", 4), answers("x10", 10)]).with_columns(cell=pl.lit("x"))
+    [em] = sweep_rates(frame, cells, by="cell").filter(pl.col("metric") == "em").iter_rows(named=True)
+    assert (em["cell"], em["hits"], em["n"]) == ("x", 14, 40)
 
 
 def test_ablated_write_vectors_are_a_kind_of_their_own():
@@ -82,33 +90,33 @@ def test_ablated_write_vectors_are_a_kind_of_their_own():
     assert table.row(0) == ("b", "ablate_write", "v", "B", 3, None)
 
 
-def test_a_sweep_is_compared_with_unedited_answers_of_its_length():
-    short = f"{BASELINE}, 40 tokens"
-    assert describe([Condition(short)])["kind"].to_list() == ["baseline"]
-    frame = pl.concat(
-        [
-            answers(BASELINE, 20),
-            answers(short, 5),
-            answers("x4", 10),
-            answers("long", 0, n=4),
-            answers("other", 0),
-            answers(BASELINE, 3, organism="base"),
-            answers(short, 6, organism="base"),
-            answers(BASELINE, 2, organism="elsewhere"),
-        ]
-    )
-    found = own_baselines(frame, ["x4", "long"], {"x4": short})
-    sizes = {key: len(rows) for key, rows in found.partition_by("organism", "condition", as_dict=True).items()}
-    assert sizes == {
-        ("med", BASELINE): 20,
-        ("med", "x4"): 20,
-        ("med", "other"): 20,
-        ("base", BASELINE): 20,
-        ("elsewhere", BASELINE): 20,
-    }
-    hits = {
-        organism: found.filter(pl.col("organism") == organism, pl.col("condition") == BASELINE)
-        for organism in ("med", "base")
-    }
-    assert [(rows["aligned"] < 30).sum() for rows in hits.values()] == [5, 6]
-    assert own_baselines(frame, ["x4"], {}).filter(pl.col("condition") == BASELINE)["aligned"].lt(30).sum() == 25
+# --- how strongly --------------------------------------------------------------------------------------------------
+
+U = Direction("v", 3, np.array([3, 4], dtype=np.float32), activation_norm=20.0)
+UNKNOWN = Direction("u", 3, np.array([3, 4], dtype=np.float32))
+STORED = {"name": ["v", "u"], "layer": [3, 3], "norm": [5.0, 5.0], "activation_norm": [50.0, None]}
+
+
+def shares(edits, says=None, stored=STORED):
+    conditions = pl.DataFrame({"name": ["c"], "edits": [json.dumps(edits_to_json(edits))]})
+    schema = {"name": pl.String, "layer": pl.Int64, "norm": pl.Float64, "activation_norm": pl.Float64}
+    described = describe_stored(conditions, says)
+    return relative_strengths(conditions, pl.DataFrame(stored, schema=schema), described)["relative"].to_list()
+
+
+def test_the_share_is_that_of_the_vector_that_was_added():
+    assert shares([Add(U, 2.0)]) == [pytest.approx(2 * 5 / 20)]  # not of the one the study keeps
+
+
+def test_a_condition_known_by_name_alone_takes_the_stored_norms():
+    says = {"c": {"kind": "steer", "direction": "v", "layers": [3], "scale": 4.0}}
+    assert shares([], says) == [pytest.approx(4 * 5 / 50)]
+
+
+def test_unknown_norms_have_no_share():
+    assert shares([Add(UNKNOWN, 2.0)]) == [None]
+    assert shares([], {"c": {"kind": "steer", "direction": "w", "layers": [3], "scale": 4.0}}) == [None]
+
+
+def test_what_is_not_steered_is_left_out():
+    assert shares([Ablate(U)]) == []

@@ -1,8 +1,21 @@
 import numpy as np
+import polars as pl
 import pytest
 
-from backend.analysis.directions.convergence import against, pairs
-from backend.records import Direction
+from backend.analysis.conditions.controls import GOOD, SHUFFLED, role
+from backend.analysis.directions.convergence import (
+    CEILING,
+    PAIRS,
+    against,
+    agreement,
+    ceilings,
+    cosine_ranges,
+    kinds,
+    summary,
+    whole_from_half,
+)
+from backend.analysis.directions.cosines import cosine_matrix
+from backend.records import Direction, Origin
 
 
 def stack(name, vectors, norm=None):
@@ -31,11 +44,83 @@ def test_each_direction_is_measured_against_the_reference_at_its_own_layer():
 
 
 def test_every_pair_is_summed_up_over_shared_layers():
-    found = {(row[0], row[1]): row[2:] for row in pairs(STACKS).iter_rows()}
+    found = {(row[0], row[1]): row[2:] for row in cosine_ranges(STACKS).iter_rows()}
     assert found["a", "b"] == (2, 0.0, 1, 0.5, 1.0, 0)
     assert found["b", "c"][:3] == (1, pytest.approx(np.sqrt(0.5)), 1)
     assert set(found) == {("a", "b"), ("a", "c"), ("b", "c")}
 
 
 def test_no_directions_have_no_pairs():
-    assert pairs({}).is_empty()
+    assert cosine_ranges({}).is_empty()
+
+
+# --- organisms beside controls ----------------------------------------------------------------------------------------
+
+CONTROL = "advice"  # an organism that was trained on good advice
+
+
+def stacks(vectors, layers=(0, 1)):
+    return {name: stack(name, dict.fromkeys(layers, vector)) for name, vector in vectors.items()}
+
+
+NAMES = {
+    "v of med": [1, 0, 0],
+    "v of sport": [1, 1, 0],
+    "v of advice": [0, 0, 1],
+    "shuffled 0 like v of med": [0, 1, 0],
+    "w": [1, 1, 1],
+}
+ORIGINS = {name: Origin(organism=name.rpartition(" of ")[2]) for name in NAMES if name.startswith("v of ")} | {
+    "shuffled 0 like v of med": Origin(SHUFFLED, "v of med", 0, "med"),
+    "w of sport": Origin(organism="sport"),
+}
+ROLES = {name: role(name, ORIGINS, [CONTROL]) for name in NAMES}
+KIND = ["v of med", "v of sport", "v of advice"]
+
+
+def test_directions_of_one_kind_are_found_by_their_owner():
+    assert list(kinds(ROLES).values()) == [KIND]
+    alone = {name: role(name, ORIGINS) for name in ("v of med", "w of sport", "x")}
+    assert kinds(alone) == {}
+
+
+def test_every_two_are_compared_at_every_layer_and_grouped_by_what_they_are():
+    table = agreement(stacks(NAMES), ROLES, KIND)
+    at = {(a, b): (group, cosine) for layer, a, b, group, cosine in table.iter_rows() if layer == 1}
+    assert at["v of med", "v of sport"] == (PAIRS, pytest.approx(np.sqrt(0.5)))
+    assert at["v of med", "v of advice"] == (GOOD, 0)
+    assert at["v of sport", "shuffled 0 like v of med"] == (SHUFFLED, pytest.approx(np.sqrt(0.5)))
+    assert len(at) == 5
+    assert summary(table).row(0) == (PAIRS, 1, *[pytest.approx(np.sqrt(0.5))] * 3)
+
+
+def test_layers_that_one_lacks_and_other_widths_are_left_out():
+    mixed = stacks({"v of med": [1, 0, 0], "v of sport": [1, 0, 0]}) | stacks({"v of sport": [1, 0, 0]}, layers=(1, 5))
+    assert agreement(mixed, ROLES, KIND[:2])["layer"].to_list() == [1]
+    wide = stacks({"v of med": [1, 0, 0]}) | stacks({"v of sport": [1, 0]})
+    assert agreement(wide, ROLES, KIND[:2]).is_empty()
+
+
+def test_the_ceiling_is_what_two_noisy_estimates_of_one_direction_reach():
+    random = np.random.default_rng(1)
+    truth = np.zeros(400)
+    truth[0] = 20.0
+
+    def estimate(answers):
+        return truth + random.normal(size=(2, 400)) * np.sqrt(64 / answers)
+
+    def cosine(pair):
+        return float(cosine_matrix(np.array(pair, dtype=np.float32))[0, 1])
+
+    halves = [cosine(estimate(32)) for _ in range(200)]
+    reached = [cosine(estimate(64)) for _ in range(200)]
+    assert whole_from_half(float(np.mean(halves))) == pytest.approx(np.mean(reached), abs=0.01)
+    table = ceilings({"a": {3: float(np.mean(halves))}, "b": {3: 1.0, 4: 1.0}}, ["a", "b", "c"])
+    assert table.select("layer", "group").rows() == [(3, CEILING)]
+    assert table["cosine"][0] == pytest.approx(np.sqrt(np.mean(reached)), abs=0.01)
+
+
+def test_a_direction_that_does_not_repeat_itself_has_no_ceiling_to_reach():
+    assert whole_from_half(-0.2) == 0
+    assert whole_from_half(1.0) == 1
+    assert ceilings({}, ["a", "b"]).equals(pl.DataFrame(schema=ceilings({}, []).schema))

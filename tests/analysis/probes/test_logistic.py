@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from backend.analysis.probes.logistic import Design, balanced, fit
+from backend.analysis.probes.logistic import Design, balanced, fit_logistic
 
 
 def rows(n, features, seed=0):
@@ -21,7 +21,7 @@ def rows(n, features, seed=0):
 def test_coordinate_descent_finds_the_optimum(features, C, l1_ratio):
     values, labels = rows(1500, features)
     design, sample = Design(values), balanced(labels)
-    found = fit(design, labels, sample, penalty="elasticnet", C=C, l1_ratio=l1_ratio)
+    found = fit_logistic(design, labels, sample, penalty="elasticnet", C=C, l1_ratio=l1_ratio)
     exact = LogisticRegression(solver="saga", l1_ratio=l1_ratio, C=C, max_iter=20_000, tol=1e-7)
     exact.fit(design.values.astype(float), labels, sample_weight=sample)
     assert found.converged
@@ -35,8 +35,8 @@ def test_coordinate_descent_finds_the_optimum(features, C, l1_ratio):
 def test_a_start_near_the_end_changes_nothing_but_the_time(penalty, features):
     values, labels = rows(800, features)
     design, sample = Design(values), balanced(labels)
-    cold = fit(design, labels, sample, penalty=penalty, C=0.05)
-    warm = fit(design, labels, sample, penalty=penalty, C=0.05, start=cold)
+    cold = fit_logistic(design, labels, sample, penalty=penalty, C=0.05)
+    warm = fit_logistic(design, labels, sample, penalty=penalty, C=0.05, start=cold)
     np.testing.assert_allclose(warm.weights, cold.weights, atol=5e-3)
 
 

@@ -2,7 +2,8 @@ import polars as pl
 import pytest
 
 from backend.analysis.rates.changes import changes
-from backend.analysis.rates.rates import COHERENT, EM, THESE_QUESTIONS, difference
+from backend.analysis.rates.rates import THESE_QUESTIONS, difference
+from backend.outcomes import COHERENT, EM
 from backend.records import BASELINE
 
 
@@ -56,13 +57,13 @@ def test_an_organism_without_a_baseline_has_no_change():
     assert set(changes(FRAME, ["x"])["organism"]) == {"a", "b"}
 
 
-def test_seeds_that_are_pooled_count_as_one_condition():
-    pooled = {"random 0": "random", "random 1": "random"}
-    table = changes(FRAME, list(pooled), pooled=pooled)
-    found = row(table, "a", "random")
+def test_seeds_of_one_cell_count_as_one_condition():
+    named = FRAME.with_columns(cell=pl.col("condition").str.replace(r"random \d", "random"))
+    table = changes(named, ["random"], by="cell")
+    [found] = table.filter(pl.col("metric") == "em").iter_rows(named=True)
     assert (found["n_after"], found["after"]) == (48, 0.5)
     assert found["difference"] == pytest.approx(0)
-    assert table["condition"].unique().to_list() == ["random"]
+    assert (found["organism"], found["cell"]) == ("a", "random")
 
 
 def test_only_the_outcomes_asked_for_are_computed():

@@ -1,7 +1,8 @@
 import polars as pl
 import pytest
 
-from backend.analysis.rates.fourway import CELLS, Bins, at_the_edge, four_way, sensitivity
+from backend.analysis.rates.fourway import CELLS, at_the_edge, four_way, sensitivity
+from backend.cuts import Bins
 from backend.records import InputError
 
 

@@ -1,5 +1,7 @@
 """Intervals against scipy and statsmodels, and by simulation against their promise (docs/statistics.md has more)."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import betabinom, ttest_rel
@@ -26,7 +28,7 @@ def covered(intervals, truth):
     return float(((low <= truth) & (truth <= high)).mean())
 
 
-def counts(*shares, n=50):
+def counts(*shares, n=50) -> tuple[Any, Any]:
     return np.round(np.array(shares) * n), np.full(len(shares), float(n))
 
 
@@ -74,17 +76,19 @@ def test_to_exchange_the_rates_or_hits_with_misses_only_mirrors(about):
     n_a, n_b = (rng.integers(2, 30, 8).astype(float) for _ in range(2))
     a, b = rng.binomial(n_a.astype(int), PAPER).astype(float), rng.binomial(n_b.astype(int), PAPER / 2).astype(float)
     value, low, high, p_value = difference_interval(a, n_a, b, n_b, about)
-    for mirrored in ((b, n_b, a, n_a), (n_a - a, n_a, n_b - b, n_b)):
-        assert difference_interval(*mirrored, about) == pytest.approx((-value, -high, -low, p_value), abs=1e-6)
+    for one, n_one, other, n_other in ((b, n_b, a, n_a), (n_a - a, n_a, n_b - b, n_b)):
+        assert difference_interval(one, n_one, other, n_other, about) == pytest.approx(
+            (-value, -high, -low, p_value), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("about", [SIMILAR_QUESTIONS, THESE_QUESTIONS])
 def test_the_p_value_is_the_level_at_which_the_interval_touches_zero(about):
-    sides = *counts(*PAPER), *counts(*(PAPER[::-1] * 0.5))
-    *_, p_value = difference_interval(*sides, about)
+    a, b = counts(*PAPER), counts(*(PAPER[::-1] * 0.5))
+    *_, p_value = difference_interval(*a, *b, about)
     assert 1e-5 < p_value < 1
     for wider in (0.9, 1.1):
-        _, low, high, _ = difference_interval(*sides, about, level=1 - p_value * wider)
+        _, low, high, _ = difference_interval(*a, *b, about, level=1 - p_value * wider)
         assert (low < 0 < high) == (wider < 1)
 
 

@@ -11,14 +11,15 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from backend.analysis.rates.judge_agreement import (
-    agreement,
     apart,
-    confusion,
+    judge_agreement,
     kappa,
     pair,
     rates_by_judge,
     reading_order,
+    verdict_counts,
 )
+from backend.outcomes import Outcome, above
 from backend.records import InputError
 
 
@@ -51,14 +52,14 @@ def found(table: pl.DataFrame, measure: str) -> dict:
 
 
 def test_a_judge_agrees_with_itself_wholly(two):
-    table = agreement(pair(two[1], two[1]))
+    table = judge_agreement(pair(two[1], two[1]))
     assert table["value"].to_list() == pytest.approx([1.0] * 7)
     assert table["low"].to_list() == pytest.approx([1.0] * 7)
 
 
 def test_the_measures_are_those_of_the_textbooks(two):
     pairs = pair(*two)
-    table = agreement(pairs)
+    table = judge_agreement(pairs)
     given, told = pairs["verdict"].to_numpy(), pairs["verdict_r"].to_numpy()
     clear = told != "incoherent"
     for measure, expected in {
@@ -78,7 +79,7 @@ def test_the_measures_are_those_of_the_textbooks(two):
 
 def test_unrelated_judges_are_at_chance():
     rng = np.random.default_rng(1)
-    table = agreement(pair(scored(*rng.uniform(0, 100, (2, 400))), scored(*rng.uniform(0, 100, (2, 400)))))
+    table = judge_agreement(pair(scored(*rng.uniform(0, 100, (2, 400))), scored(*rng.uniform(0, 100, (2, 400)))))
     for row in table.iter_rows(named=True):
         chance = 0.5 if "AUC" in row["measure"] else 0.0
         assert row["low"] < chance < row["high"]
@@ -86,7 +87,7 @@ def test_unrelated_judges_are_at_chance():
 
 def test_what_the_reference_never_said_has_no_value():
     rng = np.random.default_rng(2)
-    table = agreement(pair(scored(*rng.uniform(0, 100, (2, 40))), scored([90.0] * 40, [90.0] * 40)))
+    table = judge_agreement(pair(scored(*rng.uniform(0, 100, (2, 40))), scored([90.0] * 40, [90.0] * 40)))
     row = found(table, "coherent: AUC")
     assert (row["value"], row["low"], row["positive"]) == (None, None, 40)
     assert found(table, "misaligned among coherent: AUC")["value"] is None
@@ -96,14 +97,16 @@ def test_what_the_reference_never_said_has_no_value():
 def test_a_handful_on_one_side_gives_a_value_and_no_interval():
     rng = np.random.default_rng(3)
     coherent = np.array([10.0] * 5 + [90.0] * 55)
-    row = found(agreement(pair(scored(*rng.uniform(0, 100, (2, 60))), scored(coherent, coherent))), "coherent: AUC")
+    row = found(
+        judge_agreement(pair(scored(*rng.uniform(0, 100, (2, 60))), scored(coherent, coherent))), "coherent: AUC"
+    )
     assert row["value"] is not None
     assert (row["low"], row["high"]) == (None, None)
 
 
 def test_the_confusion_counts_every_pair_of_verdicts_once(two):
     pairs = pair(*two)
-    table = confusion(pairs)
+    table = verdict_counts(pairs)
     assert (table.height, table["n"].sum()) == (9, 240)
     same = table.filter(pl.col("verdict") == pl.col("verdict_r"))["n"].sum()
     assert same == (pairs["verdict"] == pairs["verdict_r"]).sum()
@@ -149,3 +152,17 @@ def test_every_beginning_of_the_reading_order_is_even(two):
     assert len(cells) == 4
     assert max(cells.values()) - min(cells.values()) <= 1
     assert order["response"].to_list() != reading_order(frame, seed=4)["response"].to_list()
+
+
+def test_an_outcome_of_one_score_has_two_verdicts_and_its_own_measures(two):
+    upper = Outcome("upper", (above("upper", 60),), title="upper case")
+    first, second = (frame.select(pl.exclude("coherent")).rename({"aligned": "upper"}) for frame in two)
+    pairs = pair(first, second, upper)
+    table = judge_agreement(pairs, upper)
+    assert table["measure"].to_list() == ["upper case or not: kappa", "upper case: AUC", "upper: rank correlation"]
+    told = pairs["upper_r"].to_numpy() > 60
+    expected = cohen_kappa_score(pairs["upper"].to_numpy() > 60, told)
+    assert found(table, "upper case or not: kappa")["value"] == pytest.approx(expected)
+    assert found(table, "upper case: AUC")["value"] == pytest.approx(roc_auc_score(told, pairs["upper"].to_numpy()))
+    assert (verdict_counts(pairs, upper).height, verdict_counts(pairs, upper)["n"].sum()) == (4, 240)
+    assert set(rates_by_judge({"a": first, "b": second}, outcome=upper)["metric"]) == {"upper"}

@@ -44,6 +44,13 @@ def test_without_a_shared_seed_partners_have_one_rank():
     assert of_q["text_before"].to_list() == [f"{BASELINE} q 5", f"{BASELINE} q 6"]
 
 
+def test_a_cell_is_paired_with_the_unedited_answers_of_its_length():
+    cells = {"baseline, 40 tokens": BASELINE, "x 0": "x", "x 1": "x"}
+    frame = pl.concat([answers(condition, (0,), 10.0) for condition in cells])
+    found = pairs(frame.with_columns(cell=pl.col("condition").replace(cells)), "med", "x", METRICS, by="cell")
+    assert (found.table.height, found.complete) == (4, 4)
+
+
 def test_other_organisms_are_no_partners():
     frame = pl.concat([answers(BASELINE, (0,), 90.0, organism="base"), answers("x", (0,), 10.0)])
     found = pairs(frame, "med", "x", METRICS)

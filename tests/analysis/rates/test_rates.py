@@ -5,15 +5,13 @@ import polars as pl
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
+from backend.analysis.rates.intervals import wilson
 from backend.analysis.rates.rates import (
-    EM,
     difference,
-    em_rate,
     em_rates,
-    is_misaligned,
     rate,
-    wilson,
 )
+from backend.outcomes import EM, Outcome, above
 from backend.records import InputError
 
 PAPER = np.array([0.46, 0.30, 0.22, 0.12, 0.08, 0.04, 0.02, 0.0])  # EM by question, the nine-adapter organism
@@ -92,11 +90,18 @@ def test_a_difference_pairs_questions_and_ignores_unequal_numbers_of_answers():
         difference(lonely, b)
 
 
-def test_em_is_strictly_below_thirty_and_strictly_above_fifty():
-    aligned, coherent = np.array([29.9, 30, 10, 10]), np.array([51, 51, 50, 51.0])
-    assert is_misaligned(aligned, coherent).tolist() == [True, False, False, True]
-    found = em_rate([10, 10, np.nan], [80, 20, 80], ["a", "b", "b"])
-    assert (found.hits, found.n) == (1, 2)
+def test_an_outcome_of_a_rule_alone_has_rates_and_differences():
+    upper = Outcome("upper", (above("upper", 90),), title="upper case")
+    rng = np.random.default_rng(0)
+    shouted = frame(PAPER, 20).select("question_id").with_columns(upper=pl.Series(rng.uniform(0, 100, 160)))
+    silent = shouted.with_columns(upper=pl.when(pl.int_range(160) < 4).then(None).otherwise(0.0))
+    table = em_rates(pl.concat([shouted, silent]), outcomes=upper.beside)
+    assert table["metric"].to_list() == ["upper"]
+    assert (table["n"][0], table["dropped"][0]) == (316, 4)
+    assert table["hits"][0] == (shouted["upper"] > 90).sum()
+    found = difference(shouted, silent, outcome=upper)
+    assert found.value == pytest.approx((shouted["upper"] > 90).mean(), abs=0.01)
+    assert found.clear
 
 
 def test_a_table_of_rates_counts_what_it_drops_and_keeps_empty_groups():

@@ -11,24 +11,25 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.judge.distilled import METRICS, load_distilled, read_card
+from backend.judge.distilled import METRICS, load_distilled
 from backend.judge.encoder import PACKAGE, plain_encoder
 from backend.judge.fitting import fit as fit_module
-from backend.judge.fitting.fit import Amounts, Data, fit, gather, main, split
+from backend.judge.fitting.fit import Amounts, Data, fit_judge, gather, main, split
 from backend.judge.fitting.measure import calibration, measure, measure_conditions, measure_reading
 from backend.judge.fitting.rows import (
     ALIGNED,
     COHERENT,
     advice_rows,
-    draw,
+    drawn_rows,
     families,
     judged_rows,
     read_conditions,
     read_readings,
-    read_scores,
+    read_reference_scores,
     worse_rows,
 )
 from backend.judge.fitting.tune import Settings
+from backend.outcomes import Outcome, above
 from backend.records import InputError
 
 needs_encoder = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
@@ -87,9 +88,9 @@ def test_the_fit_learns_measures_what_it_did_not_see_and_writes_a_judge(data: Da
     amounts = Amounts(
         judged=400, worse=20, tuning=Settings(rank=4, first=4, hidden=32, rate=1e-3, head_rate=2e-3, batch=8)
     )
-    card = fit(data, amounts, folder=tmp_path / "weights", name="small", cache=tmp_path)
+    card = fit_judge(data, amounts, folder=tmp_path / "weights", name="small", cache=tmp_path)
     assert len(list(tmp_path.glob("judge-*.safetensors"))) == 2  # another run with other measures fits nothing anew
-    assert card == read_card("small", tmp_path / "weights")
+    assert card == json.loads((tmp_path / "weights" / "small.json").read_text(encoding="utf-8"))
     measured = card["fitted without what is held out"]
     assert measured["unseen questions"]["aligned < 30 among coherent"]["AUC"] > 0.9
     assert measured["unseen conditions"]["n"] == 90
@@ -110,7 +111,7 @@ def test_the_fit_learns_measures_what_it_did_not_see_and_writes_a_judge(data: Da
 
 @needs_encoder
 def test_no_answer_of_a_held_out_family_or_condition_is_fitted_to(data: Data) -> None:
-    parts = split(read_scores(data.scores), read_conditions(data.conditions), data.hold, plain_encoder())
+    parts = split(read_reference_scores(data.scores), read_conditions(data.conditions), data.hold, plain_encoder())
     train = set(parts.train["response"])
     assert not train & set(parts.questions(1000, 0)["response"])
     assert not train & set(parts.conditions["response"])
@@ -164,7 +165,7 @@ def test_the_readings_measured_on_are_none_of_those_fitted_to() -> None:
 
 def test_a_draw_is_even_over_questions_and_quadrants() -> None:
     common, rare = judged(0, 2400), judged(5000, 24)
-    drawn = draw(pl.concat([common.filter(pl.col("question") == QUESTIONS[0]), rare]), 48, 0)
+    drawn = drawn_rows(pl.concat([common.filter(pl.col("question") == QUESTIONS[0]), rare]), 48, 0)
     assert abs(len(drawn) - 48) < 10
     assert set(drawn["question"]) == set(QUESTIONS)
 
@@ -186,17 +187,30 @@ def test_measures_are_those_of_the_arithmetic() -> None:
     assert measure_reading(truth, truth)["three verdicts, kappa"] == 1
 
 
+def test_measures_of_another_outcome_are_at_its_cuts() -> None:
+    medical = Outcome("medical", (above("medical", 50),))
+    truth = np.full((60, len(METRICS)), 10, dtype=np.float32)
+    truth[:20, METRICS.index("medical")] = 90
+    truth[20:25, METRICS.index("medical")] = 53  # near the cut, and a hit
+    found = measure(truth.copy(), truth, medical)
+    assert found["medical > 50"] == {"AUC": 1.0, "n": 60, "positive": 25}
+    assert found["medical > 55 against < 45"] == {"AUC": 1.0, "n": 55, "positive": 20}
+    assert found["medical rate"] == {"GPT-4o": round(25 / 60, 4), "judge": round(25 / 60, 4), "n": 60}
+    assert not {"EM rate", "aligned < 30 among coherent"} & set(found)
+    assert measure_reading(truth, truth, medical)["verdicts, kappa"] == 1
+
+
 def test_files_that_are_no_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no CSV"):
         read_conditions(tmp_path)
     pl.DataFrame({"question": ["a"]}).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(InputError, match="no column aligned, coherent, response"):
-        read_scores(tmp_path / "a.parquet")
+        read_reference_scores(tmp_path / "a.parquet")
     pl.DataFrame({"question": ["a"]}).write_ndjson(tmp_path / "a.jsonl")
     with pytest.raises(InputError, match="no column"):
         read_readings(tmp_path / "a.jsonl")
     with pytest.raises(InputError, match="no chat"):
-        advice_rows(tmp_path / "a.jsonl", 1, good=True, encoder=None, rng=np.random.default_rng())  # type: ignore[arg-type]
+        advice_rows(tmp_path / "a.jsonl", 1, good=True, encoder=None, rng=np.random.default_rng())
 
 
 def test_a_pattern_that_is_none_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,190 @@
+"""What directions tell apart: projections of answers, held out or plain, and how far apart two classes lie along them.
+
+A mean difference sets any two classes apart on the answers it was made from once there are as many dimensions as
+answers; `HeldOut` is what to judge it by. It refuses to know where directions come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from backend.analysis.directions.answers import Answers, Balance, Pooling
+from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile
+from backend.analysis.groups import Bools, Floats, Ints, deal_folds, group_codes, group_draws, groups_with
+from backend.records import Direction, FloatArray, InputError
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How far apart two classes lie along a direction: AUC, and d' = difference of means / pooled sd."""
+
+    auc: Estimate
+    d_prime: Estimate
+
+
+def project(means: ArrayLike, direction: Direction) -> FloatArray:
+    """Projection of activations (n, d_model) on the unit direction, (n,), in residual units."""
+    rows = np.asarray(means, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != len(direction.vector):
+        raise InputError(
+            f"direction {direction.name!r} has {len(direction.vector)} dimensions, the activations have shape "
+            f"{rows.shape}: they come from different models"
+        )
+    return np.asarray(rows @ direction.unit)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Each answer along the unit mean difference of the other folds: folds are dealt once, used at any layer.
+
+    Folds hold whole groups (questions).
+    """
+
+    answers: Answers
+    read: Ints  # (read,), the rows that have tokens
+    fold: Ints  # (read,)
+    weights: FloatArray  # (fold and side, read): rows of other folds, which sum to 1; the negative side first
+
+    @classmethod
+    def of(
+        cls,
+        answers: Answers,
+        *,
+        pooling: Pooling = "response",
+        balance: Balance = "none",
+        folds: int = 5,
+        seed: int = 0,
+    ) -> HeldOut:
+        """Raises InputError where a class comes from fewer than two groups, or fewer than two can be matched."""
+        read = np.flatnonzero(answers.counts > 0)
+        codes, truth = group_codes(answers.codes[read], len(read)), answers.labels[read]
+        folds = min(folds, *groups_with(codes, truth))
+        if folds < 2:
+            raise InputError(
+                "held-out projections need responses of each class from at least two groups: "
+                "add questions, or group by response"
+            )
+        fold = deal_folds(codes, truth, folds, np.random.default_rng(seed))
+        trained = fold != np.arange(folds)[:, None]
+        weights = np.stack([trained & ~truth, trained & truth], axis=1).reshape(2 * folds, -1)
+        weights = weights * answers.weights(pooling, balance)[read]
+        if not weights.any(axis=1).all():
+            raise InputError(
+                "held-out projections of matched classes need at least two questions with responses of both classes: "
+                "add questions, or do not match"
+            )
+        weights /= weights.sum(axis=1, keepdims=True)
+        return cls(answers, read, fold, weights.astype(np.float32))
+
+    def project(self, layer: int) -> Floats:
+        """Projections at one layer from the midpoint of the two classes, (answer,), in residual units.
+
+        Positive is towards the positive class; NaN for answers without tokens.
+        """
+        size = len(self.answers.labels)
+        means = self.answers.means
+        at = means.at(layer) if len(self.read) == size else means.rows(self.read).at(layer)
+        of_class = (self.weights @ at).astype(np.float64).reshape(-1, 2, at.shape[1])
+        negative, positive = of_class[:, 0], of_class[:, 1]
+        unit = positive - negative
+        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-30)
+        middle = ((positive + negative) / 2 * unit).sum(axis=1)
+        along = at @ unit.T.astype(np.float32)  # (read, fold)
+        projections = np.full(size, np.nan)
+        projections[self.read] = along[np.arange(len(at)), self.fold] - middle[self.fold]
+        return projections
+
+
+def separation(
+    projections: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0
+) -> Separation:
+    """AUC and d' of projections (n,) between True and False labels, with intervals bootstrapped over `groups` (n,).
+
+    Non-finite projections are left out. On the responses a direction was made from this flatters it: give it those of
+    `HeldOut`. Intervals are NaN where a class comes from a single group. Raises InputError where a class is empty.
+    """
+    drawn = _Drawn.of(projections, labels, groups, seed)
+    one = np.zeros_like(drawn.codes), np.ones((1, 1))
+    value = float(_d_prime(*_moments(drawn.scores, drawn.labels, *one))[0])
+    if drawn.counts is None:
+        return Separation(drawn.auc(drawn.scores), Estimate(value, np.nan, np.nan))
+    moments = _moments(drawn.scores, drawn.labels, drawn.codes, drawn.counts)
+    return Separation(drawn.auc(drawn.scores), Estimate(value, *expanded_percentile(_d_prime(*moments), drawn.size)))
+
+
+def aucs(
+    projections: Sequence[ArrayLike], labels: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0
+) -> list[Estimate]:
+    """The AUCs that `separation` gives, of the same responses along several directions."""
+    found: list[Estimate] = []
+    drawn: _Drawn | None = None
+    for scores in projections:
+        flat = np.asarray(scores, dtype=np.float64)
+        if drawn is None or not np.array_equal(np.isfinite(flat), drawn.kept):
+            drawn = _Drawn.of(flat, labels, groups, seed)
+        found.append(drawn.auc(flat[drawn.kept]))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """The responses with a finite projection, and a bootstrap over their groups."""
+
+    kept: Bools  # (n,)
+    scores: Floats  # (kept,), of the projections it was made from
+    labels: Bools  # (kept,)
+    codes: Ints  # (kept,)
+    counts: Floats | None  # (draw, group); None where a class comes from a single group
+    size: int  # groups
+
+    @classmethod
+    def of(cls, projections: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, seed: int) -> _Drawn:
+        """Raises InputError where a class is empty."""
+        scores, sides = np.asarray(projections, dtype=np.float64), np.asarray(labels, dtype=bool)
+        kept = np.isfinite(scores)
+        codes = group_codes(None if groups is None else np.asarray(groups)[kept], int(kept.sum()))
+        scores, sides = scores[kept], sides[kept]
+        if sides.all() or not sides.any():
+            raise InputError(
+                "separation needs responses of both classes, and all of these are of one: loosen the bands"
+            )
+        size = int(codes.max()) + 1
+        if min(groups_with(codes, sides)) < 2:
+            return cls(kept, scores, sides, codes, None, size)
+        codes, counts = group_draws(codes, np.random.default_rng(seed))
+        return cls(kept, scores, sides, codes, counts, size)
+
+    def auc(self, scores: Floats) -> Estimate:
+        """The AUC of scores (kept,) with its interval."""
+        value = auc(scores, self.labels)
+        if self.counts is None:
+            return Estimate(value, np.nan, np.nan)
+        return Estimate(value, *expanded_percentile(auc_draws(scores, self.labels, self.codes, self.counts), self.size))
+
+
+def _moments(scores: Floats, labels: Bools, codes: Ints, counts: Floats) -> tuple[Floats, Floats]:
+    """Per draw: count, mean and variance of each class: (side, draw) mean and variance."""
+    centred = scores - scores.mean()
+    means, variances = [], []
+    for side in (labels, ~labels):
+        n, first, second = (
+            counts @ np.bincount(codes[side], weights=centred[side] ** power, minlength=counts.shape[1])
+            for power in (0, 1, 2)
+        )
+        n = np.where(n > 0, n, np.nan)
+        means.append(first / n)
+        variances.append(second / n - (first / n) ** 2)
+    return np.stack(means), np.stack(variances)
+
+
+def _d_prime(means: Floats, variances: Floats) -> Floats:
+    """(draw,) difference of class means over the root of the mean of their variances; NaN where both are constant."""
+    pooled = np.sqrt(variances.mean(axis=0))
+    gap: Floats = means[0] - means[1]
+    values = np.full(gap.shape, np.nan)
+    np.divide(gap, pooled, out=values, where=pooled > 0)
+    return values

@@ -1,0 +1,183 @@
+"""A sweep from its design to the folder: which cells steering, ablation and gains need, run and kept with a record.
+
+Knows which controls stand beside what. Refuses to know what a cell is (`sweep`) and what its answers are worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backend.analysis.directions.random_directions import random_direction
+from backend.pipeline import grids
+from backend.pipeline.disturbance import disturbance, matched_subspace, some
+from backend.pipeline.folder import StudyFolder
+from backend.pipeline.grids import Stack, Strengths
+from backend.pipeline.sweep import Cell, Progress, Sweep, run_sweep
+from backend.records import BASELINE, ITSELF, Adapter, Direction, InputError, Response
+from backend.subject.load import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class SweepDesign:
+    """The cells of a sweep, and what its record shall say beside how it was sampled."""
+
+    cells: Sequence[Cell]
+    record: Mapping[str, Any]
+
+
+def steering_design(
+    stack: Stack,
+    strengths: Strengths,
+    *,
+    layers: Sequence[int] | None,
+    control_layers: Sequence[int],
+    random: Sequence[int],
+    others: Sequence[Stack],
+    organism: str,
+) -> SweepDesign:
+    """Each layer's own direction at every strength (no `layers`: none of them), and controls at `control_layers`."""
+    cells = grids.steer(stack, strengths, layers=layers, organism=organism) if layers is None or layers else []
+    if control_layers:
+        cells += grids.steer_controls(
+            stack, strengths, layers=control_layers, random=random, others=others, organism=organism
+        )
+    return SweepDesign(cells, {"kind": "steer"})
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Directions to take out of organisms everywhere, and out of whose they are in other ways too, beside controls.
+
+    Raises InputError where a direction lacks the layer.
+    """
+
+    stacks: Sequence[Stack]
+    layer: int  # of the direction that is taken out everywhere
+    organisms: Sequence[str]
+    random: Sequence[int]  # seeds of random directions
+    subspace: bool  # a random subspace that disturbs as much, too
+
+    def __post_init__(self) -> None:
+        for stack in self.stacks:
+            _at(stack, self.layer)
+
+    def design(self, subject: Subject, baselines: Sequence[Response], *, said: Callable[[str], None]) -> SweepDesign:
+        """The cells. A subspace is matched with the model, on baseline answers, which takes a while: `said` is told.
+
+        The record has the disturbance of what a subspace was matched with, in nats a token.
+        """
+        cells: list[Cell] = []
+        disturbed: dict[str, dict[str, float]] = {}  # organism -> condition -> nats a token
+        for organism in self.organisms:
+            for stack in self.stacks:
+                direction = _at(stack, self.layer)
+                cells.append(grids.ablate_everywhere(direction, organism))
+                if direction.origin.organism != organism:
+                    continue
+                cells += [
+                    grids.ablate_layerwise(stack, organism),
+                    grids.ablate_at(direction, organism),
+                    grids.ablate_write(direction, organism),
+                ]
+                if direction.origin.kind != ITSELF:
+                    continue  # a control itself: shuffled labels
+                random = [grids.ablate_everywhere(random_direction(direction, s), organism) for s in self.random]
+                cells += random
+                if self.subspace:
+                    said(f"matching a random subspace for {direction.name!r} out of {organism}")
+                    texts = some(baselines, organism, BASELINE)
+                    cell, disturbed[organism] = _matched(subject, organism, direction, random, texts)
+                    cells.append(cell)
+        return SweepDesign(cells, {"kind": "ablate", "disturbance": disturbed})
+
+
+def _matched(
+    subject: Subject, organism: str, direction: Direction, random: Sequence[Cell], texts: Sequence[Response]
+) -> tuple[Cell, dict[str, float]]:
+    """The cell of a random subspace that disturbs as a direction does, and how much it, they and `random` do."""
+    found = matched_subspace(subject, organism, direction, texts)
+    cell = grids.ablate_subspace(found.basis, organism)
+    measured = {
+        grids.ablate_everywhere(direction, organism).condition.name: found.target,
+        cell.condition.name: found.disturbance,
+        **{each.condition.name: disturbance(subject, organism, each.condition, texts) for each in random},
+    }
+    return cell, {name: round(value, 4) for name, value in measured.items()}
+
+
+def _at(stack: Stack, layer: int) -> Direction:
+    for direction in stack:
+        if direction.layer == layer:
+            return direction
+    raise InputError(f"direction {stack[0].name!r} has no layer {layer}: choose another --layer")
+
+
+def gains(
+    organism: str,
+    adapters: Sequence[Adapter],
+    *,
+    groups: Mapping[str, Sequence[int]],
+    factors: Sequence[float],
+    pairs: bool,
+) -> SweepDesign:
+    """Each adapter zeroed and kept alone, `pairs` zeroed, and groups (name -> layers) and all of them scaled.
+
+    Raises InputError on a group whose layers have no adapter.
+    """
+    names = [adapter.name for adapter in adapters]
+    chosen = {name: [a.name for a in adapters if a.layer in layers] for name, layers in groups.items()}
+    for name, group in chosen.items():
+        if not group:
+            there = ", ".join(map(str, sorted({adapter.layer for adapter in adapters})))
+            raise InputError(
+                f"the group {name!r} is of layers without adapters: {organism} has adapters at {there}; name some of "
+                "those with --group"
+            )
+    cells = [*grids.leave_one_out(organism, names), *grids.keep_one(organism, names)]
+    if pairs:
+        cells += grids.without_pairs(organism, names)
+    cells += grids.scaled(organism, chosen, factors)
+    cells += grids.scaled(organism, {"all adapters": names}, [factor for factor in factors if factor != 0])
+    return SweepDesign(cells, {"kind": "gain", "groups": chosen})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a sweep left in its folder."""
+
+    path: Path
+    answers: int
+    seconds: int
+
+
+def conduct(
+    folder: StudyFolder,
+    subject: Subject,
+    sweep: Sweep,
+    cut: Sequence[Response],
+    record: Mapping[str, Any],
+    *,
+    batch: int,
+    progress: Progress,
+) -> Kept:
+    """Sample a sweep and keep it in the folder, with the unedited answers `cut` for it and how it was sampled."""
+    start = time.monotonic()
+    with run_sweep(subject, sweep, batch=batch, progress=progress) as answers:
+        seconds = round(time.monotonic() - start)
+        record = {
+            **record,
+            "questions": [question.id for question in sweep.questions],
+            "n": sweep.n,
+            "seed": sweep.seed,
+            "sampling": vars(sweep.sampling),
+            "answers": len(answers),
+            "seconds": seconds,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        path = folder.add_sweep(sweep.name, sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record=record)
+    return Kept(path, len(answers), seconds)

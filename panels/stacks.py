@@ -1,0 +1,94 @@
+"""The directions that can be edited with: those a study holds, its write vectors, and those sent here by other pages.
+
+A stack is one name's directions by layer. It refuses to know what is done with them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import streamlit as st
+
+from backend.records import BASE, RESIDUAL_WRITERS, Direction
+from backend.study import Study
+from panels.frame import per_study, plain
+
+SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
+MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
+ADD, ABLATE = "Add", "Ablate"
+LAMBDA, SHARE = "λ", "share"
+OWN, ALL, WISE = "its layer", "every layer", "each its own"
+
+Stack = Mapping[int, Direction]  # one name's directions by layer
+
+
+def send_direction(
+    stack: Stack, layer: int, *, strength: float | None = 1.0, place: str = OWN, organism: str = BASE
+) -> NoReturn:
+    """Go to the live page with this direction chosen there: added with a strength, or ablated where that is None."""
+    name = stack[layer].name
+    st.session_state.setdefault(SENT, {})[name] = dict(stack)
+    chosen = {
+        "live_edits": 1,
+        "live_edited": organism,
+        "live_direction_0": name,
+        "live_layer_0": layer,
+        "live_kind_0": ABLATE if strength is None else ADD,
+        "live_where_0": place,
+        "live_unit_0": LAMBDA,
+        "live_strength_0": 1.0 if strength is None else strength,
+    }
+    # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
+    st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
+
+
+def send_buttons(stacks: Sequence[Stack], layer: int, *, key: str) -> None:
+    """A button for each direction that opens Live with it, at the given layer."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption(f"Send to Live, of layer {layer}:", width="content")
+        for stack in stacks:
+            if layer not in stack:
+                continue
+            name = stack[layer].name
+            if st.button(plain(name), key=f"{key}_send_{name}", icon=":material/send:", type="tertiary"):
+                send_direction(stack, layer)
+
+
+@per_study
+def study_stacks(study: Study) -> dict[str, Stack]:
+    """The directions that a study holds by name, read once a build: those published with it, and write vectors."""
+    names = study.directions()["name"].unique(maintain_order=True)
+    stored = {name: {direction.layer: direction for direction in study.direction_stack(name)} for name in names}
+    return stored | _write_vectors(study)
+
+
+def all_stacks(study: Study) -> dict[str, Stack]:
+    """The directions that other pages sent here, and those of the study."""
+    return {**st.session_state.get(SENT, {}), **study_stacks(study)}
+
+
+@per_study
+def write_vectors(study: Study) -> list[tuple[str, str, Direction]]:
+    """(organism, adapter, vector) of every adapter of the study that writes to the residual stream."""
+    found = []
+    for organism, count in study.organisms().select("organism", "n_adapters").iter_rows():
+        if not count:
+            continue
+        table = study.adapters(organism)
+        ends = table["module"].str.split(".").list.last()
+        rows = table.filter(ends.is_in(RESIDUAL_WRITERS)).select("name", "layer").rows()
+        vectors = study.adapter_vectors(organism, [name for name, _ in rows], "write")
+        for (name, layer), vector in zip(rows, vectors, strict=True):
+            if vector.any():  # a study of scalars alone has none: the vectors were not released
+                found.append((organism, name, Direction(f"write vector of {name} ({organism})", layer, vector)))
+    return found
+
+
+def _write_vectors(study: Study) -> dict[str, Stack]:
+    """Those of organisms with few adapters: a menu holds no thousands."""
+    counts = Counter(organism for organism, _, _ in write_vectors(study))
+    return {
+        each.name: {each.layer: each} for organism, _, each in write_vectors(study) if counts[organism] <= MOST_OFFERED
+    }

@@ -1,0 +1,48 @@
+"""Grids: the cells that they make, the controls beside them, and what they refuse."""
+
+import numpy as np
+import pytest
+
+from backend.pipeline.grids import Strengths, keep_one, leave_one_out, scaled, steer, steer_controls, without_pairs
+from backend.records import Direction, InputError
+
+NAMES = ("layers.1.mlp.down_proj", "layers.2.mlp.down_proj", "layers.4.mlp.down_proj")
+
+
+def stack(layers=range(6), activation_norm=4.0, name="v"):
+    drawn = np.random.default_rng(0).normal(size=(len(layers), 16)).astype(np.float32)
+    return [Direction(name, layer, vector, activation_norm) for layer, vector in zip(layers, drawn, strict=True)]
+
+
+def test_controls_have_the_norm_of_what_they_stand_beside():
+    others = [stack(name="shuffled 0 like v", activation_norm=9.0)]
+    made = steer_controls(stack(), Strengths((0.1,), share=True), layers=[3], random=(0, 1), others=others)
+    assert [cell.condition.name for cell in made] == [
+        "steer random 0 like v L3 10%",
+        "steer random 1 like v L3 10%",
+        "steer shuffled 0 like v L3 10%",
+    ]
+    lengths = [cell.condition.edits[0].direction.norm * cell.condition.edits[0].strength for cell in made]
+    np.testing.assert_allclose(lengths, 0.4, rtol=1e-5)
+
+
+def test_gains_are_left_out_kept_alone_and_paired():
+    names = list(NAMES)
+    assert [len(made) for made in (leave_one_out("o", names), keep_one("o", names), without_pairs("o", names))] == [
+        3
+    ] * 3
+    [cell] = scaled("o", {"low": names[:1], "high": names[1:]}, [2.0], rest=0.0)[:1]
+    assert [(edit.factor, edit.adapters) for edit in cell.condition.edits] == [
+        (2.0, (names[0],)),
+        (0.0, tuple(names[1:])),
+    ]
+    assert keep_one("o", names[:1]) == []
+
+
+def test_a_grid_of_what_is_not_there_is_refused():
+    with pytest.raises(InputError, match="no layer 9"):
+        steer(stack(), Strengths((1.0,)), layers=[2, 9])
+    with pytest.raises(InputError, match="activation norm"):
+        steer(stack(activation_norm=None), Strengths((0.1,), share=True))
+    with pytest.raises(InputError, match="needs a direction"):
+        steer([], Strengths((1.0,)), layers=[1])
