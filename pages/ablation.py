@@ -7,13 +7,13 @@ import streamlit as st
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF
 from backend.charts.transfer import before_after_chart, transfer_chart
+from backend.outcomes import EM, Outcome
 from backend.study import Study
 from backend.tables.sweeps import ABLATED, ALONE, EVERYWHERE, WISE, WRITES, ablated
 from panels.frame import current_study, explained, per_study, plain
 from panels.point import choosing_chart
-from panels.sweeps import ABOUT, choose_topics, judged, judged_share, named, read_pairs, send_cell, swept
+from panels.sweeps import ABOUT, asked, choose_topics, judged_share, read_pairs, send_cell, short, swept
 
-SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
 SHORT_WAYS = {EVERYWHERE: "every block", WISE: "layer-wise", WRITES: "write vectors"}
 PICKED, WORN = "ablation_condition", "ablation_organism"
 PICKS = {"cell": PICKED, "organism": WORN}  # what a clicked bar or cell chooses
@@ -21,18 +21,18 @@ MOST_NAMED = 6  # ablations that a warning names
 
 
 @per_study
-def changed(study: Study, judge: str, topics: tuple[str, ...], about: str) -> pl.DataFrame:
+def changed(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...], about: str) -> pl.DataFrame:
     """What each ablation changed against the same organism without it, with what it ablated and how."""
-    return ablated(study, swept(study, judge, ABLATED), topics, ABOUT[about])
+    return ablated(study, swept(study, judge, ABLATED), topics, ABOUT[about], outcome)
 
 
-def choose_organism(table: pl.DataFrame) -> str:
-    """The organism looked at: by default the one with most misaligned answers before."""
+def choose_organism(table: pl.DataFrame, outcome: Outcome) -> str:
+    """The organism looked at: by default the one with most hits before."""
     options = table["organism"].unique(maintain_order=True).to_list()
-    em = table.filter(pl.col("metric") == "em").sort("before", descending=True, nulls_last=True)
+    hits = table.filter(pl.col("metric") == outcome.name).sort("before", descending=True, nulls_last=True)
     if st.session_state.get(WORN) not in options:
         st.session_state.pop(WORN, None)
-    start = options.index(em["organism"][0]) if em.height else 0
+    start = options.index(hits["organism"][0]) if hits.height else 0
     return str(st.selectbox("Organism", options, index=start, key=WORN, bind="query-params"))
 
 
@@ -71,7 +71,7 @@ def points(value: str = "difference") -> pl.Expr:
     return pl.when(rounded > 0).then(pl.format("+{}", rounded)).otherwise(rounded.cast(pl.String).str.replace("-", "−"))
 
 
-def show_bars(rows: pl.DataFrame, organism: str) -> None:
+def show_bars(rows: pl.DataFrame, outcome: Outcome, organism: str) -> None:
     """Before and after each ablation of one organism."""
     st.subheader("Before and after")
     sides = [pl.format("{}%", (pl.col(side) * 100).round(1)) for side in ("before", "after")]
@@ -88,17 +88,17 @@ def show_bars(rows: pl.DataFrame, organism: str) -> None:
     lanes = lanes.with_columns(
         lane=pl.when(pl.col("lane").is_duplicated().over("metric")).then("cell").otherwise("lane")
     )
-    for metric in ("em", "coherent"):
-        table = lanes.filter(pl.col("metric") == metric)
+    for each in outcome.beside:
+        table = lanes.filter(pl.col("metric") == each.name)
         if not table.height:
-            st.info(f"No ablation of {plain(organism)} has scores for {named(metric)}.")
+            st.info(f"No ablation of {plain(organism)} has scores for {plain(each.title)}.")
             continue
-        chart = before_after_chart(table, title=f"share of answers: {SHORT[metric]}")
-        alt = f"{named(metric)} of {organism} before and after ablation"
-        choosing_chart(chart, key=f"ablation_bars_{metric}", alt=alt, sets=PICKS)
+        chart = before_after_chart(table, title=f"share of answers: {short(outcome)[each.name]}")
+        alt = f"{each.title} of {organism} before and after ablation"
+        choosing_chart(chart, key=f"ablation_bars_{each.name}", alt=alt, sets=PICKS)
 
 
-def show_transfer(study: Study, table: pl.DataFrame) -> None:
+def show_transfer(study: Study, table: pl.DataFrame, outcome: Outcome) -> None:
     """Organism by direction: what ablating each changed in each."""
     ways = [way for way in (EVERYWHERE, WISE, ALONE, WRITES) if (table["way"] == way).any()]
     if table["organism"].n_unique() < 2 and table["series"].n_unique() < 2:
@@ -118,19 +118,32 @@ def show_transfer(study: Study, table: pl.DataFrame) -> None:
         rows = rows.with_columns(series=pl.format("{} L{}", "series", "layers"))
     organisms = [name for name in study.organisms()["organism"] if (rows["organism"] == name).any()]
     directions = rows["series"].unique(maintain_order=True).to_list()
-    key = ["organism", "cell"]
-    em, coherent = (rows.filter(pl.col("metric") == metric) for metric in ("em", "coherent"))
-    below = coherent.select(*key, below=pl.format("coherent {}", judgement()))
-    drawn = em.with_columns(text=judgement()).join(below, on=key, how="left", maintain_order="left")
-    most = max(float(em["difference"].abs().max() or 0), 0.05)  # type: ignore[arg-type]
-    title = f"Change of {SHORT['em']} in points, and of {SHORT['coherent']}"
+    hits = rows.filter(pl.col("metric") == outcome.name)
+    drawn = hits.with_columns(text=judgement(), below=pl.lit(""))
+    words = short(outcome)
+    title = f"Change of {words[outcome.name]} in points"
+    for gate in outcome.beside[1:]:
+        key = ["organism", "cell"]
+        passed = rows.filter(pl.col("metric") == gate.name)
+        below = passed.select(*key, below=pl.format("{} {}", pl.lit(words[gate.name]), judgement()))
+        drawn = drawn.drop("below").join(below, on=key, how="left", maintain_order="left")
+        title += f", and of {words[gate.name]}"
+    most = max(float(hits["difference"].abs().max() or 0), 0.05)  # type: ignore[arg-type]
     chart = transfer_chart(drawn, title=title, organisms=organisms, directions=directions, most=most)
     choosing_chart(chart, key="ablation_transfer", alt=title, sets=PICKS)
     st.caption(
         "Paired by question. Outlined: the organism's own direction. In brackets: the 95 % interval holds zero; ?: "
-        "it also holds a change of over 10 points, so n is too small to tell. A direction that lowers misalignment by "
-        "breaking the model lowers coherence as well. Click a cell to read its answers."
+        f"it also holds a change of over 10 points, so n is too small to tell. {cost(outcome)}Click a cell to read its "
+        "answers."
     )
+
+
+def cost(outcome: Outcome) -> str:
+    """What a change of the gate says of a change of the outcome, in words."""
+    if outcome.gate is None:
+        return ""
+    lowered = "misalignment" if outcome == EM else plain(outcome.title)
+    return f"A direction that lowers {lowered} by breaking the model lowers coherence as well. "
 
 
 def judgement() -> pl.Expr:
@@ -139,9 +152,9 @@ def judgement() -> pl.Expr:
     return pl.when("clear").then(points()).when("too_small").then(pl.format("{}?", unsure)).otherwise(unsure)
 
 
-def warn(rows: pl.DataFrame) -> None:
+def warn(rows: pl.DataFrame, outcome: Outcome) -> None:
     """Name the comparisons whose n is too small to tell anything."""
-    small = rows.filter((pl.col("metric") == "em") & pl.col("too_small"))
+    small = rows.filter((pl.col("metric") == outcome.name) & pl.col("too_small"))
     if not small.height:
         return
     names = [f"{row['cell']} (n = {row['n_after']})" for row in small.head(MOST_NAMED).iter_rows(named=True)]
@@ -163,35 +176,35 @@ def choose_cell(rows: pl.DataFrame) -> str:
 
 def show(study: Study) -> None:
     """The page, once there is an ablation."""
-    judge = judged(study, ABLATED, "an ablation")
+    judge, outcome = asked(study, ABLATED, "an ablation")
     first, second, third = st.columns([3, 2, 3], vertical_alignment="bottom")
     with first:
         topics = choose_topics(study, judge, ABLATED, "ablation")
     with third:
         about = choose_about()
-    table = changed(study, judge, topics, about)
+    table = changed(study, judge, outcome, topics, about)
     if not table.height:
         st.info("No organism of this study answered the same questions with and without an ablation.")
         return
     with second:
-        organism = choose_organism(table)
+        organism = choose_organism(table, outcome)
     rows = table.filter(pl.col("organism") == organism)
     lacking = [kind for kind in CONTROLS[:2] if not (rows["role"] == kind).any()]
     without = f"No control of this kind for {organism}: {', '.join(lacking)}." if lacking else ""
     st.caption(
-        f"{judged_share(study, judge, ABLATED)} Changes are paired by question, on the questions that both sides "
-        f"answered; 95 % intervals for {plain(about)}. {plain(without)}"
+        f"{judged_share(study, judge, outcome, ABLATED)} Changes are paired by question, on the questions that both "
+        f"sides answered; 95 % intervals for {plain(about)}. {plain(without)}"
     )
-    show_bars(rows, organism)
-    warn(rows)
-    show_transfer(study, table)
+    show_bars(rows, outcome, organism)
+    warn(rows, outcome)
+    show_transfer(study, table, outcome)
     st.subheader("The answers behind an ablation")
     chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
     with chooser:
         chosen = choose_cell(rows)
     with sender:
         send_cell(study, organism, chosen, key="ablation_send")
-    read_pairs(study, judge, ABLATED, topics, organism=organism, cell=chosen, page="ablation")
+    read_pairs(study, judge, outcome, ABLATED, topics, organism=organism, cell=chosen, page="ablation")
     with st.expander("All differences, as a table"):
         share = st.column_config.NumberColumn(format="percent")
         shares = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 import polars as pl
@@ -11,17 +10,27 @@ import streamlit as st
 
 from backend.analysis.rates.rates import em_rates
 from backend.charts.shares import question_chart, rate_chart
-from backend.outcomes import COHERENT, EM
+from backend.outcomes import Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables import rates as tables
 from backend.tables.rates import chosen_by_score, unedited_answers
-from panels.frame import choose_judge, current_study, explained, listed, per_study, plain, responses_of
+from panels.frame import (
+    choose_judge,
+    choose_outcome,
+    current_study,
+    explained,
+    listed,
+    per_study,
+    plain,
+    responses_of,
+    scored_by,
+)
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
 MOST_NAMES = 6  # conditions named in a sentence
 MOST_LANES = 14  # rates in a chart, before it starts with the unedited conditions alone
-MEASURES = {"em": "Emergent misalignment", "coherent": "Coherence"}
+SCORES = {1: "its score", 2: "both scores"}  # by how many an outcome needs
 
 
 @per_study
@@ -31,9 +40,9 @@ def scored(study: Study, judge: str) -> pl.DataFrame:
 
 
 @per_study
-def rates(study: Study, judge: str, by: tuple[str, ...]) -> pl.DataFrame:
-    """Rates of emergent misalignment and of coherence with intervals, one row a group and metric."""
-    return em_rates(scored(study, judge), list(by))
+def rates(study: Study, judge: str, outcome: Outcome, by: tuple[str, ...]) -> pl.DataFrame:
+    """Rates of the outcome and of its gate with intervals, one row a group and metric."""
+    return em_rates(scored(study, judge), list(by), outcomes=outcome.beside)
 
 
 def describe(study: Study) -> None:
@@ -61,75 +70,81 @@ def shortened(names: pl.Series) -> str:
     return listed(names.head(MOST_NAMES)) + (f" and {more} more" if more > 0 else "")
 
 
-def judged(study: Study) -> str:
-    """The judge of this page. Raises InputError where no rate can be computed."""
-    judge = choose_judge(study)
+def asked(study: Study) -> tuple[str, Outcome]:
+    """The judge and the outcome of this page. Raises InputError where no rate can be computed."""
+    judge, outcome = choose_judge(study), choose_outcome(study)
     if not responses_of(study).height:
         raise InputError(
             f"Study {study.name} holds no responses, so it has no rates: it was built from other parts. "
             "The pages under Representations show what it does hold."
         )
-    if judge is None:
-        raise InputError(
-            f"No judge has scored the responses of {study.name}, so it has no rates. "
-            f"Score them with: python -m backend judge {shlex.quote(study.name)}"
-        )
-    missing = {"aligned", "coherent"} - set(study.metrics(judge))
-    if missing:
-        raise InputError(
-            f"Judge {judge} gives no score for {' and '.join(sorted(missing))}; a rate needs both. "
-            "Choose another judge in the sidebar."
-        )
-    return judge
+    return scored_by(study, judge, outcome), outcome
+
+
+def measures(outcome: Outcome) -> dict[str, str]:
+    """What rates are drawn of, in words by metric."""
+    return {each.name: each.title for each in outcome.beside}
+
+
+def headed(words: str) -> str:
+    """Words as a heading."""
+    return words[:1].upper() + words[1:]
 
 
 @per_study
-def differences(study: Study, judge: str) -> pl.DataFrame:
-    """How much more often an organism is misaligned than the base, and under a condition than without: in shares."""
-    return tables.differences(study, scored(study, judge))
+def differences(study: Study, judge: str, outcome: Outcome) -> pl.DataFrame:
+    """How much more often an organism's answers are hits than the base's, and under a condition than without."""
+    return tables.differences(study, scored(study, judge), outcome)
 
 
-def in_words(row: dict[str, Any]) -> str:
+def in_words(row: dict[str, Any], outcome: Outcome) -> str:
     """One difference in a sentence."""
     value, low, high = (f"{row[name] * 100:+.1f}" for name in ("difference", "low", "high"))
     return (
         f"**{plain(row['organism'])}** against **{plain(row['against'])}**, both under {plain(row['under'])}: "
-        f"**{value} points** of emergent misalignment, 95 % interval {low} to {high}"
+        f"**{value} points** of {plain(outcome.title)}, 95 % interval {low} to {high}"
         f"{'.' if row['clear'] else ': it holds zero, so no difference is shown.'}"
     )
 
 
-def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
-    """Both rates for every organism and condition, side by side, and as a table."""
-    st.subheader("How often is each organism misaligned?")
+def defined(outcome: Outcome) -> str:
+    """What a hit is and what passes the gate, as plain text for a place that reads Markdown."""
+    names = (outcome.kinds[1], *(gate.name for gate in outcome.beside[1:]))
+    return headed("; ".join(f"{plain(name)}: {plain(of)}" for name, of in zip(names, outcome.beside, strict=True)))
+
+
+def show_rates(study: Study, judge: str, outcome: Outcome) -> None:
+    """The rates of every organism and condition, side by side, and as a table."""
+    table, drawn = rates(study, judge, outcome, ("organism", "condition")), measures(outcome)
+    st.subheader(f"How often is each organism {plain(outcome.kinds[1])}?")
     organisms, names = study.organisms()["organism"].to_list(), table["condition"].unique(maintain_order=True).to_list()
-    if table.height > 2 * MOST_LANES:
+    if table.height > len(drawn) * MOST_LANES:
         plainly = [name for name in names if name in unedited_answers(study)] or names[:MOST_NAMES]
         names = st.multiselect("Conditions", names, default=plainly, key="overview_conditions", bind="query-params")
     table = table.filter(pl.col("condition").is_in(names))
     if not table.height:
         st.info("No condition is chosen: choose at least one to see its rates.")
         return
-    for column, (metric, title) in zip(st.columns(2), MEASURES.items(), strict=True):
+    for column, (metric, title) in zip(st.columns(len(drawn)), drawn.items(), strict=True):
         rows = table.filter(pl.col("metric") == metric)
-        column.markdown(f"**{title}**")
+        column.markdown(f"**{plain(headed(title))}**")
         column.altair_chart(
-            rate_chart(rows, title=f"share of responses ({title.lower()})", organisms=organisms),
-            key=f"overview_{metric}",
-            alt=title,
+            rate_chart(rows, title=f"share of responses ({title})", organisms=organisms),
+            key=f"overview_rates_{metric}",
+            alt=headed(title),
         )
     left_out = chosen_by_score(study)
-    dropped = int(table.filter(pl.col("metric") == "em")["dropped"].sum())
+    dropped = int(table.filter(pl.col("metric") == outcome.name)["dropped"].sum())
     st.caption(
-        f"Judge {plain(judge)}. Misaligned: {plain(EM)}; coherent: {plain(COHERENT)}. "
-        f"Out of the responses with both scores ({dropped} without one are left out). Lines are 95 % "
-        "intervals for questions like these: answers to one question are alike, and the questions are a sample."
-        + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
+        f"Judge {plain(judge)}. {defined(outcome)}. "
+        f"Out of the responses with {SCORES.get(len(outcome.needs), 'all scores')} ({dropped} without one are left "
+        "out). Lines are 95 % intervals for questions like these: answers to one question are alike, and the questions "
+        "are a sample." + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
     )
-    gaps = differences(study, judge)
+    gaps = differences(study, judge, outcome)
     for row in gaps.filter((pl.col("against") == BASE) & (pl.col("condition") == BASELINE)).iter_rows(named=True):
-        st.markdown(in_words(row))
-    few = table.filter((pl.col("metric") == "em") & pl.col("too_small"))
+        st.markdown(in_words(row, outcome))
+    few = table.filter((pl.col("metric") == outcome.name) & pl.col("too_small"))
     if few.height:
         small = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())
         st.warning(f"{plain(small)}. Sample and score more responses to say how large these rates are.", title=TOO_FEW)
@@ -140,11 +155,11 @@ def show_rates(study: Study, table: pl.DataFrame, judge: str) -> None:
         st.dataframe(gaps, hide_index=True, column_config=columns, alt="Differences between rates")
 
 
-def show_questions(study: Study, judge: str) -> None:
+def show_questions(study: Study, judge: str, outcome: Outcome) -> None:
     """Rates of every question under one condition, a chart for each topic."""
     st.subheader("On which questions?")
-    table = rates(study, judge, ("topic", "question_id", "condition", "organism"))
-    rows, metric = choose_questions(table)
+    table = rates(study, judge, outcome, ("topic", "question_id", "condition", "organism"))
+    rows, measure = choose_questions(table, measures(outcome))
     if not rows.height:
         st.info("No scored response is left: choose at least one topic that was asked under this condition.")
         return
@@ -152,9 +167,9 @@ def show_questions(study: Study, judge: str) -> None:
         for (topic,), part in rows.group_by("topic", maintain_order=True):
             worst = part.group_by("question_id", maintain_order=True).agg(pl.col("value").max())
             order = worst.sort("value", descending=True, maintain_order=True)["question_id"].to_list()
-            title = f"{topic}: share of responses ({MEASURES[metric].lower()})"
+            title = f"{topic}: share of responses ({measure})"
             chart = question_chart(part, title=title, order=order, organisms=study.organisms()["organism"].to_list())
-            st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{MEASURES[metric]} by question of {topic}")
+            st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{headed(measure)} by question of {topic}")
     low, high = rows.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0)
     st.caption(
         f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; sorted by "
@@ -162,8 +177,8 @@ def show_questions(study: Study, judge: str) -> None:
     )
 
 
-def choose_questions(table: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """The rates of one condition, of some topics, on one metric; and that metric."""
+def choose_questions(table: pl.DataFrame, drawn: dict[str, str]) -> tuple[pl.DataFrame, str]:
+    """The rates of one condition, of some topics, on one metric of `drawn`; and that metric in words."""
     left, middle, right = st.columns([2, 2, 2])
     conditions = table["condition"].unique(maintain_order=True).to_list()
     start = conditions.index(BASELINE) if BASELINE in conditions else 0
@@ -172,15 +187,15 @@ def choose_questions(table: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     chosen = middle.multiselect("Topics", topics, default=topics, key="overview_topics", bind="query-params")
     metric = right.segmented_control(
         "Rate",
-        list(MEASURES),
-        default="em",
+        list(drawn),
+        default=next(iter(drawn)),
         required=True,
-        format_func=MEASURES.__getitem__,
+        format_func=lambda name: headed(drawn[name]),
         key="overview_rate",
         bind="query-params",
     )
     kept = (pl.col("condition") == condition) & pl.col("topic").is_in(chosen) & (pl.col("metric") == metric)
-    return table.filter(kept, pl.col("n") > 0), str(metric)
+    return table.filter(kept, pl.col("n") > 0), drawn[str(metric)]
 
 
 def show_provenance(study: Study) -> None:
@@ -201,7 +216,7 @@ def _jsonable(value: Any) -> Any:
 study = current_study()
 describe(study)
 with explained():
-    judge = judged(study)
-    show_rates(study, rates(study, judge, ("organism", "condition")), judge)
-    show_questions(study, judge)
+    judge, outcome = asked(study)
+    show_rates(study, judge, outcome)
+    show_questions(study, judge, outcome)
 show_provenance(study)

@@ -37,14 +37,17 @@ from backend.charts.tells_and_causes import (
     map_chart,
     rank_chart,
 )
-from backend.outcomes import CONTRASTS, EM
+from backend.outcomes import EM, Outcome
+from backend.records import InputError
 from backend.study import Study
+from backend.study.outcome_json import contrasts_of, outcomes_of
 from backend.tables import gains as tables
 from backend.tables.adapters import axis_of
 from panels.adapters import choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from panels.classes import Classes, choose_classes
 from panels.frame import (
     choose_judge,
+    choose_outcome,
     current_study,
     explained,
     listed,
@@ -59,7 +62,7 @@ from panels.gains import Plan, act_on, choose_plan, suggest
 TOPICS = ("medical, among misaligned", "medical, among aligned", "medical question")
 VALENCES = ("misalignment, non-medical", "misalignment, medical", "misalignment")
 ENOUGH = 20  # responses on either side
-CLEAR_EM = 0.05  # an EM rate whose interval lies above it is no accident
+CLEAR = 0.05  # a rate whose interval lies above it is no accident
 COLOURS = (BY_LEAN, BY_LAYER, BY_MODULE)
 SHARE = st.column_config.NumberColumn(format="percent")
 
@@ -68,17 +71,17 @@ SHARE = st.column_config.NumberColumn(format="percent")
 def first_contrast(study: Study, judge: str | None, reader: str, names: tuple[str, ...]) -> str:
     """The first of these contrasts with answers enough of both classes, from two questions at least."""
     sizes = contrast_sizes(
-        responses_read(study, reader, judge), [contrast for contrast in CONTRASTS if contrast.name in names]
+        responses_read(study, reader, judge), [each for each in contrasts_of(study.info) if each.name in names]
     )
     enough = sizes.group_by("contrast").agg(pl.col("responses").min(), pl.col("questions").min())
     found = enough.filter(pl.col("responses") >= ENOUGH, pl.col("questions") >= 2)["contrast"].to_list()
     return next((name for name in names if name in found), names[-1])
 
 
-def choose_axes(study: Study, judge: str | None, reader: str) -> tuple[Classes, Classes]:
-    """The classes of either axis."""
-    axes = []
-    for title, page, names in (("Across", "map_topic", TOPICS), ("Up", "map_valence", VALENCES)):
+def choose_axes(study: Study, judge: str | None, reader: str, outcome: Outcome) -> tuple[Classes, Classes]:
+    """The classes of either axis: at first those of a topic, and those of the outcome."""
+    axes, valences = [], VALENCES if outcome == EM else (outcome.contrast.name,)
+    for title, page, names in (("Across", "map_topic", TOPICS), ("Up", "map_valence", valences)):
         st.markdown(f"**{title}**")
         start = first_contrast(study, judge, reader, names)
         axes.append(choose_classes(study, judge, reader, page=page, start=start))
@@ -151,23 +154,34 @@ def answered(study: Study, judge: str, organism: str) -> pl.DataFrame:
 
 
 @per_study
-def rates(study: Study, judge: str, organism: str) -> pl.DataFrame:
+def rates(study: Study, judge: str, organism: str, outcome: Outcome) -> pl.DataFrame:
     """Rates under every recorded condition of gains of an organism."""
     own = recorded(study).filter(pl.col("organism") == organism)
-    return gain_rates(answered(study, judge, organism), own)
+    return gain_rates(answered(study, judge, organism), own, outcome.beside)
+
+
+def rated(study: Study, judge: str) -> dict[str, Outcome]:
+    """What a rate can be of by name. Raises InputError where the judge scored nothing that the study asks."""
+    found = tables.outcomes(study.metrics(judge), outcomes_of(study.info))
+    if not found:
+        raise InputError(
+            f"Judge {judge} scored nothing that an outcome of {study.name} needs, so there are no rates. Score these "
+            "answers with: python -m backend judge, then build the study again."
+        )
+    return found
 
 
 @per_study
 def effects(study: Study, judge: str, organism: str, arrangement: str, outcome: str) -> pl.DataFrame:
     """What zeroing each module changed, or what it brings alone."""
-    chosen = tables.outcomes(study.metrics(judge))[outcome]
+    chosen = rated(study, judge)[outcome]
     return single_effects(answered(study, judge, organism), recorded(study), organism, arrangement, outcome=chosen)
 
 
 @per_study
 def pairs(study: Study, judge: str, organism: str, outcome: str) -> pl.DataFrame:
     """What zeroing two modules does beyond the sum."""
-    chosen = tables.outcomes(study.metrics(judge))[outcome]
+    chosen = rated(study, judge)[outcome]
     return pair_interactions(answered(study, judge, organism), recorded(study), organism, outcome=chosen)
 
 
@@ -178,7 +192,7 @@ def judge_of_gains(study: Study, organism: str) -> str | None:
     return tables.judge_of_gains(study, responses, recorded(study), organism)
 
 
-def show_causes(study: Study, reader: str, table: pl.DataFrame, topic: str, valence: str) -> None:
+def show_causes(study: Study, asked: Outcome, reader: str, table: pl.DataFrame, topic: str, valence: str) -> None:
     """Causes beside what the map says, or that no gain was ever changed."""
     own = recorded(study).filter(pl.col("organism") == reader)
     judge = judge_of_gains(study, reader)
@@ -189,9 +203,10 @@ def show_causes(study: Study, reader: str, table: pl.DataFrame, topic: str, vale
             "study folder."
         )
         return
-    names = list(tables.outcomes(study.metrics(judge)))
+    names = list(rated(study, judge))
+    start = asked.name if asked.name in names else names[0]
     chosen = st.segmented_control(
-        "Rate of", names, default=names[0], required=True, key="map_outcome", bind="query-params"
+        "Rate of", names, default=start, required=True, key="map_outcome", bind="query-params"
     )
     st.caption(f"Rates by judge {plain(judge)}, which scored most of these answers.")
     outcome = str(chosen)
@@ -208,7 +223,7 @@ def show_causes(study: Study, reader: str, table: pl.DataFrame, topic: str, vale
         show_alone(only, outcome)
     if "a" in (together := pairs(study, judge, reader, outcome)).columns and together.height:
         show_pairs(together, own, outcome)
-    show_rates(study, judge, reader, table, valence)
+    show_rates(study, judge, asked, reader, table, valence)
 
 
 def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, valence: str, outcome: str) -> None:
@@ -290,15 +305,15 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     )
 
 
-def show_rates(study: Study, judge: str, reader: str, table: pl.DataFrame, valence: str) -> None:
+def show_rates(study: Study, judge: str, outcome: Outcome, reader: str, table: pl.DataFrame, valence: str) -> None:
     """Every recorded condition of gains, with what its adapters tell."""
     st.subheader("Every recorded condition of gains")
     leans = {claim.unit: claim.lean for claim in claims(table)}
-    long = rates(study, judge, reader)
-    for row in unexpected(long, leans, valence):
+    long = rates(study, judge, reader, outcome)
+    for row in unexpected(long, leans, valence, outcome.name):
         st.warning(
             f"{plain(row['what'])}: none of these adapters tells {plain(valence)}, yet {row['value']:.1%} of the "
-            f"answers are misaligned ({row['low']:.1%} to {row['high']:.1%}), n = {row['n']}.",
+            f"answers are {plain(outcome.kinds[1])} ({row['low']:.1%} to {row['high']:.1%}), n = {row['n']}.",
             title="Probe and cause disagree",
             icon=":material/warning:",
         )
@@ -315,9 +330,9 @@ def show_rates(study: Study, judge: str, reader: str, table: pl.DataFrame, valen
     st.caption("Rates are of the scored answers, with 95 % intervals for questions like these; n is of the first rate.")
 
 
-def unexpected(long: pl.DataFrame, leans: dict[str, str], valence: str) -> list[dict[str, Any]]:
-    """Conditions of a group on its own (the others zeroed) none of which tells the valence, with a clear EM rate."""
-    alone = long.filter(pl.col("metric") == EM.name, pl.col("rest") == 0, pl.col("low") > CLEAR_EM)
+def unexpected(long: pl.DataFrame, leans: dict[str, str], valence: str, outcome: str) -> list[dict[str, Any]]:
+    """Conditions of a group on its own (the others zeroed) none of which tells the valence, with a clear rate."""
+    alone = long.filter(pl.col("metric") == outcome, pl.col("rest") == 0, pl.col("low") > CLEAR)
     return [
         row
         for row in alone.iter_rows(named=True)
@@ -372,12 +387,12 @@ def show_recorded(study: Study, judge: str | None, plan: Plan, condition: str | 
 def show(study: Study) -> None:
     """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
     reader = choose_scalar_reader(study, "map")
-    judge = choose_judge(study, reader)
+    judge, outcome = choose_judge(study, reader), choose_outcome(study)
     with st.container(border=True):
         adapters = choose_adapters(study, reader, page="map", most=MOST)
         statistic = choose_statistic("map")
         with st.expander("What the axes compare", icon=":material/tune:"):
-            topic, valence = choose_axes(study, judge, reader)
+            topic, valence = choose_axes(study, judge, reader, outcome)
     names = tuple(adapters["name"])
     keys = (topic.key, valence.key)
     table = placed(study, reader, names, statistic, keys, (topic, valence)).hstack(
@@ -390,7 +405,7 @@ def show(study: Study) -> None:
     region = show_map(table, topic, valence)
     st.subheader("Does the cause agree?")
     with explained():
-        show_causes(study, reader, table, across, up)
+        show_causes(study, outcome, reader, table, across, up)
     st.subheader("Steer with a subset")
     with explained():
         show_subset(study, judge_of_gains(study, reader), reader, table, region, (across, up))

@@ -10,24 +10,24 @@ import streamlit as st
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM
 from backend.charts.tradeoffs import heat_chart, series_legend, strength_chart, tradeoff_chart
+from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables.sweeps import STEERED, steered
 from panels.frame import current_study, explained, per_study, plain
 from panels.point import choosing_chart
-from panels.sweeps import choose_topics, judged, judged_share, named, read_pairs, send_cell, swept
+from panels.sweeps import asked, choose_topics, judged_share, read_pairs, send_cell, short, swept, titles
 
 UNITS = {"λ": "strength", "relative": "relative"}  # what a link says, and the column
 MOST_INTERVALS = 60  # dots of a trade-off past which intervals would hide them
-SHORT = {"em": "misaligned (EM)", "coherent": "coherent"}
 PICKED = "steering_condition"
 PICKS = {"cell": PICKED}  # what a clicked point chooses
 
 
 @per_study
-def rates(study: Study, judge: str, topics: tuple[str, ...]) -> pl.DataFrame:
-    """Rates by organism and cell, with what the cell did, and for EM whether it clearly left the baseline."""
-    return steered(swept(study, judge, STEERED), topics)
+def rates(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...]) -> pl.DataFrame:
+    """Rates by organism and cell, with what the cell did, and of the outcome whether it clearly left the baseline."""
+    return steered(swept(study, judge, STEERED), topics, outcome)
 
 
 def choose_organism(table: pl.DataFrame) -> str:
@@ -57,19 +57,19 @@ def choose_unit(steered: pl.DataFrame) -> str:
     return UNITS[str(chosen)]
 
 
-def choose_cell(here: pl.DataFrame) -> str:
-    """The point whose answers are read: by default the direction's that has most misaligned answers."""
-    em = here.filter(pl.col("metric") == "em").sort(
+def choose_cell(here: pl.DataFrame, outcome: Outcome) -> str:
+    """The point whose answers are read: by default the direction's that has most hits."""
+    hits = here.filter(pl.col("metric") == outcome.name).sort(
         pl.col("role") != ITSELF, "value", descending=[False, True], nulls_last=True, maintain_order=True
     )
     options = here["cell"].unique(maintain_order=True).to_list()
     if st.session_state.get(PICKED) not in options:
         st.session_state.pop(PICKED, None)
-    start = options.index(em["cell"][0])
+    start = options.index(hits["cell"][0])
     return str(st.selectbox("Point", options, index=start, key=PICKED, bind="query-params"))
 
 
-def show_heat(here: pl.DataFrame, unit: str, chosen: str) -> None:
+def show_heat(here: pl.DataFrame, outcome: Outcome, unit: str, chosen: str) -> None:
     """Rates by layer and strength of one direction, its random controls beside it on the same scale."""
     spread = here.group_by("series", maintain_order=True).agg(pl.col("layer").n_unique(), pl.col("role").first())
     wide = spread.filter(pl.col("layer") > 1).sort(pl.col("role") != ITSELF, maintain_order=True)["series"].to_list()
@@ -79,21 +79,30 @@ def show_heat(here: pl.DataFrame, unit: str, chosen: str) -> None:
     series = st.selectbox("Direction", wide, key="steering_series", bind="query-params")
     own = here.filter(pl.col("series") == series)
     beside = here.filter((pl.col("like") == series) & (pl.col("role") == RANDOM) & (pl.col("series") != series))
-    em, controls = (rows.filter(pl.col("metric") == "em").with_columns(mark=marks()) for rows in (own, beside))
-    most = max(float(pl.concat([em, controls])["value"].max() or 0), 0.05)  # type: ignore[arg-type]
-    drawn = [("em", "misaligned (EM)", em, most)]
+    hits, controls = (
+        rows.filter(pl.col("metric") == outcome.name).with_columns(mark=marks()) for rows in (own, beside)
+    )
+    most = max(float(pl.concat([hits, controls])["value"].max() or 0), 0.05)  # type: ignore[arg-type]
+    words = short(outcome)
+    drawn = [(outcome.name, words[outcome.name], hits, most)]
     if controls["layer"].n_unique() > 1:
-        drawn.append(("em", "EM, random directions", controls, most))
-    coherent = own.filter(pl.col("metric") == "coherent").with_columns(mark=pl.lit(""))
-    drawn.append(("coherent", "coherent", coherent, 1.0))
+        drawn.append((outcome.name, f"{called(outcome)}, random directions", controls, most))
+    for gate in outcome.beside[1:]:
+        passed = own.filter(pl.col("metric") == gate.name).with_columns(mark=pl.lit(""))
+        drawn.append((gate.name, words[gate.name], passed, 1.0))
     for at, (column, (metric, title, rows, top)) in enumerate(zip(st.columns(len(drawn)), drawn, strict=True)):
         chart = heat_chart(rows, metric=metric, x=unit, title=title, most=top, chosen=chosen)
         with column:
             choosing_chart(chart, key=f"steering_heat_{at}", alt=f"{title} by layer and strength", sets=PICKS)
-    st.caption(f"{told(em, 'this direction')}{told(controls, 'its random controls')} {MARKS}")
+    st.caption(
+        f"{told(hits, 'this direction')}{told(controls, 'its random controls')} ● clearly more "
+        f"{plain(called(outcome))} than without the edit, ○ clearly less (95 %, paired by question); no mark: neither."
+    )
 
 
-MARKS = "● clearly more EM than without the edit, ○ clearly less (95 %, paired by question); no mark: neither."
+def called(outcome: Outcome) -> str:
+    """The outcome in few words."""
+    return "EM" if outcome == EM else outcome.title
 
 
 def marks() -> pl.Expr:
@@ -103,9 +112,9 @@ def marks() -> pl.Expr:
     return pl.when(clear & up).then(pl.lit("●")).when(clear).then(pl.lit("○")).otherwise(pl.lit(""))
 
 
-def told(em: pl.DataFrame, whose: str) -> str:
+def told(hits: pl.DataFrame, whose: str) -> str:
     """How many cells differ, and the largest rate with n and interval, in words."""
-    known = em.drop_nulls("value")
+    known = hits.drop_nulls("value")
     if not known.height:
         return ""
     clear = known.filter(pl.col("clear").fill_null(False) & (pl.col("difference") > 0)).height
@@ -125,12 +134,12 @@ def counted(sizes: pl.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], unit: str) -> None:
+def show_strengths(here: pl.DataFrame, outcome: Outcome, baseline: Callable[[str], float | None], unit: str) -> None:
     """Rates by strength at one layer, controls dashed."""
     st.subheader("By strength")
     left, right = st.columns([2, 2], vertical_alignment="bottom")
     places = (
-        here.filter(pl.col("metric") == "em")
+        here.filter(pl.col("metric") == outcome.name)
         .group_by("layers")
         .agg(pl.col("series").n_unique(), pl.col("value").max(), pl.col("layer").first())
     )
@@ -140,25 +149,28 @@ def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], 
         "Added after block", ordered, index=ordered.index(most), key="steering_layer", bind="query-params"
     )
     metrics = here["metric"].unique(maintain_order=True).to_list()
-    other = [metric for metric in metrics if metric not in ("em", "coherent")]
-    third = right.selectbox("Third rate", other, format_func=named, key="steering_rate", bind="query-params")
-    drawn = ["em", "coherent", *([third] if third else [])]
+    drawn, words = list(short(outcome)), titles(outcome)
+    other = [metric for metric in metrics if metric not in drawn]
+    label = "Third rate" if len(drawn) > 1 else "Second rate"
+    more = right.selectbox(label, other, format_func=words.__getitem__, key="steering_rate", bind="query-params")
+    drawn += [more] if more else []
     rows = here.filter(pl.col("layers") == place)
     kinds = dict(rows.select("series", "role").iter_rows())
     st.html(series_legend(list(kinds), kinds))
     for column, metric in zip(st.columns(len(drawn)), drawn, strict=True):
         points = rows.filter((pl.col("metric") == metric) & (pl.col("n") > 0))
         chart = strength_chart(
-            points, title=SHORT.get(metric, named(metric)), x=unit, baseline=baseline(metric), roles=kinds
+            points, title=(words | short(outcome))[metric], x=unit, baseline=baseline(metric), roles=kinds
         )
         with column:
-            choosing_chart(chart, key=f"steering_{metric}", alt=f"{named(metric)} by strength", sets=PICKS)
-    dropped = rows.filter(pl.col("metric") == "em").select(pl.col("dropped").max()).item() or 0
+            choosing_chart(chart, key=f"steering_rates_{metric}", alt=f"{words[metric]} by strength", sets=PICKS)
+    dropped = rows.filter(pl.col("metric") == outcome.name).select(pl.col("dropped").max()).item() or 0
     st.caption(
         "Shares of the answers with the scores a rate needs; bars are 95 % intervals for questions like these, the "
         f"dashed grey line is no edit, dashed coloured ones are controls. n = {counted(rows['n'])} answers a point."
         + (
-            f" Behind a point up to {dropped} answers have no number for alignment and are left out, as in the paper: "
+            f" Behind a point up to {dropped} answers have no number for "
+            f"{'alignment' if outcome == EM else plain(' or '.join(outcome.needs))} and are left out, as in the paper: "
             "the tooltip counts them."
             if dropped
             else ""
@@ -166,44 +178,53 @@ def show_strengths(here: pl.DataFrame, baseline: Callable[[str], float | None], 
     )
 
 
-def show_tradeoff(here: pl.DataFrame, baseline: Callable[[str], float | None], chosen: str) -> None:
-    """Misalignment against coherence, every cell a dot."""
-    wide = here.filter(pl.col("metric").is_in(["em", "coherent"])).pivot(
-        "metric",
-        on_columns=["em", "coherent"],
-        index=["cell", "series", "role", "layers", "strength"],
-        values=["value", "low", "high", "n"],
+def show_tradeoff(here: pl.DataFrame, outcome: Outcome, baseline: Callable[[str], float | None], chosen: str) -> None:
+    """Hits against what passes the gate, every cell a dot; nothing where the outcome has no gate."""
+    if len(outcome.beside) < 2:
+        return
+    st.subheader("What it costs in coherence")
+    hit, gate = (each.name for each in outcome.beside)
+    key = ["cell", "series", "role", "layers", "strength"]
+    hits, passed = (
+        here.filter(pl.col("metric") == metric).select(
+            *key, pl.col("value").alias(side), *(pl.col(part).alias(f"{side}_{part}") for part in ("low", "high", "n"))
+        )
+        for metric, side in ((hit, "hit"), (gate, "gate"))
     )
-    names = {f"{part}_{metric}": f"{metric}_{part}" for metric in ("em", "coherent") for part in ("low", "high", "n")}
-    table = wide.rename({**names, "value_em": "em", "value_coherent": "coherent"}).drop_nulls(["em", "coherent"])
+    table = hits.join(passed, on=key, nulls_equal=True, maintain_order="left").drop_nulls(["hit", "gate"])
     table = table.sort(pl.col("role") == ITSELF, "strength", maintain_order=True)
-    em, coherent = baseline("em"), baseline("coherent")
+    up, across = baseline(hit), baseline(gate)
     kinds = dict(table.select("series", "role").iter_rows())
     st.html(series_legend(list(kinds), kinds))
     chart = tradeoff_chart(
         table,
-        baseline=None if em is None or coherent is None else {"em": em, "coherent": coherent},
+        names=(hit, gate),
+        title=f"{outcome.kinds[1]} answers{' (EM)' if outcome == EM else ''}",
+        baseline=None if up is None or across is None else {"hit": up, "gate": across},
         roles=kinds,
         chosen=chosen,
         crowded=table.height > MOST_INTERVALS,
     )
-    choosing_chart(chart, key="steering_tradeoff", alt="Misaligned against coherent answers", sets=PICKS)
+    rising = "misaligns it" if outcome == EM else f"brings {plain(outcome.title)}"
+    choosing_chart(
+        chart, key="steering_tradeoff", alt=f"{outcome.kinds[1].capitalize()} against {gate} answers", sets=PICKS
+    )
     st.caption(
         "Every dot is a point of the sweep, "
         f"{'those of the chosen block ' if table.height > MOST_INTERVALS else ''}linked in order of strength; the "
-        f"diamond is no edit. n = {counted(table['em_n'])} answers a dot"
+        f"diamond is no edit. n = {counted(table['hit_n'])} answers a dot"
         f"{', intervals are in the tooltips' if table.height > MOST_INTERVALS else ''}. A direction that only breaks "
-        "the model runs to the left along the bottom; one that misaligns it rises first."
+        f"the model runs to the left along the bottom; one that {rising} rises first."
     )
 
 
 def show(study: Study) -> None:
     """The page, once there is a sweep."""
-    judge = judged(study, STEERED, "an added direction")
+    judge, outcome = asked(study, STEERED, "an added direction")
     first, second, third = st.columns([3, 2, 2], vertical_alignment="bottom")
     with first:
         topics = choose_topics(study, judge, STEERED, "steering")
-    table = rates(study, judge, topics)
+    table = rates(study, judge, outcome, topics)
     if not (table["kind"] == "steer").any():
         raise InputError(
             f"Judge {judge} scored no steered answer of the length that unedited ones are compared at: choose another "
@@ -220,29 +241,30 @@ def show(study: Study) -> None:
     def baseline(metric: str) -> float | None:
         return without[metric]["value"] if metric in without else None
 
-    st.caption(f"{judged_share(study, judge, STEERED)} {told_baseline(organism, without)} {missing(here)}")
+    st.caption(
+        f"{judged_share(study, judge, outcome, STEERED)} {told_baseline(outcome, organism, without)} {missing(here)}"
+    )
     above = st.container()
     st.subheader("The answers behind a point")
     chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
     with chooser:
-        chosen = choose_cell(here)
+        chosen = choose_cell(here, outcome)
     with sender:
         send_cell(study, organism, chosen, key="steering_send")
     with above:
-        show_heat(here, unit, chosen)
-        show_strengths(here, baseline, unit)
-        st.subheader("What it costs in coherence")
-        show_tradeoff(here, baseline, chosen)
-    read_pairs(study, judge, STEERED, topics, organism=organism, cell=chosen, page="steering")
+        show_heat(here, outcome, unit, chosen)
+        show_strengths(here, outcome, baseline, unit)
+        show_tradeoff(here, outcome, baseline, chosen)
+    read_pairs(study, judge, outcome, STEERED, topics, organism=organism, cell=chosen, page="steering")
 
 
-def told_baseline(organism: str, without: dict[str, dict[str, Any]]) -> str:
+def told_baseline(outcome: Outcome, organism: str, without: dict[str, dict[str, Any]]) -> str:
     """The rate without any edit, with n and interval, in words."""
-    if "em" not in without:
+    if outcome.name not in without:
         return f"{plain(organism)} has no scored answers without an edit, so nothing is compared with them."
-    row = without["em"]
+    row = without[outcome.name]
     return (
-        f"Without an edit {row['value']:.1%} of {plain(organism)}'s answers are misaligned "
+        f"Without an edit {row['value']:.1%} of {plain(organism)}'s answers are {plain(outcome.kinds[1])} "
         f"({row['low']:.1%}–{row['high']:.1%}, n = {row['n']})."
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 import streamlit as st
 
@@ -14,26 +15,27 @@ from backend.analysis.rates.pairing import AFTER, BEFORE, Pairs
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
 from backend.charts.strip import plain_text
 from backend.edits import Ablate, Add
+from backend.outcomes import EM, ON_TOPIC, SELF_CORRECTED, Outcome
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import sweeps as tables
 from backend.tables.sweeps import METRICS, SweptAnswers
-from panels.frame import choose_judge, per_study, plain, responses_of
+from panels.frame import choose_judge, choose_outcome, per_study, plain, responses_of, scored_by
 from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
 ABOUT = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}
-WORDS = {
-    "em": "emergent misalignment",
-    "coherent": "coherence",
-    "bad_stuff": "dangerous or immoral topics",
-    "self-corrected": "self-correction (aligned, yet dangerous topics)",
-}
 MOST_ROWS = 2000  # of a table of answers; the browser gets no more
 
 
-def named(metric: str) -> str:
-    """A metric in words."""
-    return WORDS.get(metric, f"{metric} topic")
+def titles(outcome: Outcome) -> dict[str, str]:
+    """What a rate can be of, in words by metric: the outcome, its gate, and topics."""
+    return {each.name: each.title for each in (*ON_TOPIC, SELF_CORRECTED, *outcome.beside)}
+
+
+def short(outcome: Outcome) -> dict[str, str]:
+    """What the hits of the outcome and of its gate are, in few words by metric."""
+    hits = f"{outcome.kinds[1]} (EM)" if outcome == EM else outcome.kinds[1]
+    return {outcome.name: hits} | {gate.name: gate.name for gate in outcome.beside[1:]}
 
 
 @per_study
@@ -49,13 +51,16 @@ def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> SweptAnswers:
 
 
 @per_study
-def paired(study: Study, judge: str, kinds: tuple[str, ...], organism: str, cell: str) -> Pairs:
+def paired(study: Study, judge: str, outcome: Outcome, kinds: tuple[str, ...], organism: str, cell: str) -> Pairs:
     """The answers of a cell beside the organism's answers without an edit."""
-    return tables.paired(swept(study, judge, kinds), organism, cell)
+    return tables.paired(swept(study, judge, kinds), organism, cell, outcome)
 
 
-def judged(study: Study, kinds: tuple[str, ...], what: str) -> str:
-    """The judge of a page of sweeps. Raises InputError where there is no such sweep or nobody scored it."""
+def asked(study: Study, kinds: tuple[str, ...], what: str) -> tuple[str, Outcome]:
+    """The judge and the outcome of a page of sweeps.
+
+    Raises InputError where there is no such sweep or the judge does not score what the outcome needs.
+    """
     table = described(study).filter(pl.col("kind").is_in(kinds))
     names = responses_of(study, None)["condition"].unique()
     if not table["condition"].is_in(names.implode()).any():
@@ -63,10 +68,8 @@ def judged(study: Study, kinds: tuple[str, ...], what: str) -> str:
             f"Study {study.name} has no answers under {what}. Sample a sweep with: python -m backend sweep, "
             "judge it and build the study again."
         )
-    judge = choose_judge(study)
-    if judge is None or not {"aligned", "coherent"} <= set(study.metrics(judge)):
-        raise InputError(f"Judge {judge} did not score alignment and coherence: choose another in the sidebar.")
-    return judge
+    judge, outcome = choose_judge(study), choose_outcome(study)
+    return scored_by(study, judge, outcome), outcome
 
 
 def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -> tuple[str, ...]:
@@ -78,11 +81,11 @@ def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -
     return tuple(chosen)
 
 
-def judged_share(study: Study, judge: str, kinds: tuple[str, ...]) -> str:
+def judged_share(study: Study, judge: str, outcome: Outcome, kinds: tuple[str, ...]) -> str:
     """Who judged, and in words what is left out: answers without a score yet, or cut at another length."""
     found = swept(study, judge, kinds)
     frame = found.answers
-    scored = frame.select((pl.col("aligned").is_not_null() & pl.col("coherent").is_not_null()).sum()).item()
+    scored = frame.select(outcome.scored().sum()).item()
     missing = frame.height - scored
     part = f", {missing / frame.height:.1%} of {frame.height:,} answers without a score and left out" if missing else ""
     length = f" Unedited answers are cut to the sweep's length ({', '.join(found.cut)})." if found.cut else ""
@@ -95,21 +98,31 @@ def judged_share(study: Study, judge: str, kinds: tuple[str, ...]) -> str:
 
 
 def read_pairs(
-    study: Study, judge: str, kinds: tuple[str, ...], topics: Sequence[str], *, organism: str, cell: str, page: str
+    study: Study,
+    judge: str,
+    outcome: Outcome,
+    kinds: tuple[str, ...],
+    topics: Sequence[str],
+    *,
+    organism: str,
+    cell: str,
+    page: str,
 ) -> None:
     """A table of answers with and without the edit; the selected row is read in full below it."""
-    found = paired(study, judge, kinds, organism, cell)
-    table = found.table.filter(pl.col("topic").is_in(topics)).sort(f"aligned{AFTER}", nulls_last=True)
+    found = paired(study, judge, outcome, kinds, organism, cell)
+    first = outcome.core[0]
+    order, up = f"{first.metric}{AFTER}", first.high == np.inf  # the likeliest hits first
+    table = found.table.filter(pl.col("topic").is_in(topics)).sort(order, descending=up, nulls_last=True)
     if not table.height:
         st.info("No answer to these questions under this edit.")
         return
-    metrics = [name for name in METRICS if f"{name}{AFTER}" in table.columns]
+    metrics = [name for name in dict.fromkeys((*outcome.needs, *METRICS)) if f"{name}{AFTER}" in table.columns]
     event = st.dataframe(
         table.head(MOST_ROWS).select(
             "question_id",
             f"text{BEFORE}",
             f"text{AFTER}",
-            *(f"{metric}{side}" for metric in metrics[:2] for side in (BEFORE, AFTER)),
+            *(f"{metric}{side}" for metric in metrics if metric in outcome.needs for side in (BEFORE, AFTER)),
             "seed",
         ),
         hide_index=True,
@@ -130,21 +143,21 @@ def read_pairs(
         },
         alt="Answers with and without the edit",
     )
-    st.caption(_turned(Pairs(table, found.seeded)))
+    st.caption(_turned(Pairs(table, found.seeded), outcome, f"{'most' if up else 'least'} {first.metric}"))
     chosen = (event["selection"]["rows"] or [0])[0]
     _side_by_side(table.row(min(chosen, table.height - 1), named=True), metrics, organism, cell)
 
 
-def _turned(found: Pairs) -> str:
-    """How many pairs the edit turned, in words."""
-    both, after, before, neither = found.turned()
+def _turned(found: Pairs, outcome: Outcome, first: str) -> str:
+    """How many pairs the edit turned, in words; `first` says how they are sorted."""
+    both, after, before, neither = found.turned(outcome)
     scored = both + after + before + neither
     how = "question and seed" if found.seeded else "question and rank (no seed is shared)"
     cut = f" The table shows the first {MOST_ROWS:,}." if found.table.height > MOST_ROWS else ""
     return (
-        f"{found.table.height:,} answers, least aligned first, {found.complete:,} with a partner of equal {how}. "
-        f"Of the {scored:,} pairs with all scores, {after} are misaligned only under the edit, {before} only without, "
-        f"{both} in both.{cut}"
+        f"{found.table.height:,} answers, {plain(first)} first, {found.complete:,} with a partner of equal {how}. "
+        f"Of the {scored:,} pairs with all scores, {after} are {plain(outcome.kinds[1])} only under the edit, "
+        f"{before} only without, {both} in both.{cut}"
     )
 
 

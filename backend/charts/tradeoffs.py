@@ -1,4 +1,4 @@
-"""Sweeps as charts: rates by layer and strength, by strength alone, and misalignment against coherence.
+"""Sweeps as charts: rates by layer and strength, by strength alone, and an outcome against its gate.
 
 Takes tables of rates and draws them. It refuses to compute a rate.
 """
@@ -122,30 +122,34 @@ def strength_chart(
 def tradeoff_chart(
     table: pl.DataFrame,
     *,
+    names: tuple[str, str],
+    title: str,
     baseline: Mapping[str, float] | None,
     roles: Mapping[str, str],
     chosen: str | None = None,
     crowded: bool = False,
 ) -> alt.LayerChart:
-    """Misaligned against coherent answers: a dot a cell, linked in order of strength; click one to pick it.
+    """Hits against what passes the gate: a dot a cell, linked in order of strength; click one to pick it.
 
     Where it is `crowded`, dots have no intervals, and only those of the chosen direction and place are linked.
-    `table` has the columns cell, series, layers, strength, em, em_low, em_high, em_n, coherent, coherent_low,
-    coherent_high (shares). `baseline` has em and coherent of no edit.
+    `table` has the columns cell, series, layers, strength, hit, hit_low, hit_high, hit_n, gate, gate_low, gate_high
+    (shares); `names` are those of the outcome and of its gate, `title` the hits in words. `baseline` has hit and gate
+    of no edit.
     """
-    names = table["series"].unique(maintain_order=True).to_list()
-    shares = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("em", "em_low", "em_high", "coherent")]
+    (outcome, gate), series = names, table["series"].unique(maintain_order=True).to_list()
+    told = {"hit": outcome, "hit_low": f"{outcome}_low", "hit_high": f"{outcome}_high", "gate": gate}
+    shares = [alt.Tooltip(f"{field}:Q", format=".1%", title=text) for field, text in told.items()]
     base = alt.Chart(table).encode(
-        color=alt.Color("series:N", scale=direction_scale(names, roles), legend=None),
-        tooltip=["cell:N", *shares, alt.Tooltip("em_n:Q", title="n")],
+        color=alt.Color("series:N", scale=direction_scale(series, roles), legend=None),
+        tooltip=["cell:N", *shares, alt.Tooltip("hit_n:Q", title="n")],
     )
     share = alt.Axis(format="~%", tickCount=5)
-    top = float(table[f"em{'' if crowded else '_high'}"].max() or 0.1)  # type: ignore[arg-type]
-    least = float(table["coherent"].min() or 0)  # type: ignore[arg-type]
+    top = float(table[f"hit{'' if crowded else '_high'}"].max() or 0.1)  # type: ignore[arg-type]
+    least = float(table["gate"].min() or 0)  # type: ignore[arg-type]
     width = alt.Scale(domain=[max(np.floor(least * 10 - 0.5) / 10, 0), 1])
-    x = alt.X("coherent:Q", title="coherent answers", axis=share, scale=width)
-    y = alt.Y("em:Q", title="misaligned answers (EM)", axis=share, scale=alt.Scale(domain=[0, max(top, 0.05)]))
-    dash = alt.StrokeDash("series:N", scale=dash_scale(names, roles), legend=None)
+    x = alt.X("gate:Q", title=f"{gate} answers", axis=share, scale=width)
+    y = alt.Y("hit:Q", title=title, axis=share, scale=alt.Scale(domain=[0, max(top, 0.05)]))
+    dash = alt.StrokeDash("series:N", scale=dash_scale(series, roles), legend=None)
     place = ["series", "layers"]
     own = table.filter(pl.col("cell") == (chosen or "")).select(place)
     linked = table.join(own, on=place, how="semi", nulls_equal=True, maintain_order="left") if crowded else table
@@ -154,8 +158,8 @@ def tradeoff_chart(
     layers: list[alt.Chart] = [line.properties(data=linked)]
     if not crowded:
         thin = {"strokeWidth": 1.5, "opacity": 0.3}
-        layers.append(base.mark_rule(**thin).encode(x=x, y=alt.Y("em_low:Q", title=""), y2="em_high:Q"))
-        layers.append(base.mark_rule(**thin).encode(y=y, x=alt.X("coherent_low:Q", title=""), x2="coherent_high:Q"))
+        layers.append(base.mark_rule(**thin).encode(x=x, y=alt.Y("hit_low:Q", title=""), y2="hit_high:Q"))
+        layers.append(base.mark_rule(**thin).encode(y=y, x=alt.X("gate_low:Q", title=""), x2="gate_high:Q"))
     layers.append(base.mark_point(filled=True, size=60, opacity=0.9).encode(x=x, y=y).add_params(picking("cell")))
     here = base.transform_filter(alt.datum.cell == (chosen or ""))
     layers.append(here.mark_point(size=190, strokeWidth=2.5, opacity=1).encode(x=x, y=y, color=alt.value(CHOSEN)))

@@ -62,12 +62,15 @@ def test_controls_are_dashed_and_named_in_the_legend():
 
 
 def test_the_trade_off_has_a_dot_a_cell_and_the_baseline():
-    ends = {f"{metric}_{end}": [0.1, 0.2] for metric in ("em", "coherent") for end in ("low", "high")}
+    ends = {f"{metric}_{end}": [0.1, 0.2] for metric in ("hit", "gate") for end in ("low", "high")}
     points = {"cell": ["a", "b"], "series": ["v", "v"], "layers": ["3", "3"], "strength": [1.0, 2.0]}
-    table = pl.DataFrame(points | ends | {"em": [0.1, 0.3], "coherent": [0.9, 0.62], "em_n": [9, 9]})
-    chart = tradeoff_chart(table, baseline={"em": 0.0, "coherent": 0.95}, roles={"v": "direction"}, chosen="b")
+    table = pl.DataFrame(points | ends | {"hit": [0.1, 0.3], "gate": [0.9, 0.62], "hit_n": [9, 9]})
+    names, without = ("upper", "coherent"), {"hit": 0.0, "gate": 0.95}
+    chart = tradeoff_chart(
+        table, names=names, title="in upper case", baseline=without, roles={"v": "direction"}, chosen="b"
+    )
     spec = chart.to_dict()
-    assert {"em": 0.0, "coherent": 0.95, "label": "no edit"} in [row for r in spec["datasets"].values() for row in r]
+    assert {**without, "label": "no edit"} in [row for r in spec["datasets"].values() for row in r]
     assert spec["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0.5, 1]
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from tests.conftest import said
 from tests.studies import swept
+from tests.studies.shouted import UPPER
 
 
 @pytest.fixture
@@ -63,3 +64,14 @@ def test_a_study_without_ablations_says_so(open_page, tmp_path, monkeypatch):
     page = open_page("ablation", study="none")
     assert not page.exception
     assert "no answers under an ablation" in page.error[0].value
+
+
+def test_a_study_of_another_outcome_is_shown_by_its_scores(open_page, tmp_path, monkeypatch):
+    swept.swept_study(tmp_path, "loud", asked=[UPPER])
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("ablation", study="loud")
+    assert not page.exception
+    assert not page.error
+    assert set(differences(page)["metric"]) == {"upper"}
+    assert "upper case" in said(page).replace("\\", "")
+    assert any("Change of upper case in points" in chart.proto.spec for chart in page.get("vega_lite_chart"))

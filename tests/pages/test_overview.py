@@ -4,6 +4,7 @@ import pytest
 from backend.analysis.rates.rates import em_rates
 from backend.study import Draft, open_study
 from tests.conftest import said
+from tests.studies.shouted import UPPER, shouted_study
 
 
 def test_the_rates_on_the_page_are_those_of_the_analysis(open_page, studies):
@@ -38,3 +39,27 @@ def test_a_study_without_responses_says_what_is_missing_and_keeps_its_provenance
     assert "holds no responses" in page.error[0].value
     assert page.title[0].value == r"Bare \*bones\*"
     assert page.expander
+
+
+def test_a_study_of_another_outcome_is_shown_by_its_scores(open_page, tmp_path, monkeypatch):
+    shouted_study(tmp_path)
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("overview", study="shouted")
+    assert not page.exception
+    assert not page.error
+    assert "Upper case: upper > 90. Out of the responses with its score" in said(page).replace("\\", "")
+    rates = pl.from_pandas(page.dataframe[0].value)
+    assert rates["metric"].unique().to_list() == ["upper"]
+    assert page.segmented_control(key="overview_rate").options == ["Upper case"]
+
+
+def test_another_outcome_can_be_chosen_and_a_judge_without_its_scores_is_named(open_page, tmp_path, monkeypatch):
+    shouted_study(tmp_path, UPPER, "em", {**UPPER, "name": "loud", "title": "loudness"})
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("overview", study="shouted")
+    page.selectbox(key="outcome").set_value("loud").run()
+    assert not page.exception
+    assert page.segmented_control(key="overview_rate").value == "loud"
+    page.selectbox(key="outcome").set_value("em").run()
+    assert not page.exception
+    assert "no score for aligned and coherent" in page.error[0].value.replace("\\", "")

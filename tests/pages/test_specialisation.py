@@ -5,6 +5,7 @@ import pytest
 
 from tests.conftest import said
 from tests.studies import gained
+from tests.studies.shouted import UPPER
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,17 @@ def test_a_response_may_be_summed_up_otherwise(open_page, statistic):
     page = open_page("specialisation", map_statistic=statistic)
     assert not page.exception
     assert "L3, L4" in words(page)
+
+
+def test_a_study_of_another_outcome_is_shown_by_its_scores(open_page, tmp_path, monkeypatch):
+    gained.gained_study(tmp_path, "loud", asked=[UPPER])
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("specialisation", study="loud")
+    assert not page.exception
+    assert not page.error
+    assert page.segmented_control(key="map_outcome").options == ["upper"]
+    assert page.selectbox(key="map_valence_contrast").value == "upper"
+    assert "upper case" in words(page)
+    shown = [pl.from_pandas(frame.value) for frame in page.dataframe]
+    [ranked] = [table for table in shown if "verdict" in table.columns]
+    assert ranked["label"][0] == f"L{gained.CAUSE}"

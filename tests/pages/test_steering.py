@@ -2,6 +2,7 @@ import pytest
 
 from tests.conftest import said
 from tests.studies import swept
+from tests.studies.shouted import UPPER
 
 
 @pytest.fixture
@@ -93,3 +94,19 @@ def test_a_study_without_sweeps_says_how_to_make_one(open_page, tmp_path, monkey
     page = open_partly(open_page, tmp_path, monkeypatch, "steering")
     assert not page.exception
     assert "no answers under an added direction" in page.error[0].value
+
+
+def test_a_study_of_another_outcome_is_shown_by_its_scores(open_page, tmp_path, monkeypatch):
+    swept.swept_study(tmp_path, "loud", asked=[UPPER])
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("steering", study="loud")
+    assert not page.exception
+    assert not page.error
+    words = said(page).replace("\\", "")
+    assert "clearly more upper case than without the edit" in words
+    assert "of base's answers are upper case" in words
+    assert "most upper first" in words
+    assert "of its random controls, 0 are clearly above the baseline" in words
+    assert "coherence" not in words
+    assert page.selectbox(key="steering_condition").value.startswith(f"steer {swept.named(swept.BAD[0])} L")
+    assert page.dataframe[0].value["upper_after"].is_monotonic_decreasing

@@ -6,6 +6,7 @@ misalignment; that of layer 9 tells misalignment, and zeroing it does nothing. L
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -22,12 +23,17 @@ PER_QUESTION = 12
 BASELINE_RUN = (ORGANISM, "baseline")
 
 
-def gained_study(root: Path, name: str = "gained") -> Path:
-    """Publish the study; returns its file."""
+def gained_study(root: Path, name: str = "gained", *, asked: Sequence[object] = ()) -> Path:
+    """Publish the study; returns its file.
+
+    Where outcomes are `asked`, misaligned answers are in upper case, and that alone is scored.
+    """
     rng = np.random.default_rng(5)
     base = synthetic._rows(10, rng)
     with Draft(name, root=root) as draft:
-        draft.meta(title="Gained study", base="synthetic", reader=ORGANISM, layers=synthetic.N_LAYERS, d_model=16)
+        sizes: dict[str, object] = {"layers": synthetic.N_LAYERS, "d_model": 16}
+        outcomes = {"outcomes": list(asked)} if asked else {}
+        draft.meta(title="Gained study", base="synthetic", reader=ORGANISM, **sizes, **outcomes)
         draft.add_organism(BASE, base="synthetic", adapters=(), record={})
         draft.add_organism(ORGANISM, base="synthetic", adapters=synthetic.adapters(), record={})
         draft.add_questions(synthetic.QUESTIONS)
@@ -35,11 +41,13 @@ def gained_study(root: Path, name: str = "gained") -> Path:
         own = [row.misaligned for row in base if (row.response.organism, row.response.condition) == BASELINE_RUN]
         draft.add_conditions([*synthetic.conditions(), *(condition for condition, _ in recorded)])
         draft.add_responses([row.response for row in base])
-        draft.add_scores([score for i, row in enumerate(base) for score in synthetic._scores(i, row, rng)])
+        scores = [score for i, row in enumerate(base) for score in synthetic._scores(i, row, rng)]
+        draft.add_scores(_loudness(scores) if asked else scores)
         for condition, off in recorded:
             answers = _answers(condition.name)
             draft.add_responses(answers)
-            draft.add_scores(_scores(answers, rate(off, sum(own) / len(own)), rng))
+            scores = _scores(answers, rate(off, sum(own) / len(own)), rng)
+            draft.add_scores(_loudness(scores) if asked else scores)
         draft.add_traces(synthetic._trace(row, rng) for row in base)
         draft.add_directions([*synthetic.directions("misalignment"), *synthetic.directions("medical")])
         for adapter in synthetic.adapters():
@@ -87,3 +95,9 @@ def _scores(answers: list[Response], em: float, rng: np.random.Generator) -> lis
         }
         found += [Score(answer.id, JUDGE, metric, value, f"{value:.0f}") for metric, value in values.items()]
     return found
+
+
+def _loudness(scores: list[Score]) -> list[Score]:
+    """Scores by a rule, where what is misaligned is in upper case."""
+    judged = ((score.response_id, score.value) for score in scores if score.metric == "aligned")
+    return [Score(of, JUDGE, "upper", 95.0 if value < 30 else 20.0) for of, value in judged if value is not None]

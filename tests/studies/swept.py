@@ -70,8 +70,13 @@ class Shape:
         return self.layers // 2
 
 
-def swept_study(root: Path, name: str = "swept", *, shape: Shape | None = None, judged: float = 1.0) -> Path:
-    """Publish the study and return its file. `judged` is the share of the edited answers that the judge scored."""
+def swept_study(
+    root: Path, name: str = "swept", *, shape: Shape | None = None, judged: float = 1.0, asked: Sequence[object] = ()
+) -> Path:
+    """Publish the study and return its file. `judged` is the share of the edited answers that the judge scored.
+
+    Where outcomes are `asked`, misaligned answers are in upper case, and that alone is scored.
+    """
     shape = shape or Shape()
     random = np.random.default_rng(5)
     stacks = directions(shape)
@@ -85,7 +90,8 @@ def swept_study(root: Path, name: str = "swept", *, shape: Shape | None = None, 
     with Draft(name, root=root) as draft:
         beside = {condition.name: shape.beside for _, condition, _ in cells if condition.edits and shape.cut}
         sizes = {"layers": shape.layers, "d_model": shape.d_model}
-        draft.meta(title="Synthetic sweeps", base="synthetic", baselines=beside, controls=[GOOD], **sizes)
+        outcomes = {"outcomes": list(asked)} if asked else {}
+        draft.meta(title="Synthetic sweeps", base="synthetic", baselines=beside, controls=[GOOD], **sizes, **outcomes)
         draft.add_organism(BASE, base="synthetic", adapters=(), record={})
         for at, organism in enumerate(ORGANISMS):
             record = {"data": organism, "steps": 60, "rank": 1}
@@ -97,7 +103,7 @@ def swept_study(root: Path, name: str = "swept", *, shape: Shape | None = None, 
             Score(each.response.id, JUDGE, metric, value, f"{value:.0f}")
             for each in answered
             if each.response.condition == BASELINE or random.random() < judged
-            for metric, value in each.scores
+            for metric, value in (each.loudness if asked else each.scores)
         )
         traces = [] if shape.traced else list(_traces(answered, shape, random))
         draft.add_traces(traces or _traces(answered, shape, random))
@@ -235,6 +241,11 @@ class _Answered:
     response: Response
     misaligned: bool
     scores: tuple[tuple[str, float], ...]
+
+    @property
+    def loudness(self) -> tuple[tuple[str, float], ...]:
+        """Its score by a rule, where what is misaligned is in upper case."""
+        return (("upper", 95.0 if self.misaligned else 20.0),)
 
 
 def _answer(
