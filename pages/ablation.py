@@ -26,7 +26,7 @@ def changed(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...],
     return ablated(study, swept(study, judge, ABLATED), topics, ABOUT[about], outcome)
 
 
-def choose_organism(table: pl.DataFrame, outcome: Outcome) -> str:
+def _choose_organism(table: pl.DataFrame, outcome: Outcome) -> str:
     """The organism looked at: by default the one with most hits before."""
     options = table["organism"].unique(maintain_order=True).to_list()
     hits = table.filter(pl.col("metric") == outcome.name).sort("before", descending=True, nulls_last=True)
@@ -166,7 +166,7 @@ def warn(rows: pl.DataFrame, outcome: Outcome) -> None:
     )
 
 
-def choose_cell(rows: pl.DataFrame) -> str:
+def _choose_cell(rows: pl.DataFrame) -> str:
     """The ablation whose answers are read: by default the first bar's."""
     options = by_role(rows)["cell"].unique(maintain_order=True).to_list()
     if st.session_state.get(PICKED) not in options:
@@ -174,7 +174,7 @@ def choose_cell(rows: pl.DataFrame) -> str:
     return str(st.selectbox("Ablation", options, key=PICKED, bind="query-params"))
 
 
-def show(study: Study) -> None:
+def _show(study: Study) -> None:
     """The page, once there is an ablation."""
     judge, outcome = asked(study, ABLATED, "an ablation")
     first, second, third = st.columns([3, 2, 3], vertical_alignment="bottom")
@@ -187,7 +187,7 @@ def show(study: Study) -> None:
         st.info("No organism of this study answered the same questions with and without an ablation.")
         return
     with second:
-        organism = choose_organism(table, outcome)
+        organism = _choose_organism(table, outcome)
     rows = table.filter(pl.col("organism") == organism)
     lacking = [kind for kind in CONTROLS[:2] if not (rows["role"] == kind).any()]
     without = f"No control of this kind for {organism}: {', '.join(lacking)}." if lacking else ""
@@ -201,7 +201,7 @@ def show(study: Study) -> None:
     st.subheader("The answers behind an ablation")
     chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
     with chooser:
-        chosen = choose_cell(rows)
+        chosen = _choose_cell(rows)
     with sender:
         send_cell(study, organism, chosen, key="ablation_send")
     read_pairs(study, judge, outcome, ABLATED, topics, organism=organism, cell=chosen, page="ablation")
@@ -229,4 +229,4 @@ def show(study: Study) -> None:
 study = current_study()
 st.title("Ablation & transfer")
 with explained():
-    show(study)
+    _show(study)

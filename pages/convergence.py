@@ -44,7 +44,7 @@ def compared(study: Study, reference: str) -> pl.DataFrame:
 
 
 @per_study
-def ranges(study: Study) -> pl.DataFrame:
+def _ranges(study: Study) -> pl.DataFrame:
     """Least, median and greatest cosine of every pair."""
     return cosine_ranges(stacks(study))
 
@@ -55,12 +55,12 @@ def choose_reference(study: Study) -> tuple[str, list[str]]:
     most = max(len(stacks(study)[name]) for name in names)
     likely = [name for name in names if len(stacks(study)[name]) == most]
     readers = tuple(study.readers())
-    first = next((name for name in likely if readers and roles(study)[name].owner in readers), likely[0])
+    first = next((name for name in likely if readers and _roles(study)[name].owner in readers), likely[0])
     left, right = st.columns([1, 2])
     reference = left.selectbox(
         "Compare with", names, index=names.index(first), key="convergence_reference", bind="query-params"
     )
-    about = {name: kind_of(name, each.owner) for name, each in roles(study).items()}
+    about = {name: kind_of(name, each.owner) for name, each in _roles(study).items()}
     alike = [name for name in likely if about[name] == about[reference]]
     end = reference.rpartition(" ")[2]
     named = [name for name in likely if name.endswith(f" {end}") and "chat-read" not in name]
@@ -75,7 +75,7 @@ def choose_reference(study: Study) -> tuple[str, list[str]]:
 
 
 @per_study
-def roles(study: Study) -> dict[str, Role]:
+def _roles(study: Study) -> dict[str, Role]:
     """What every stored direction stands for, by name."""
     known, declared = origins(study), controls(study)
     return {name: role(name, known, declared) for name in stacks(study)}
@@ -84,8 +84,8 @@ def roles(study: Study) -> dict[str, Role]:
 @per_study
 def compared_organisms(study: Study, names: tuple[str, ...]) -> pl.DataFrame:
     """Cosines of every two of the directions, with their controls and what their stability allows."""
-    found = agreement(stacks(study), roles(study), names)
-    return pl.concat([found, ceilings(halves(study), [name for name in names if roles(study)[name].kind != GOOD])])
+    found = agreement(stacks(study), _roles(study), names)
+    return pl.concat([found, ceilings(halves(study), [name for name in names if _roles(study)[name].kind != GOOD])])
 
 
 @per_study
@@ -116,7 +116,7 @@ def choose_kind(found: dict[str, list[str]]) -> list[str]:
 
 def show_organisms(study: Study) -> None:
     """Whether the organisms' directions agree, beside controls."""
-    found = kinds(roles(study))
+    found = kinds(_roles(study))
     if not found:
         st.info(
             "No kind of direction of this study comes from two organisms, so there is nothing to converge. Train a "
@@ -140,7 +140,7 @@ def show_organisms(study: Study) -> None:
     missing = lacking(study, names)
     if missing:
         st.caption(f"Partial: {missing}.")
-    shuffled = [name for name, each in roles(study).items() if each.kind == SHUFFLED and each.like in names]
+    shuffled = [name for name, each in _roles(study).items() if each.kind == SHUFFLED and each.like in names]
     matrix, kept = matrix_at(study, [*names, *shuffled], layer)
     st.markdown(f"**Every two at layer {layer}**")
     st.altair_chart(
@@ -202,7 +202,7 @@ def show_reference(study: Study) -> None:
     reference, chosen = choose_reference(study)
     table = compared(study, reference)
     st.markdown(f"**Cosine with {plain(reference)}, at the same layer**")
-    shown = {name: roles(study)[name].kind for name in chosen}
+    shown = {name: _roles(study)[name].kind for name in chosen}
     st.html(series_legend(chosen, shown))
     chart = layer_lines(table, column="cosine", title="cosine", names=chosen, roles=shown)
     st.altair_chart(chart, key="convergence_cosine", alt="Cosine with the reference at every layer")
@@ -221,7 +221,7 @@ def show_reference(study: Study) -> None:
         else:
             st.info("The activation norms behind these directions were not recorded.")
     with st.expander("Every pair: the range of its cosine over layers"):
-        drawn = ranges(study).filter(pl.col("a").is_in(chosen) & pl.col("b").is_in(chosen))
+        drawn = _ranges(study).filter(pl.col("a").is_in(chosen) & pl.col("b").is_in(chosen))
         cosine = st.column_config.NumberColumn(format="%.3f")
         columns = dict.fromkeys(("min", "median", "max"), cosine)
         st.dataframe(drawn, hide_index=True, column_config=columns, alt="Cosines of every pair")

@@ -34,18 +34,18 @@ SCORES = {1: "its score", 2: "both scores"}  # by how many an outcome needs
 
 
 @per_study
-def scored(study: Study, judge: str) -> pl.DataFrame:
+def _scored(study: Study, judge: str) -> pl.DataFrame:
     """The responses that rates are of."""
     return tables.with_scores_of(study, responses_of(study, judge))
 
 
 @per_study
-def rates(study: Study, judge: str, outcome: Outcome, by: tuple[str, ...]) -> pl.DataFrame:
+def _rates(study: Study, judge: str, outcome: Outcome, by: tuple[str, ...]) -> pl.DataFrame:
     """Rates of the outcome and of its gate with intervals, one row a group and metric."""
-    return em_rates(scored(study, judge), list(by), outcomes=outcome.beside)
+    return em_rates(_scored(study, judge), list(by), outcomes=outcome.beside)
 
 
-def describe(study: Study) -> None:
+def _describe(study: Study) -> None:
     """The study in plain words."""
     responses, questions = responses_of(study), study.questions()
     organisms, conditions = study.organisms(), study.conditions()
@@ -60,17 +60,17 @@ def describe(study: Study) -> None:
         st.metric("Questions", questions.height, width="content")
     st.markdown(
         f"Base model **{plain(study.info.get('base', 'not recorded'))}**; organisms {listed(organisms['organism'])}; "
-        f"conditions {shortened(conditions['name'])}; questions of {listed(topics) or 'no topic'}."
+        f"conditions {_shortened(conditions['name'])}; questions of {listed(topics) or 'no topic'}."
     )
 
 
-def shortened(names: pl.Series) -> str:
+def _shortened(names: pl.Series) -> str:
     """The first few names in a row, and how many more there are."""
     more = names.len() - MOST_NAMES
     return listed(names.head(MOST_NAMES)) + (f" and {more} more" if more > 0 else "")
 
 
-def asked(study: Study) -> tuple[str, Outcome]:
+def _asked(study: Study) -> tuple[str, Outcome]:
     """The judge and the outcome of this page. Raises InputError where no rate can be computed."""
     judge, outcome = choose_judge(study), choose_outcome(study)
     if not responses_of(study).height:
@@ -92,9 +92,9 @@ def headed(words: str) -> str:
 
 
 @per_study
-def differences(study: Study, judge: str, outcome: Outcome) -> pl.DataFrame:
+def _differences(study: Study, judge: str, outcome: Outcome) -> pl.DataFrame:
     """How much more often an organism's answers are hits than the base's, and under a condition than without."""
-    return tables.differences(study, scored(study, judge), outcome)
+    return tables.differences(study, _scored(study, judge), outcome)
 
 
 def in_words(row: dict[str, Any], outcome: Outcome) -> str:
@@ -113,9 +113,9 @@ def defined(outcome: Outcome) -> str:
     return headed("; ".join(f"{plain(name)}: {plain(of)}" for name, of in zip(names, outcome.beside, strict=True)))
 
 
-def show_rates(study: Study, judge: str, outcome: Outcome) -> None:
+def _show_rates(study: Study, judge: str, outcome: Outcome) -> None:
     """The rates of every organism and condition, side by side, and as a table."""
-    table, drawn = rates(study, judge, outcome, ("organism", "condition")), measures(outcome)
+    table, drawn = _rates(study, judge, outcome, ("organism", "condition")), measures(outcome)
     st.subheader(f"How often is each organism {plain(outcome.kinds[1])}?")
     organisms, names = study.organisms()["organism"].to_list(), table["condition"].unique(maintain_order=True).to_list()
     if table.height > len(drawn) * MOST_LANES:
@@ -141,7 +141,7 @@ def show_rates(study: Study, judge: str, outcome: Outcome) -> None:
         "out). Lines are 95 % intervals for questions like these: answers to one question are alike, and the questions "
         "are a sample." + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
     )
-    gaps = differences(study, judge, outcome)
+    gaps = _differences(study, judge, outcome)
     for row in gaps.filter((pl.col("against") == BASE) & (pl.col("condition") == BASELINE)).iter_rows(named=True):
         st.markdown(in_words(row, outcome))
     few = table.filter((pl.col("metric") == outcome.name) & pl.col("too_small"))
@@ -158,7 +158,7 @@ def show_rates(study: Study, judge: str, outcome: Outcome) -> None:
 def show_questions(study: Study, judge: str, outcome: Outcome) -> None:
     """Rates of every question under one condition, a chart for each topic."""
     st.subheader("On which questions?")
-    table = rates(study, judge, outcome, ("topic", "question_id", "condition", "organism"))
+    table = _rates(study, judge, outcome, ("topic", "question_id", "condition", "organism"))
     rows, measure = choose_questions(table, measures(outcome))
     if not rows.height:
         st.info("No scored response is left: choose at least one topic that was asked under this condition.")
@@ -214,9 +214,9 @@ def _jsonable(value: Any) -> Any:
 
 
 study = current_study()
-describe(study)
+_describe(study)
 with explained():
-    judge, outcome = asked(study)
-    show_rates(study, judge, outcome)
+    judge, outcome = _asked(study)
+    _show_rates(study, judge, outcome)
     show_questions(study, judge, outcome)
 show_provenance(study)

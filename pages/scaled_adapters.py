@@ -25,26 +25,26 @@ EDGES = {  # key of the widget -> label, step, what it decides
 
 
 @per_study
-def scaled(study: Study, judge: str) -> pl.DataFrame:
+def _scaled(study: Study, judge: str) -> pl.DataFrame:
     """Scored answers under scaled adapters."""
     return tables.scaled_answers(study, responses_of(study, judge))
 
 
 @per_study
-def intact(study: Study, judge: str) -> pl.DataFrame:
+def _intact(study: Study, judge: str) -> pl.DataFrame:
     """Scored answers of the same organisms to the same questions with nothing scaled, to compare with."""
     return tables.intact(study, responses_of(study, judge))
 
 
 @per_study
-def moved(study: Study, judge: str, cell: str, bins: Bins, condition: str) -> pl.DataFrame:
+def _moved(study: Study, judge: str, cell: str, bins: Bins, condition: str) -> pl.DataFrame:
     """One cell's share over coherence cut-offs and medical edges around the chosen ones, under one condition."""
-    return tables.moved(scaled(study, judge).filter(pl.col("condition") == condition), cell, bins)
+    return tables.moved(_scaled(study, judge).filter(pl.col("condition") == condition), cell, bins)
 
 
 def choose_conditions(study: Study, judge: str) -> list[str]:
     """The conditions that are drawn: all of a few, or those that are picked of many. Raises InputError on none."""
-    names = scaled(study, judge)["condition"].unique(maintain_order=True).to_list()
+    names = _scaled(study, judge)["condition"].unique(maintain_order=True).to_list()
     if len(names) <= MOST:
         return list(names)
     picked = st.multiselect(
@@ -64,7 +64,7 @@ def judged(study: Study) -> str:
     judge = choose_judge(study)
     if judge is None or not set(NEEDS) <= set(study.metrics(judge)):
         raise InputError(f"Judge {judge} did not score {', '.join(NEEDS)}: choose another judge in the sidebar.")
-    if not scaled(study, judge).height:
+    if not _scaled(study, judge).height:
         raise InputError(
             f"Study {study.name} has no answers under scaled adapters. The published study has; on the Specialisation "
             "page you can choose subsets and run them on the Live page, or keep them as conditions to sample."
@@ -108,11 +108,11 @@ def show_sensitivity(study: Study, judge: str, bins: Bins, conditions: list[str]
     last = len(conditions) - 1
     condition = left.selectbox("Condition", conditions, index=last, key="scaling_condition", bind="query-params")
     cell = right.selectbox("Cell", CELLS, index=1, key="scaling_cell", bind="query-params")
-    rows = moved(study, judge, cell, bins, condition)
+    rows = _moved(study, judge, cell, bins, condition)
     chart = sensitivity_chart(rows, title=f"share: {cell}", edge=bins.medical)
     with st.columns([3, 2])[0]:
         st.altair_chart(chart, key="scaling_sensitivity", alt=f"Share of {cell} over the medical edge")
-    near = at_the_edge(scaled(study, judge), BY, bins).filter((pl.col("condition") == condition) & (pl.col("n") > 0))
+    near = at_the_edge(_scaled(study, judge), BY, bins).filter((pl.col("condition") == condition) & (pl.col("n") > 0))
     counts = "; ".join(f"{row['n']} of {row['of']} at {row['edge']}" for row in near.to_dicts())
     st.caption(
         "Bands are 95 % intervals; the dashed line is the chosen edge. "
@@ -131,6 +131,6 @@ with explained():
     )
     bins = choose_bins()
     conditions = choose_conditions(study, judge)
-    shown = scaled(study, judge).filter(pl.col("condition").is_in(conditions))
-    show_table(pl.concat([shown, intact(study, judge)]), bins)
+    shown = _scaled(study, judge).filter(pl.col("condition").is_in(conditions))
+    show_table(pl.concat([shown, _intact(study, judge)]), bins)
     show_sensitivity(study, judge, bins, conditions)

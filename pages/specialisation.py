@@ -142,22 +142,22 @@ def brushed(event: Any, table: pl.DataFrame) -> list[str]:
 
 
 @per_study
-def recorded(study: Study) -> pl.DataFrame:
+def _recorded(study: Study) -> pl.DataFrame:
     """What every recorded condition of gains did."""
     return tables.recorded(study)
 
 
 @per_study
-def answered(study: Study, judge: str, organism: str) -> pl.DataFrame:
+def _answered(study: Study, judge: str, organism: str) -> pl.DataFrame:
     """Scored answers of an organism's recorded gains and of the base, without their texts."""
-    return tables.answered(study, responses_of(study, judge), recorded(study), organism)
+    return tables.answered(study, responses_of(study, judge), _recorded(study), organism)
 
 
 @per_study
-def rates(study: Study, judge: str, organism: str, outcome: Outcome) -> pl.DataFrame:
+def _rates(study: Study, judge: str, organism: str, outcome: Outcome) -> pl.DataFrame:
     """Rates under every recorded condition of gains of an organism."""
-    own = recorded(study).filter(pl.col("organism") == organism)
-    return gain_rates(answered(study, judge, organism), own, outcome.beside)
+    own = _recorded(study).filter(pl.col("organism") == organism)
+    return gain_rates(_answered(study, judge, organism), own, outcome.beside)
 
 
 def rated(study: Study, judge: str) -> dict[str, Outcome]:
@@ -175,27 +175,27 @@ def rated(study: Study, judge: str) -> dict[str, Outcome]:
 def effects(study: Study, judge: str, organism: str, arrangement: str, outcome: str) -> pl.DataFrame:
     """What zeroing each module changed, or what it brings alone."""
     chosen = rated(study, judge)[outcome]
-    return single_effects(answered(study, judge, organism), recorded(study), organism, arrangement, outcome=chosen)
+    return single_effects(_answered(study, judge, organism), _recorded(study), organism, arrangement, outcome=chosen)
 
 
 @per_study
-def pairs(study: Study, judge: str, organism: str, outcome: str) -> pl.DataFrame:
+def _pairs(study: Study, judge: str, organism: str, outcome: str) -> pl.DataFrame:
     """What zeroing two modules does beyond the sum."""
     chosen = rated(study, judge)[outcome]
-    return pair_interactions(answered(study, judge, organism), recorded(study), organism, outcome=chosen)
+    return pair_interactions(_answered(study, judge, organism), _recorded(study), organism, outcome=chosen)
 
 
 @per_study
-def judge_of_gains(study: Study, organism: str) -> str | None:
+def _judge_of_gains(study: Study, organism: str) -> str | None:
     """The judge that scored most of the answers under recorded gains; None where nobody did."""
     responses = {judge: responses_of(study, judge) for judge in study.judges()}
-    return tables.judge_of_gains(study, responses, recorded(study), organism)
+    return tables.judge_of_gains(study, responses, _recorded(study), organism)
 
 
 def show_causes(study: Study, asked: Outcome, reader: str, table: pl.DataFrame, topic: str, valence: str) -> None:
     """Causes beside what the map says, or that no gain was ever changed."""
-    own = recorded(study).filter(pl.col("organism") == reader)
-    judge = judge_of_gains(study, reader)
+    own = _recorded(study).filter(pl.col("organism") == reader)
+    judge = _judge_of_gains(study, reader)
     if judge is None:
         st.info(
             f"Study {plain(study.name)} holds no judged answers of {plain(reader)} with some adapters zeroed, kept "
@@ -221,9 +221,9 @@ def show_causes(study: Study, asked: Outcome, reader: str, table: pl.DataFrame, 
     only = effects(study, judge, reader, ONLY_ONE, outcome)
     if only.height:
         show_alone(only, outcome)
-    if "a" in (together := pairs(study, judge, reader, outcome)).columns and together.height:
+    if "a" in (together := _pairs(study, judge, reader, outcome)).columns and together.height:
         show_pairs(together, own, outcome)
-    show_rates(study, judge, asked, reader, table, valence)
+    _show_rates(study, judge, asked, reader, table, valence)
 
 
 def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, valence: str, outcome: str) -> None:
@@ -305,11 +305,11 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     )
 
 
-def show_rates(study: Study, judge: str, outcome: Outcome, reader: str, table: pl.DataFrame, valence: str) -> None:
+def _show_rates(study: Study, judge: str, outcome: Outcome, reader: str, table: pl.DataFrame, valence: str) -> None:
     """Every recorded condition of gains, with what its adapters tell."""
     st.subheader("Every recorded condition of gains")
     leans = {claim.unit: claim.lean for claim in claims(table)}
-    long = rates(study, judge, reader, outcome)
+    long = _rates(study, judge, reader, outcome)
     for row in unexpected(long, leans, valence, outcome.name):
         st.warning(
             f"{plain(row['what'])}: none of these adapters tells {plain(valence)}, yet {row['value']:.1%} of the "
@@ -318,7 +318,7 @@ def show_rates(study: Study, judge: str, outcome: Outcome, reader: str, table: p
             icon=":material/warning:",
         )
     shown = long.with_columns(
-        tells=pl.col("units").map_elements(lambda units: told(units, leans), pl.String),
+        tells=pl.col("units").map_elements(lambda units: _told(units, leans), pl.String),
         rate=pl.format("{} % ({}–{})", *((pl.col(c) * 100).round(1) for c in ("value", "low", "high"))),
     )
     wide = shown.pivot("metric", index=["what", "tells", "condition"], values="rate", aggregate_function="first")
@@ -341,7 +341,7 @@ def unexpected(long: pl.DataFrame, leans: dict[str, str], valence: str, outcome:
     ]
 
 
-def told(units: Sequence[str], leans: dict[str, str]) -> str:
+def _told(units: Sequence[str], leans: dict[str, str]) -> str:
     """What the adapters of a condition tell, counted."""
     found = [leans[unit] for unit in units if unit in leans]
     counts = {lean: found.count(lean) for lean in dict.fromkeys(found)}
@@ -363,7 +363,7 @@ def show_subset(
     if plan is None:
         st.caption("No adapter is chosen: fill a set from the map, from a probe, or by hand.")
         return
-    show_recorded(study, judge, plan, act_on(plan, recorded(study)))
+    show_recorded(study, judge, plan, act_on(plan, _recorded(study)))
 
 
 def show_recorded(study: Study, judge: str | None, plan: Plan, condition: str | None) -> None:
@@ -384,7 +384,7 @@ def show_recorded(study: Study, judge: str | None, plan: Plan, condition: str | 
     )
 
 
-def show(study: Study) -> None:
+def _show(study: Study) -> None:
     """The page, once there is something to show. Raises InputError where a choice leaves nothing."""
     reader = choose_scalar_reader(study, "map")
     judge, outcome = choose_judge(study, reader), choose_outcome(study)
@@ -408,11 +408,11 @@ def show(study: Study) -> None:
         show_causes(study, outcome, reader, table, across, up)
     st.subheader("Steer with a subset")
     with explained():
-        show_subset(study, judge_of_gains(study, reader), reader, table, region, (across, up))
+        show_subset(study, _judge_of_gains(study, reader), reader, table, region, (across, up))
 
 
 study = current_study()
 st.title("Specialisation")
 st.caption("Each adapter by what its scalar alone tells, beside what happens when it is zeroed, kept alone or scaled.")
 with explained():
-    show(study)
+    _show(study)

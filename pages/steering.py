@@ -25,12 +25,12 @@ PICKS = {"cell": PICKED}  # what a clicked point chooses
 
 
 @per_study
-def rates(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...]) -> pl.DataFrame:
+def _rates(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...]) -> pl.DataFrame:
     """Rates by organism and cell, with what the cell did, and of the outcome whether it clearly left the baseline."""
     return steered(swept(study, judge, STEERED), topics, outcome)
 
 
-def choose_organism(table: pl.DataFrame) -> str:
+def _choose_organism(table: pl.DataFrame) -> str:
     """Who was steered: the base where it was."""
     steered = table.filter(pl.col("kind") == "steer")["organism"].unique(maintain_order=True).to_list()
     start = steered.index(BASE) if BASE in steered else 0
@@ -57,7 +57,7 @@ def choose_unit(steered: pl.DataFrame) -> str:
     return UNITS[str(chosen)]
 
 
-def choose_cell(here: pl.DataFrame, outcome: Outcome) -> str:
+def _choose_cell(here: pl.DataFrame, outcome: Outcome) -> str:
     """The point whose answers are read: by default the direction's that has most hits."""
     hits = here.filter(pl.col("metric") == outcome.name).sort(
         pl.col("role") != ITSELF, "value", descending=[False, True], nulls_last=True, maintain_order=True
@@ -95,7 +95,7 @@ def show_heat(here: pl.DataFrame, outcome: Outcome, unit: str, chosen: str) -> N
         with column:
             choosing_chart(chart, key=f"steering_heat_{at}", alt=f"{title} by layer and strength", sets=PICKS)
     st.caption(
-        f"{told(hits, 'this direction')}{told(controls, 'its random controls')} ● clearly more "
+        f"{_told(hits, 'this direction')}{_told(controls, 'its random controls')} ● clearly more "
         f"{plain(called(outcome))} than without the edit, ○ clearly less (95 %, paired by question); no mark: neither."
     )
 
@@ -112,7 +112,7 @@ def marks() -> pl.Expr:
     return pl.when(clear & up).then(pl.lit("●")).when(clear).then(pl.lit("○")).otherwise(pl.lit(""))
 
 
-def told(hits: pl.DataFrame, whose: str) -> str:
+def _told(hits: pl.DataFrame, whose: str) -> str:
     """How many cells differ, and the largest rate with n and interval, in words."""
     known = hits.drop_nulls("value")
     if not known.height:
@@ -218,20 +218,20 @@ def show_tradeoff(here: pl.DataFrame, outcome: Outcome, baseline: Callable[[str]
     )
 
 
-def show(study: Study) -> None:
+def _show(study: Study) -> None:
     """The page, once there is a sweep."""
     judge, outcome = asked(study, STEERED, "an added direction")
     first, second, third = st.columns([3, 2, 2], vertical_alignment="bottom")
     with first:
         topics = choose_topics(study, judge, STEERED, "steering")
-    table = rates(study, judge, outcome, topics)
+    table = _rates(study, judge, outcome, topics)
     if not (table["kind"] == "steer").any():
         raise InputError(
             f"Judge {judge} scored no steered answer of the length that unedited ones are compared at: choose another "
             "judge in the sidebar."
         )
     with second:
-        organism = choose_organism(table)
+        organism = _choose_organism(table)
     own = table.filter(pl.col("organism") == organism)
     here = own.filter(pl.col("kind") == "steer")
     with third:
@@ -248,7 +248,7 @@ def show(study: Study) -> None:
     st.subheader("The answers behind a point")
     chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
     with chooser:
-        chosen = choose_cell(here, outcome)
+        chosen = _choose_cell(here, outcome)
     with sender:
         send_cell(study, organism, chosen, key="steering_send")
     with above:
@@ -278,4 +278,4 @@ def missing(here: pl.DataFrame) -> str:
 study = current_study()
 st.title("Steering")
 with explained():
-    show(study)
+    _show(study)
