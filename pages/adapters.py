@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import numpy as np
 import polars as pl
 import streamlit as st
@@ -36,13 +38,15 @@ def histograms(study: Study, reader: str, adapters: list[str], classes: Classes)
     return pl.concat(tables)
 
 
-def show_separation(table: pl.DataFrame, chosen: str, classes: Classes) -> None:
+def show_separation(study: Study, table: pl.DataFrame, chosen: str, classes: Classes) -> None:
     """AUC of every adapter."""
     st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
     st.caption(
         f"{plain(classes.counts)}. Above one half the scalar is larger in {plain(classes.contrast.positive_name)} "
-        "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions; "
-        "grey: they hold one half, or a class comes from one question alone."
+        "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions, "
+        "each of one adapter alone; grey: they hold one half, or a class comes from one question alone. Of many such "
+        f"intervals some miss one half by chance: [Specialisation](specialisation?study={quote(study.name)}) asks "
+        "more, intervals that hold for all adapters together."
     )
 
 
@@ -99,7 +103,7 @@ def show_adapters(study: Study) -> None:
         st.subheader("Which adapters tell the classes apart?")
         names = dict(zip(adapters["name"], adapters["label"], strict=True))
         chosen = st.selectbox("Adapter to look into", list(names), key="scalars_adapter", bind="query-params")
-        show_separation(told, chosen, classes)
+        show_separation(study, told, chosen, classes)
     with right:
         st.subheader("How are their scalars distributed?")
         show_distributions(study, reader, adapters, classes)

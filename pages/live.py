@@ -6,17 +6,21 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from backend.charts.strip import legend, token_strip
-from backend.edits import Edit, Gain
+from backend.edits import Edit, Gain, edits_to_json
 from backend.records import BASE, USUAL, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
+from panels.asked import with_asked
 from panels.edits import choose_direction_edits
-from panels.frame import current_study, explained, plain
+from panels.frame import current_study, explain, explained, plain
 from panels.gains import mix_adapters
 from panels.run import LiveAnswer, LiveRun
 from panels.stacks import all_stacks
@@ -30,12 +34,13 @@ View = tuple[str, int]  # organism and adapter whose scalars colour the tokens
 Places = Sequence[tuple[str, int]]  # (adapter, layer) in the order of streamed scalars
 
 
-def read_health(worker: Worker) -> Health | None:
+def read_health(study: Study, worker: Worker) -> Health | None:
     """The worker's health; None, and a message on the page, where it cannot be asked."""
     try:
         health = worker.health()
     except WorkerError as error:
-        st.warning(plain(error), title="No live generation: the worker is missing", icon=":material/power_off:")
+        text = f"{plain(error)}  \n{plain(own_worker(study))}"
+        st.warning(text, title="No live generation: the worker is missing", icon=":material/power_off:")
         return None
     if health.status == "failed":
         st.error(
@@ -46,6 +51,34 @@ def read_health(worker: Worker) -> Health | None:
     if health.status == "loading":
         await_model(worker)
     return health
+
+
+def own_worker(study: Study) -> str:
+    """What a worker for this study is started with: its base, its organisms and, where it is known, their folder."""
+    worn = study.organisms().filter(pl.col("organism") != BASE)["organism"]
+    home = study.info.get("folder")
+    what = f"For this study, MODEL is {study.info.get('base', 'its base')}"
+    if worn.len():
+        what += f" and its organisms are {', '.join(worn)}"
+    return f"{what}; it was built from {home}." if home else f"{what}."
+
+
+def compare_models(study: Study, health: Health) -> None:
+    """Say where the worker's model is not the one that this study is of."""
+    base, worn = str(study.info.get("base", "")), health.model
+    if not base or Path(base).name.lower() == Path(worn).name.lower():
+        return
+    sizes = study.info.get("layers"), study.info.get("d_model")
+    if sizes == (health.layers, health.d_model):
+        st.caption(f"This study is of {plain(base)}; the worker's model, {plain(worn)}, is of the same size.")
+        return
+    st.warning(
+        f"This study is of {plain(base)}; the worker's model is {plain(worn)} ({health.layers} layers of "
+        f"{health.d_model} numbers). The organisms below are the worker's, and directions of this study are offered "
+        f"only where they fit. Choose a study of {plain(worn)}, or start a worker with {plain(base)}.",
+        title="The worker has another model than this study",
+        icon=":material/warning:",
+    )
 
 
 @st.fragment(run_every=2)
@@ -70,25 +103,37 @@ def wearable(study: Study, health: Health | None) -> dict[str, Places]:
     return {name: list(study.adapters(name).select("name", "layer").iter_rows()) for name, count in rows if count}
 
 
-def choose_arms(study: Study, organisms: Mapping[str, Places], layers: int) -> tuple[Arm, Arm]:
-    """The plain arm and the edited one."""
-    names = [BASE, *organisms]
+def choose_arms(
+    study: Study, organisms: Mapping[str, Places], layers: int, width: int | None
+) -> tuple[Arm, Arm] | None:
+    """The plain arm and the edited one; None where the choice is unfinished or cannot be had, which the panel says."""
     left, right = st.columns(2)
-    worn_left = left.selectbox("Left, unedited", names, key="live_plain", bind="query-params")
+    names = [BASE, *organisms]
+    worn_left = left.selectbox("Left, unedited", with_asked(names, "live_plain"), key="live_plain", bind="query-params")
     edited = right.selectbox(
         "Right, edited",
-        names,
+        with_asked(names, "live_edited"),
         index=len(names) - 1,
         key="live_edited",
         bind="query-params",
         on_change=st.session_state.pop,
         args=(VIEW, None),  # tokens show an adapter of the one that is chosen now
     )
-    edits = choose_direction_edits(all_stacks(study), layers=layers)
+    lost = [name for name in dict.fromkeys((worn_left, edited)) if name not in names]
+    for name in lost:
+        explain(
+            InputError(
+                f"The organism {name!r} is asked for, and the worker does not wear it: start a worker with --organism "
+                f"{name}=FOLDER, or choose {' or '.join(names)}."
+            )
+        )
+    edits = choose_direction_edits(all_stacks(study), layers=layers, width=width)
     worn: Sequence[Edit] = ()
-    if edited != BASE:
+    if edited in organisms:
         with st.expander(f"Gain of each adapter of {edited}", icon=":material/tune:", expanded=True):
             worn = mix_adapters(edited, organisms[edited])
+    if lost or edits is None:
+        return None
     unedited = () if worn_left == BASE else (Gain(worn_left, 1.0),)
     return Arm(f"{worn_left}, unedited", unedited), Arm(f"{edited}, edited", (*worn, *edits))
 
@@ -138,18 +183,9 @@ def write_prompt(study: Study) -> str:
     return str(st.text_area("Prompt", first, height=90, key="live_prompt", bind="query-params") or "")
 
 
-def check(prompt: str, arms: Sequence[Arm], health: Health) -> None:
-    """Raise InputError where the worker's model cannot take the prompt or an edit."""
-    if not prompt.strip():
-        raise InputError("The prompt is empty: write one, or start from an evaluation question.")
-    for direction in (direction for arm in arms for edit in arm.edits for direction in edit.directions):
-        width = direction.vector.size
-        if width != health.d_model or direction.layer >= health.layers:
-            raise InputError(
-                f"{direction.name!r} has {width} numbers at layer {direction.layer}; the worker's model, "
-                f"{health.model}, has {health.d_model} and {health.layers} layers. It comes from another model: choose "
-                f"a study of {health.model}, or start a worker with this study's base."
-            )
+def asked_of(prompt: str, arms: Sequence[Arm], sampling: Sampling, seed: int) -> Any:
+    """All that decides the answers, as values that can be compared."""
+    return prompt, sampling, seed, [(arm.name, edits_to_json(arm.edits)) for arm in arms]
 
 
 def start_run(
@@ -160,7 +196,8 @@ def start_run(
     drawn = f"Temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
     settings = f"{edits}. {drawn}, at most {sampling.max_new_tokens} tokens, seed {seed}."
     adapters = {name: tuple(adapter for adapter, _ in places) for name, places in organisms.items()}
-    return LiveRun(prompt, settings, tuple(LiveAnswer(arm.name) for arm in arms), adapters)
+    answers = tuple(LiveAnswer(arm.name) for arm in arms)
+    return LiveRun(prompt, settings, answers, adapters, asked=asked_of(prompt, arms, sampling, seed))
 
 
 def take(run: LiveRun, event: Event) -> None:
@@ -207,7 +244,7 @@ def choose_view(organisms: Mapping[str, Places], worn: str | None) -> View:
     views = {f"{name}: {adapter}": (name, at) for name, at, adapter in adapters}
     start = next((at for at, (name, _) in enumerate(views.values()) if name == worn), 0)
     text = "Tokens show the scalar of"
-    label = st.selectbox(text, list(views), index=start, key=VIEW, bind="query-params", width=270)
+    label = st.selectbox(text, with_asked(views, VIEW), index=start, key=VIEW, bind="query-params", width=270)
     return views.get(label or "", ("", 0))
 
 
@@ -216,13 +253,8 @@ def nothing_yet(arms: Sequence[Arm]) -> LiveRun:
     return LiveRun("", "", tuple(LiveAnswer(arm.name, reason="") for arm in arms))
 
 
-def show_run(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
-    """A finished or stopped generation with its settings."""
-    draw_answers(run, slots, view)
-    if run.error:
-        st.error(plain(run.error), title="The generation ended early", icon=":material/error:")
-    if not run.prompt:
-        return
+def show_settings(run: LiveRun, view: View) -> None:
+    """What a generation was asked, and whose scalars its tokens show."""
     organism, adapter = view
     names = run.adapters.get(organism, ())
     if adapter < len(names):
@@ -237,30 +269,48 @@ study = current_study()
 st.title("Live")
 st.caption("Two answers to one prompt with one seed: they differ by the model worn and by the edits of the right one.")
 worker = Worker()
-health = read_health(worker)
+health = read_health(study, worker)
 ready = health is not None and health.status == "ready"
 organisms = wearable(study, health)
+deepest = max((layer for places in organisms.values() for _, layer in places), default=0)
+layers, width = deepest + 1, None
+if health and ready:
+    layers, width = health.layers, health.d_model
+    compare_models(study, health)
 
 settings, page = st.columns([2, 5], gap="medium")
-with explained():
-    with settings:
-        deepest = max((layer for places in organisms.values() for _, layer in places), default=0)
-        arms = choose_arms(study, organisms, health.layers if health and ready else deepest + 1)
-    with page:
-        prompt = write_prompt(study)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            asked = st.button("Generate", type="primary", key="live_go", disabled=not ready, icon=PLAY)
-            st.button("Stop", key="live_stop", icon=":material/stop:", help="What was written so far stays.")
-            sampling, seed = choose_sampling()
-            view = choose_view(organisms, st.session_state.get("live_edited"))
-        slots = [column.empty() for column in st.columns(2)]
-        with explained():
-            if asked and health:
-                check(prompt, arms, health)
-                run = st.session_state[RUN] = start_run(prompt, arms, sampling, seed, organisms)
-                events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
-                follow(run, events, partial(draw_answers, run, slots, view))
-        shown = st.session_state.get(RUN)
-        if shown:
-            shown.close()  # Stop starts this script again, perhaps before the one that wrote has ended
-        show_run(shown or nothing_yet(arms), slots, view)
+arms = None
+with settings, explained():
+    arms = choose_arms(study, organisms, layers, width)
+with page, explained():
+    prompt = write_prompt(study)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        asked = st.button("Generate", type="primary", key="live_go", disabled=not (ready and arms), icon=PLAY)
+        st.button("Stop", key="live_stop", icon=":material/stop:", help="What was written so far stays.")
+        sampling, seed = choose_sampling()
+        view = choose_view(organisms, st.session_state.get("live_edited"))
+    note = st.empty()
+    slots = [column.empty() for column in st.columns(2)]
+    below = st.empty()
+    with explained():
+        if asked and arms:
+            if not prompt.strip():
+                raise InputError("The prompt is empty: write one, or start from an evaluation question.")
+            run = st.session_state[RUN] = start_run(prompt, arms, sampling, seed, organisms)
+            note.empty()
+            with below.container():
+                show_settings(run, view)
+            events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
+            follow(run, events, partial(draw_answers, run, slots, view))
+    shown: LiveRun | None = st.session_state.get(RUN)
+    if shown:
+        shown.close()  # Stop starts this script again, perhaps before the one that wrote has ended
+        if arms is None or shown.asked != asked_of(prompt, arms, sampling, seed):
+            note.caption(":orange[The controls have changed since these answers were written:] generate again.")
+        draw_answers(shown, slots, view)
+        with below.container():
+            if shown.error:
+                st.error(plain(shown.error), title="The generation ended early", icon=":material/error:")
+            show_settings(shown, view)
+    elif arms:
+        draw_answers(nothing_yet(arms), slots, view)

@@ -19,7 +19,7 @@ from panels.classes import Classes, choose_classes
 from panels.features import choose_features, choose_reader
 from panels.frame import choose_judge, current_study, explained, plain
 from panels.gains import suggest
-from panels.probe_controls import LEAK, choose_paper, choose_settings, chosen_controls
+from panels.probe_controls import LEAK, choose_paper, choose_settings, chosen_controls, shortage
 from panels.probe_report import show_growing, show_paper, show_report
 from panels.probe_training import FITTED, Fitted, begin, recipe_of
 from panels.promoted import asked_lens, show_promoted
@@ -105,6 +105,8 @@ def show_saved(study: Study, features: Features, classes: Classes, settings: Pro
                 f"It reads {len(saved.probe.names)} features ({', '.join(saved.probe.names[:3])} …), the controls "
                 f"choose {len(features.names)} others: set the controls as they were to try it here."
             )
+        if short := shortage(features, classes):
+            raise InputError(short)
         rows = labelled(features, classes.rows)
         groups = rows.questions if settings.split == "question" else rows.response
         found = evaluate_probe(saved.probe, rows.values, rows.labels, groups)
@@ -167,17 +169,27 @@ with explained():
         features = choose_features(current, reader)
         settings = choose_settings(features)
         paper = choose_paper(features, classes)
-        go = st.button("Train", type="primary", key="probes_train", icon=":material/model_training:", width="stretch")
+        short = shortage(features, classes)
+        go = st.button(
+            "Train",
+            type="primary",
+            key="probes_train",
+            icon=":material/model_training:",
+            width="stretch",
+            disabled=short is not None,
+        )
     with results, explained():
         if settings.split == "token":
             st.warning(LEAK, title="This split leaks", icon=":material/warning:")
-        if go:
+        if short:
+            st.warning(plain(short), title="Too few responses to judge a probe", icon=":material/warning:")
+        elif go:
             with st.spinner("Training"):
                 begin(current, reader, features, classes, settings, chosen_controls())
         fitted = st.session_state.get(FITTED)
-        if fitted is None:
+        if fitted is None and not short:
             st.caption(f"Ready to train on {plain(classes.counts)}: {plain(features.what)}.")
-        else:
+        elif fitted is not None:
             if fitted.recipe != recipe_of(current.name, reader, features, classes, settings):
                 st.caption(":orange[The controls have changed since this probe was trained:] train again.")
             if fitted.training.done:

@@ -28,6 +28,7 @@ from panels.point import READ, reading_chart
 
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 MOST_ROWS = 5000  # of the table: the browser gets no more
+TABLE = "responses_table"
 MOST_NAMED = 4  # runs that a reader read, in a caption
 
 
@@ -99,8 +100,17 @@ def show_scatter(study: Study, rows: pl.DataFrame, judge: str, outcome: Outcome,
     return rows
 
 
-def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[str]) -> None:
-    """The rows as a table, the metrics of `first` before the text; a click reads one."""
+def tick(rows: pl.DataFrame, chosen: str | None) -> None:
+    """Select the answer that is read, and no other: the table itself keeps a row's number, whatever stands there."""
+    at = rows["response"].head(MOST_ROWS).index_of(chosen) if chosen else None
+    ticked = [] if at is None else [at]
+    table = st.session_state.get(TABLE)
+    if table is None or list(table["selection"]["rows"]) != ticked:
+        st.session_state[TABLE] = {"selection": {"rows": ticked}}
+
+
+def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[str], chosen: str | None) -> None:
+    """The rows as a table, the metrics of `first` before the text; a click reads one, and the one read is ticked."""
     main = [metric for metric in first if metric in metrics]
     others = [metric for metric in metrics if metric not in first]
     columns = [
@@ -118,13 +128,14 @@ def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[s
     score = st.column_config.NumberColumn(format="%.0f", width=72)
 
     def read() -> None:
-        selected = st.session_state["responses_table"]["selection"]["rows"]
+        selected = st.session_state[TABLE]["selection"]["rows"]
         if selected:
             st.query_params[READ] = rows["response"][selected[0]]
 
+    tick(rows, chosen)
     st.dataframe(
         rows.head(MOST_ROWS).select(columns),
-        key="responses_table",
+        key=TABLE,
         on_select=read,
         selection_mode="single-row",
         hide_index=True,
@@ -249,7 +260,7 @@ else:
     with left, explained():
         rows = show_scatter(study, rows, scored_by(study, judge, outcome), outcome, chosen)
     with right:
-        show_responses(rows, metrics, outcome.needs)
+        show_responses(rows, metrics, outcome.needs, chosen)
 if chosen:
     st.divider()
     steps(rows, chosen)

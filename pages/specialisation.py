@@ -118,7 +118,8 @@ def show_map(table: pl.DataFrame, topic: Classes, valence: Classes) -> list[str]
     told = "; ".join(f"{plain(lean)}: {listed(found)}" for lean, found in tells.items() if found)
     st.caption(
         f"{told}. An adapter tells a class where the AUC of its scalar alone stays clear of one half for all "
-        f"{table.height} adapters and both axes together; lines are 95 % intervals of single AUCs, over questions. "
+        f"{table.height} adapters and both axes together; lines are 95 % intervals of single AUCs, over questions, "
+        "and those are what the page Adapters marks an adapter by. "
         "AUCs are folded (0.2 counts as 0.8): the sign of a scalar is arbitrary. "
         + ("Size: scaling × norm of the write vector." if table["size"].null_count() == 0 else _NO_NORMS)
     )

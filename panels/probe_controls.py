@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import streamlit as st
 
 from backend.analysis.probes.probe import GRID, ProbeSettings
@@ -23,6 +24,7 @@ LEAK = (
 )
 BY_ITSELF = "chosen"  # in place of a number for C
 QUICK = 300_000  # numbers (rows x features) that the paper's protocol gets through in about 2 s, with its shuffles
+LEAST_RESPONSES, LEAST_QUESTIONS = 10, 4  # of each class, below which no figure of a probe is shown
 BOOTSTRAPS, PERMUTATIONS = 100, 99
 
 
@@ -68,6 +70,24 @@ def choose_settings(features: Features) -> ProbeSettings:
         shuffles=PERMUTATIONS,
         bootstraps=BOOTSTRAPS,
         l1_ratio=ratio,
+    )
+
+
+def shortage(features: Features, classes: Classes) -> str | None:
+    """What is missing for the figures of a probe to mean anything, with the counts; None where nothing is."""
+    read = classes.rows.filter(pl.col("response").is_in(features.responses))
+    counts, short = [], False
+    for side, name in zip((True, False), classes.names, strict=True):
+        rows = read.filter(pl.col("label") == side)
+        responses, questions = rows["response"].n_unique(), rows["question_id"].n_unique()
+        counts.append(f"{name}: {responses} responses to {questions} questions")
+        short |= responses < LEAST_RESPONSES or questions < LEAST_QUESTIONS
+    if not short:
+        return None
+    return (
+        f"{'; '.join(counts)}. A probe is judged from {LEAST_RESPONSES} responses to {LEAST_QUESTIONS} questions of "
+        "each class on: with fewer its figures are chance. Widen the bands, or choose more organisms, conditions or "
+        "another contrast."
     )
 
 

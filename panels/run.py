@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,7 @@ class LiveRun:
     adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by organism whose scalars come along
     ahead: int = 0  # requests that the worker takes first
     error: str = ""
+    asked: Any = None  # all that decides the answers, to compare with what is chosen now
 
     def close(self) -> None:
         """Whatever still grows is stopped."""

@@ -175,7 +175,7 @@ class Worker:
         port = urlsplit(self.url).port or 80
         return (
             f"no worker is running at {self.url}. Start it with: "
-            f"python -m backend.worker --model smollm2 --port {port} (and --organism NAME=FOLDER for each organism)"
+            f"python -m backend.worker --model MODEL --port {port} (and --organism NAME=FOLDER for each organism)"
         )
 
     def _foreign(self) -> WorkerError:

@@ -74,6 +74,7 @@ def test_a_direction_goes_from_its_page_into_a_generation(live: Callable[[str], 
     settle(page)
     chosen = parse_qs(parameters(page))
     assert chosen["live_edits"] == ["1"]
+    assert chosen["live_direction_0"][0].startswith("misaligned minus aligned")
     page.get_by_label("Most tokens").fill("3")
     page.keyboard.press("Enter")
     settle(page)

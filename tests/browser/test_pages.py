@@ -91,6 +91,25 @@ def test_clicking_a_point_reads_that_response(visit: Visit):
     page.wait_for_url(re.compile("[?&]response="))
 
 
+def test_rows_selected_one_after_the_other_are_read(visit: Visit):
+    page = visit("responses")
+    settle(page)
+    table = page.get_by_test_id("stDataFrame").first
+    read: list[str] = []
+    for row in (3, 5):
+        before = page.url
+        table.click(position={"x": 15, "y": 35 * row + 17})
+        page.wait_for_function("before => location.href !== before", arg=before, timeout=15_000)
+        settle(page)
+        read.append(parse_qs(parameters(page))["response"][0])
+    assert read[0] != read[1]
+    page.get_by_role("button", name="Previous").click()
+    settle(page)
+    page.get_by_role("button", name="Previous").click()
+    settle(page)
+    assert parse_qs(parameters(page))["response"] == [read[0]]  # rows 3 and 5 are two apart
+
+
 def test_brushing_leaves_the_responses_inside(visit: Visit):
     page = visit("responses")
     everything = page.get_by_text("320 responses. Select a row")

@@ -16,6 +16,12 @@ def test_the_default_view_draws_every_adapter(open_page):
     assert "9 of 9 adapters" in said(page)
 
 
+def test_the_intervals_are_named_and_the_stricter_ones_linked(open_page):
+    page = open_page("adapters")
+    assert "each of one adapter alone" in said(page)
+    assert "(specialisation?study=synthetic)" in said(page)
+
+
 def test_the_layer_filter_leaves_the_adapters_of_those_layers(open_page):
     page = open_page("adapters")
     page.slider(key="scalars_layers").set_value((2, 4)).run()

@@ -39,7 +39,7 @@ def with_direction(page, **choices):
     """The same page after a direction was sent to it and chosen."""
     page.session_state["sent_directions"] = SENT
     page.segmented_control(key="live_edits").set_value(1).run()
-    for key, value in choices.items():
+    for key, value in {"direction": "sent", **choices}.items():
         page.get_by_key(f"live_{key}_0").set_value(value).run()
     assert not page.exception
     return page
@@ -178,12 +178,85 @@ def test_an_empty_prompt_is_explained_and_nothing_is_sent(live):
     assert not worker.requests
 
 
-def test_a_direction_of_another_model_is_explained_and_nothing_is_sent(live):
-    page, worker = live(d_model=32)
-    with_direction(page)
-    page.button(key="live_go").click().run()
-    assert "comes from another model" in page.error[0].value
+def test_directions_that_do_not_fit_the_worker_are_not_offered_and_one_of_a_link_is_refused(live):
+    page, worker = live({"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "3"}, d_model=32)
+    assert "worker has another model" in page.warning[0].proto.title
+    assert "It comes from another model" in page.error[0].value
+    assert page.selectbox(key="live_direction_0").options == [
+        "misalignment"
+    ]  # shown to be refused; the others left out
+    assert page.button(key="live_go").disabled
     assert not worker.requests
+
+
+def test_a_direction_is_in_the_address_even_where_it_is_the_only_one_of_its_session(live):
+    page, _ = live()
+    page.session_state["sent_directions"] = SENT
+    page.segmented_control(key="live_edits").set_value(1).run()
+    choice = page.selectbox(key="live_direction_0")
+    assert choice.value is None
+    assert not choice.proto.HasField("default")  # the browser leaves a default out of the address
+    assert choice.proto.query_param_key == "live_direction_0"
+    assert page.button(key="live_go").disabled
+    page.selectbox(key="live_direction_0").set_value("sent").run()
+    assert not page.button(key="live_go").disabled
+
+
+def test_a_link_to_a_direction_of_another_session_is_refused_and_keeps_its_name(live):
+    page, worker = live({"live_edits": "1", "live_direction_0": "sent", "live_layer_0": "6", "live_strength_0": "2"})
+    assert "'sent'" in page.error[0].value.replace("\\", "")
+    assert "made in another session" in page.error[0].value
+    assert page.button(key="live_go").disabled
+    assert page.selectbox(key="live_direction_0").value == page.query_params["live_direction_0"] == "sent"
+    page.selectbox(key="live_direction_0").set_value("misalignment").run()
+    assert not page.error
+    generate(page)
+    assert (edits(worker)[-1].direction.name, edits(worker)[-1].layers) == ("misalignment", (6,))
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "99"}, "no layer 99"),
+        ({"live_edited": "nobody"}, "organism 'nobody' is asked for"),
+        ({"live_plain": "nobody"}, "organism 'nobody' is asked for"),
+    ],
+)
+def test_what_a_link_asks_for_and_cannot_be_had_is_never_replaced(live, query, words):
+    page, _ = live(query)
+    assert not page.exception
+    assert words in page.error[0].value.replace("\\", "")
+    assert page.button(key="live_go").disabled
+
+
+def test_a_place_and_a_unit_that_a_direction_lacks_are_refused(live):
+    page, _ = live({"live_edits": "1", "live_direction_0": "sent", "live_where_0": "each its own"})
+    page.session_state["sent_directions"] = SENT
+    page.run()
+    assert "each its own" in page.error[0].value
+    page.segmented_control(key="live_where_0").set_value("its layer").run()
+    assert not page.error
+
+
+def test_another_direction_keeps_the_layer_it_has_and_else_takes_its_first(live):
+    page, worker = live()
+    with_direction(page, direction="misalignment", layer=3)
+    page.selectbox(key="live_direction_0").set_value("sent").run()
+    assert not page.error
+    generate(page)
+    assert edits(worker)[-1].layers == (6,)
+
+
+def test_answers_say_when_the_controls_have_moved_on(live):
+    page, _ = live()
+    generate(page)
+    assert "controls have changed" not in said(page)
+    page.number_input(key="live_seed").set_value(3).run()
+    assert "controls have changed" in said(page)
+    assert "seed 0" in said(page).replace("\\", "")
+    generate(page)
+    assert "controls have changed" not in said(page)
+    assert "seed 3" in said(page).replace("\\", "")
 
 
 def test_what_the_worker_refuses_is_shown_in_its_words(live):
@@ -212,6 +285,7 @@ def test_without_a_worker_the_page_says_how_to_start_one_and_stays_usable(open_p
     page = open_page("live")
     assert not page.exception
     assert "python -m backend.worker" in page.warning[0].value.replace("\\", "")
+    assert "MODEL is synthetic and its organisms are bad-medical" in page.warning[0].value.replace("\\", "")
     assert page.button(key="live_go").disabled
     page.segmented_control(key="live_edits").set_value(1).run()
     assert not page.exception

@@ -1,3 +1,5 @@
+import re
+
 import polars as pl
 import pytest
 
@@ -143,15 +145,17 @@ def test_a_class_without_responses_is_explained(open_page):
     assert "no response is misaligned" in page.error[0].value
 
 
-def test_a_class_with_one_example_is_explained(open_page):
+def test_too_few_responses_are_counted_and_nothing_is_trained_or_judged(open_page):
     page = open_page("probes")
     for high in range(1, 30):
         page.slider(key="probes_misalignment_pos_aligned").set_value((0.0, float(high))).run()
-        if any("Ready to train on 1 misaligned" in caption.value for caption in page.caption):
+        if page.warning:
             break
-    page.button(key="probes_train").click().run()
     assert not page.exception
-    assert "come from one group" in page.error[0].value
+    assert "10 responses to 4 questions" in page.warning[0].value
+    assert re.search(r"misaligned: \d responses to \d questions; aligned: 43", page.warning[0].value.replace("\\", ""))
+    assert page.button(key="probes_train").disabled
+    assert "Ready to train" not in said(page)
 
 
 def test_classes_that_overlap_are_explained(open_page):

@@ -14,6 +14,11 @@ def rows(page) -> int:
     return len(page.dataframe[0].value)
 
 
+def ticked(page) -> list[str]:
+    selected = page.session_state["responses_table"]["selection"]["rows"]
+    return [page.dataframe[0].value["response"].iloc[row] for row in selected]
+
+
 def test_the_default_view_shows_every_response_and_reads_the_first(open_page, frame):
     page = open_page("responses")
     assert not page.exception
@@ -61,6 +66,23 @@ def test_next_and_previous_go_through_the_filtered_rows(open_page, frame):
     page.button(key="responses_previous").click().run()
     assert page.query_params["response"] == frame["response"][0]
     assert page.button(key="responses_previous").disabled
+
+
+def test_the_row_that_is_ticked_is_the_answer_read(open_page, frame):
+    chosen = frame["response"][7]
+    page = open_page("responses", response=chosen)
+    assert ticked(page) == [chosen]
+    page.multiselect(key="responses_organism").set_value([frame["organism"][7]]).run()
+    assert ticked(page) == [chosen]
+    page.multiselect(key="responses_organism").set_value(
+        [next(o for o in frame["organism"] if o != frame["organism"][7])]
+    )
+    page.run()
+    assert rows(page) > 7
+    assert ticked(page) == []  # the answer read is outside the filters
+    page.multiselect(key="responses_organism").set_value([]).run()
+    page.button(key="responses_next").click().run()
+    assert ticked(page) == [frame["response"][8]]
 
 
 def test_an_unknown_response_is_named(open_page):
