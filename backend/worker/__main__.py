@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.concurrency import run_in_threadpool
 
+from backend.worker.intake import TimedHttp
 from backend.worker.protocol import DEFAULT_PORT
 from backend.worker.service import Service, is_loopback
 
@@ -62,7 +63,13 @@ class _Server(uvicorn.Server):
     def __init__(self, service: Service) -> None:
         super().__init__(
             uvicorn.Config(
-                service.app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
+                service.app,
+                http=TimedHttp,
+                log_level="error",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=1,
             )
         )
         self._service = service

@@ -104,7 +104,7 @@ BODIES = {
     "long number": (b'{"seed":' + b"9" * 5000 + b"}", "not JSON"),
     "no request": (b"[1]", "must be a JSON object"),
     "empty": (b"", "not JSON"),
-    "too large": (b" " * (MAX_BODY + 1), "larger than 16 MB"),
+    "too large": (b" " * (MAX_BODY + 1), "larger than 8 MB"),
 }
 
 
