@@ -17,13 +17,14 @@ SOURCES = sorted(
     ]
 )
 
-EVERYBODYS = {"records", "edits", "cuts", "outcomes"}
+EVERYBODYS = {"records", "edits", "cuts", "outcomes", "hosts"}
 # a room -> the rooms it may import, beside what is everybody's
 ARROWS = {
     "records": set(),
     "edits": set(),
     "cuts": set(),
     "outcomes": set(),
+    "hosts": set(),
     "subject": set(),
     "judge": {"subject"},
     "study": set(),
@@ -46,7 +47,7 @@ OWNERS = {
     "duckdb": {"study"},
     "sklearn": {"analysis", "judge"},
     "altair": {"charts"},
-    "streamlit": {"pages", "panels", "streamlit_app"},
+    "streamlit": {"pages", "panels", "streamlit_app", "commands"},
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "core", "misc"}
 

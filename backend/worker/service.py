@@ -8,13 +8,11 @@ are no CORS headers, and a body must say that it is JSON, which a foreign page c
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import anyio
 import numpy as np
@@ -27,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from backend.hosts import is_loopback
 from backend.records import InputError
 from backend.worker.intake import Intake, Late, from_json
 from backend.worker.protocol import (
@@ -206,15 +205,6 @@ class _LoopbackOnly:
             await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a Host header (name or address, with or without a port) means this machine."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _says_json(request: Request) -> bool:
