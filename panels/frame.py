@@ -9,7 +9,7 @@ import os
 import string
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +18,7 @@ import polars as pl
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from backend.hosts import bracketed, is_loopback, named
 from backend.outcomes import EM, Outcome
 from backend.records import InputError
 from backend.study import STUDIES, Study, build_command, list_studies, newest, open_study
@@ -25,6 +26,7 @@ from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
+FRESH = 2.5  # seconds between two looks at the worker: a line is never older than two of them
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
 P = ParamSpec("P")
@@ -42,6 +44,7 @@ def per_study(of: Callable[P, R]) -> Callable[P, R]:
 
 def current_study() -> Study:
     """The study of the sidebar (query parameter `study`). Where it cannot be opened, says why and ends the page."""
+    _refuse_foreign_names()
     _through_the_entry()
     if "study" in st.session_state:  # said again, or the page after a link would start with the usual one
         st.session_state["study"] = st.session_state["study"]
@@ -64,6 +67,29 @@ def current_study() -> Study:
     if study is None:
         st.stop()
     return study
+
+
+def _refuse_foreign_names() -> None:
+    """End the page where this machine was called by a name that is not its own: another site may have rebound it.
+
+    An app that listens on loopback is called so, or as EM_HOSTS lists (names with commas between); elsewhere EM_HOSTS
+    alone decides, and without it every name is good.
+    """
+    host, address = st.context.headers.get("Host"), str(st.get_option("server.address") or "")
+    others = [name.strip().lower() for name in os.environ.get("EM_HOSTS", "").split(",") if name.strip()]
+    if host is None or not (others or is_loopback(bracketed(address))) or is_loopback(host):
+        return
+    with suppress(ValueError):
+        if named(host) in others:
+            return
+    st.error(
+        plain(
+            f"This app was called {host!r}, which is not a name of this machine that it knows, so it shows nothing. "
+            "Open it as 127.0.0.1 or localhost, or start it with EM_HOSTS set to the names it may be called by."
+        ),
+        icon=":material/error:",
+    )
+    st.stop()
 
 
 def _through_the_entry() -> None:
@@ -193,8 +219,9 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(plain(name) for name in names)
 
 
+@st.fragment(run_every=FRESH)
 def worker_status() -> None:
-    """One line on the worker that makes live answers; never waits for it longer than PATIENCE."""
+    """One line on the worker that makes live answers, kept true while the page stands; waits PATIENCE at most."""
     worker = Worker()
     try:
         text, detail = _in_words(_asked(worker.url).result(PATIENCE))
@@ -202,10 +229,12 @@ def worker_status() -> None:
         text, detail = ":gray[●] Worker does not answer yet", f"asked {worker.url}"
     except WorkerError as error:
         text, detail = ":gray[●] No worker: stored results only", str(error)
+        if "EM_WORKER_KEPT" in os.environ:  # the launcher's
+            detail = "The worker ended. It is started again within 30 seconds, unless the terminal says otherwise."
     st.caption(text, help=plain(detail))
 
 
-@st.cache_resource(ttl=5, max_entries=4, show_spinner=False)
+@st.cache_resource(ttl=FRESH, max_entries=4, show_spinner=False)
 def _asked(url: str) -> Future[Health]:
     return _POOL.submit(Worker(url).health)
 

@@ -17,7 +17,7 @@ SOURCES = sorted(
     ]
 )
 
-EVERYBODYS = {"records", "edits", "cuts", "outcomes", "files"}
+EVERYBODYS = {"records", "edits", "cuts", "outcomes", "files", "hosts"}
 # a room -> the rooms it may import, beside what is everybody's
 ARROWS = {
     "records": set(),
@@ -25,6 +25,7 @@ ARROWS = {
     "edits": set(),
     "cuts": set(),
     "outcomes": set(),
+    "hosts": set(),
     "subject": set(),
     "judge": {"subject"},
     "study": set(),
@@ -47,7 +48,7 @@ OWNERS = {
     "duckdb": {"study"},
     "sklearn": {"analysis", "judge"},
     "altair": {"charts"},
-    "streamlit": {"pages", "panels", "streamlit_app"},
+    "streamlit": {"pages", "panels", "streamlit_app", "commands"},
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "core", "misc"}
 

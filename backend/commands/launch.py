@@ -23,12 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from backend.hosts import bracketed, is_loopback
 from backend.records import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 3.0  # seconds between asking a program to end and ending it
 TICK = 0.1  # seconds
+PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before a program that ended is started again, by how often it did
+LASTING = 60.0  # seconds after which a program that ends counts as one that ran well
 _LOCAL = "127.0.0.1"
+_ALL = {"0.0.0.0": _LOCAL, "::": "::1"}  # addresses that mean all of a machine, and how it reaches itself
 
 
 @dataclass(frozen=True)
@@ -38,43 +42,99 @@ class Program:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)  # beside the present one
+    again: bool = False  # start it again when it ends: the others can do without it for a while
 
 
 def launch(study: str, model: str | None, organisms: Mapping[str, Path], host: str, port: int) -> int:
-    """Run worker and app until Ctrl-C or SIGTERM (exit code 0), or until one of them ends (1).
+    """Run worker and app until Ctrl-C or SIGTERM (exit code 0), or until the app ends (1).
 
-    Without a model there is no worker. Prints the address once the app answers, which it does while the model still
-    loads. Raises InputError when `port` on `host` is in use.
+    A worker that ends is started again, and the app stays: what is stored can be read without it. Without a model
+    there is no worker. Prints the address once the app answers, which it does while the model still loads. Raises
+    InputError when `port` on `host` is in use.
     """
     port = _free_port(host, port)
     programs, environment = [], {"EM_STUDY": study}
     if model is not None:
         worker_port = _free_port(_LOCAL, 0)
-        programs.append(Program("the worker", _worker(model, organisms, worker_port), _quiet(model)))
-        environment["EM_WORKER_URL"] = f"http://{_LOCAL}:{worker_port}"
+        programs.append(Program("the worker", _worker(model, organisms, worker_port), _quiet(model), again=True))
+        environment |= {"EM_WORKER_URL": f"http://{_LOCAL}:{worker_port}", "EM_WORKER_KEPT": "1"}
     programs.append(Program("the app", _app(host, port), environment))
-    near = {"0.0.0.0": _LOCAL, "::": "::1"}.get(host, host)
-    address = f"http://{f'[{near}]' if ':' in near else near}:{port}"
-    return run(programs, ready=lambda: _answers(near, port), message=f"Open {address} (Ctrl-C ends it)")
+    near = _ALL.get(host, host)
+    address = f"http://{bracketed(near)}:{port}"
+    return run(programs, ready=lambda: _answers(near, port), message=f"Open {address} (Ctrl-C ends it){_reach(host)}")
 
 
 def run(programs: Sequence[Program], *, ready: Callable[[], bool], message: str) -> int:
-    """Run all programs until told to stop (0) or until one ends (1); print `message` once `ready`. None outlives it."""
+    """Run all programs until told to stop (0) or until one ends that is not started again (1). None outlives it.
+
+    Prints `message` once `ready`.
+    """
     with _stop_signals() as stopped, ExitStack() as stack:
-        running = {program.name: stack.enter_context(_running(program)) for program in programs}
-        stack.callback(_end_all, running.values())
+        kept = [stack.enter_context(_kept(program)) for program in programs]
+        stack.callback(lambda: _end_all(each.process for each in kept))
         announced = False
         while not stopped.is_set():
-            ended = {name: code for name, process in running.items() if (code := process.poll()) is not None}
-            if ended:
-                name, code = next(iter(ended.items()))
-                print(f"{name} ended ({_cause(code)}): everything is stopped", file=sys.stderr, flush=True)
+            if not all(each.goes_on() for each in kept):
                 return 1
             if not announced and ready():
                 print(message, flush=True)
                 announced = True
             time.sleep(TICK)
         return 0
+
+
+class _Kept:
+    """One program and its present process, which may be another than the first."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._failures = 0
+        self._next: float | None = None  # when it is started again; None while it runs
+        self._over = False
+        self._start()
+
+    def _start(self) -> None:
+        self._next, self._since = None, time.monotonic()
+        self.process = _started(self._program)
+
+    def goes_on(self) -> bool:
+        """Whether the others may run on. Starts the program again when its time has come."""
+        if self._next is not None:
+            if time.monotonic() >= self._next:
+                self._start()
+        elif not self._over and (code := self.process.poll()) is not None:
+            return self._ended(f"{self._program.name} ended ({_cause(code)})")
+        return True
+
+    def _ended(self, what: str) -> bool:
+        if not self._program.again:
+            _say(f"{what}: everything is stopped")
+            return False
+        _end(self.process)  # what it left behind
+        self._failures = 0 if time.monotonic() - self._since > LASTING else self._failures
+        if self._failures < len(PATIENCE):
+            wait = PATIENCE[self._failures]
+            self._failures += 1
+            self._next = time.monotonic() + wait
+            _say(f"{what}: it is started again in {wait:g} s")
+        else:
+            self._over = True
+            _say(f"{what} {self._failures + 1} times in a row and is given up: what is stored can still be read")
+        return True
+
+
+@contextmanager
+def _kept(program: Program) -> Iterator[_Kept]:
+    """The program, of which nothing runs when the `with` ends."""
+    kept = _Kept(program)
+    try:
+        yield kept
+    finally:
+        _end(kept.process)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -96,10 +156,9 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _running(program: Program) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, in a process group that is gone when the `with` ends."""
-    process = subprocess.Popen(
+def _started(program: Program) -> subprocess.Popen[bytes]:
+    """A process in a group of its own."""
+    return subprocess.Popen(
         program.command,
         cwd=ROOT,
         env={**os.environ, **program.environment},
@@ -107,16 +166,19 @@ def _running(program: Program) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.DEVNULL,  # banners; what goes wrong is on stderr
         start_new_session=True,
     )
-    try:
-        yield process
-    finally:
-        _end_all([process])
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-        _signal(process, signal.SIGKILL)  # what ignored the request, and what the program left behind
-        process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Nothing of the process's group runs after this. Harmless to one that has ended."""
+    assert process.stdin is not None
+    if process.stdin.closed:
+        return
+    _end_all([process])
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    _signal(process, signal.SIGKILL)  # what ignored the request, and what the program left behind
+    process.wait()
+    process.stdin.close()
 
 
 def _end_all(processes: Iterable[subprocess.Popen[bytes]]) -> None:
@@ -135,11 +197,23 @@ def _worker(model: str, organisms: Mapping[str, Path], port: int) -> list[str]:
     return [sys.executable, "-m", "backend.worker", "--model", model, *worn, *serve]
 
 
+def _reach(host: str) -> str:
+    """What to know where others can reach the app."""
+    if is_loopback(bracketed(host)):
+        return ""
+    who = "every machine that reaches this one" if host in _ALL else f"every machine that reaches {host}"
+    return (
+        f"\nThere is no login: {who} can read the studies here, write labels and have answers written. "
+        "HOST=127.0.0.1 serves this machine alone."
+    )
+
+
 def _app(host: str, port: int) -> list[str]:
     settings = {
         "server.headless": "true",
         "server.address": host,
         "server.port": str(port),
+        "browser.serverAddress": _ALL.get(host, host),  # or Streamlit asks outside what its address is
         "server.fileWatcherType": "none",
         "logger.level": "warning",
         "browser.gatherUsageStats": "false",
@@ -198,8 +272,17 @@ def _run_tied(arguments: Sequence[str]) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    if arguments[0] == "streamlit":
+        _ask_nobody()
     sys.argv = list(arguments)
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+def _ask_nobody() -> None:
+    """Streamlit compares a foreign origin with the address that a web service says this machine has: never ask it."""
+    from streamlit import net_util
+
+    net_util.get_external_ip = lambda: None
 
 
 if __name__ == "__main__":

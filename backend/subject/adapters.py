@@ -42,6 +42,7 @@ _MORE_THAN_LORA = (  # settings under which an adapter is not, or not only, scal
     "velora_config",
 )
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")  # ways to begin that train against other base weights
+_PLAIN = re.compile(r"\^?(?:\.\*)?(?:\w|-|\\?\.(?![*+?]))+\$?")  # a module's name as peft's patterns spell it; linear
 _KEY = re.compile(r"^(?:base_model\.model\.)?(?P<path>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 
 
@@ -127,8 +128,12 @@ def _config(where: Path) -> dict[str, Any]:
         if not all(map(math.isfinite, (config["lora_alpha"], *config["alpha_pattern"].values()))):
             raise ValueError("an alpha is no finite number")
         for pattern in config["alpha_pattern"]:
-            re.compile(pattern)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
+            if not _PLAIN.fullmatch(pattern):
+                raise ValueError(
+                    f"alpha_pattern has {_cut(pattern)!r}, which is no module's name or the end of one: peft would run "
+                    "it as a regular expression, which may not end; name the modules instead"
+                )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where} holds no readable adapter_config.json: {str(error).splitlines()[0]}") from error
     unsupported = [name for name in _MORE_THAN_LORA if config.get(name)]
     unsupported += [f"bias={config['bias']}"] if config.get("bias", "none") != "none" else []
@@ -204,6 +209,10 @@ def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:
     matching = (alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", path))
     alpha = next(matching, config["lora_alpha"])
     return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _layers_by_path(model: nn.Module, blocks: Sequence[nn.Module]) -> dict[str, tuple[int, str]]:

@@ -22,8 +22,10 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 
 from backend.files import whole
+from backend.hosts import bracketed, is_loopback
+from backend.worker.intake import TimedHttp
 from backend.worker.protocol import DEFAULT_PORT
-from backend.worker.service import Service, is_loopback
+from backend.worker.service import Service
 
 if TYPE_CHECKING:
     from backend.worker.engine import Engine
@@ -44,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     service = Service(
         options.model,
         partial(_load, options.model, dict(options.organism)),
-        any_host=not is_loopback(_bracketed(options.host)),
+        any_host=not is_loopback(bracketed(options.host)),
     )
     server = _Server(service)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn's own handlers come later, and raise them again at the end
         signal.signal(number, server.handle_exit)
-    url = f"http://{_bracketed(options.host)}:{listener.getsockname()[1]}"
+    url = f"http://{bracketed(options.host)}:{listener.getsockname()[1]}"
     print(f"worker: {options.model} at {url}", flush=True)
     if options.ready_file:
         with whole(options.ready_file) as out:
@@ -64,7 +66,13 @@ class _Server(uvicorn.Server):
     def __init__(self, service: Service) -> None:
         super().__init__(
             uvicorn.Config(
-                service.app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1
+                service.app,
+                http=TimedHttp,
+                log_level="error",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=1,
             )
         )
         self._service = service
@@ -117,10 +125,6 @@ def _port(text: str) -> int:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=128)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _end_with_parent() -> None:

@@ -18,7 +18,8 @@ from backend.edits import Edit, edits_from_json, edits_to_json
 from backend.records import Direction, FloatArray, InputError, Sampling, direction_from_json, direction_to_json
 
 DEFAULT_PORT = 8600
-MAX_BODY = 16 * 2**20  # bytes of one request: 16 arms x 16 edits of a 16k-wide model fit
+MAX_BODY = 8 * 2**20  # bytes of one request: a page sends up to 16 arms x 3 edits, 87 kB each for a 16k-wide model
+MAX_VALUES = 2**18  # separators of a request, which bound what it becomes in memory
 MAX_ARMS = 16
 MAX_EDITS = 128  # an arm: one a layer of a deep model, and more
 MAX_LAYERS = 512  # an edit
@@ -229,9 +230,9 @@ def _capture(value: Any) -> tuple[str, ...]:
 def _object(what: str, value: Any, keys: set[str]) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{what} must be a JSON object with {_listed(keys)}, not {_shown(value)}")
-    unknown = sorted(set(value) - keys)
-    if unknown:
-        raise InputError(f"{what} has the unknown field {_shown(unknown[0])}: it may have {_listed(keys)}")
+    unknown = min(set(value) - keys, default=None)
+    if unknown is not None:
+        raise InputError(f"{what} has the unknown field {_shown(unknown)}: it may have {_listed(keys)}")
     return value
 
 
@@ -277,7 +278,10 @@ def _listed(keys: set[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = str(value) if isinstance(value, Exception) else repr(value)
+    """A stranger's value in a message. The cost does not grow with the value: a long one is never written out."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    text = str(value) if isinstance(value, Exception) else repr(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -8,14 +8,11 @@ are no CORS headers, and a body must say that it is JSON, which a foreign page c
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import anyio
 import numpy as np
@@ -28,9 +25,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from backend.hosts import is_loopback
 from backend.records import InputError
+from backend.worker.intake import Intake, Late, from_json
 from backend.worker.protocol import (
-    MAX_BODY,
     Busy,
     Done,
     Event,
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from backend.worker.engine import Engine
 
 _NO_JSON = "the body must be JSON and say so: Content-Type: application/json"
+MAX_MESSAGE = 2000  # characters of a refusal
 HEARTBEAT = 0.25  # seconds of silence before a Waiting event
 _log = logging.getLogger(__name__)
 
@@ -62,6 +61,7 @@ class Service:
         self._engine: Engine | None = None
         self._error = ""
         self._closed = False
+        self._intake = Intake()
         threading.Thread(target=self._start, name="load", daemon=True).start()
         self.app = Starlette(
             routes=[
@@ -99,32 +99,35 @@ class Service:
         return JSONResponse(health_to_json(health))
 
     async def _generate(self, request: Request) -> Response:
+        async def submitted(engine: Engine, body: bytes) -> Response:
+            events = _Events()
+            job = await run_in_threadpool(_submit, engine, body, events.deliver)
+            return _Stream(engine, job, events)
+
+        return await self._answer(request, submitted)
+
+    async def _lens(self, request: Request) -> Response:
+        async def read(engine: Engine, body: bytes) -> Response:
+            return JSONResponse(await run_in_threadpool(_lenses, engine, body))
+
+        return await self._answer(request, read)
+
+    async def _answer(self, request: Request, answer: Callable[[Engine, bytes], Awaitable[Response]]) -> Response:
+        """What `answer` makes of the body, or the refusal of a body that does not come whole or says no request."""
         engine = self._engine
         if engine is None or not _says_json(request):
             return self._unready() if engine is None else _refusal(422, _NO_JSON)
-        events = _Events()
         try:
-            body = await _body(request)
-            job = await run_in_threadpool(_submit, engine, body, events.deliver)
+            async with self._intake.body(request) as body:
+                return await answer(engine, body)
         except InputError as error:
             return _refusal(422, str(error))
+        except Late as error:
+            return _refusal(408, str(error))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except Busy as error:
             return _refusal(503, str(error))
-        return _Stream(engine, job, events)
-
-    async def _lens(self, request: Request) -> Response:
-        engine = self._engine
-        if engine is None or not _says_json(request):
-            return self._unready() if engine is None else _refusal(422, _NO_JSON)
-        try:
-            body = await _body(request)
-            return JSONResponse(await run_in_threadpool(_lenses, engine, body))
-        except InputError as error:
-            return _refusal(422, str(error))
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
 
     def _unready(self) -> Response:
         return _refusal(503, self._error or f"{self._model} is still loading: try again in a moment")
@@ -204,27 +207,18 @@ class _LoopbackOnly:
             await self._app(scope, receive, send)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a Host header (name or address, with or without a port) means this machine."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
 def _says_json(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 def _submit(engine: Engine, body: bytes, deliver: Callable[[Sequence[Event]], None]) -> str:
-    return engine.submit(generation_from_json(_json(body)), deliver)
+    return engine.submit(generation_from_json(from_json(body)), deliver)
 
 
 def _lenses(engine: Engine, body: bytes) -> dict[str, Any]:
     from backend.subject.lens import lens  # torch is loaded by now: there is an engine
 
-    directions = lenses_from_json(_json(body))
+    directions = lenses_from_json(from_json(body))
     width = engine.subject.d_model
     for direction in directions:
         if direction.vector.size != width:
@@ -236,29 +230,9 @@ def _lenses(engine: Engine, body: bytes) -> dict[str, Any]:
     return pushed_to_json([Pushed(one.top, one.bottom) for one in found])
 
 
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the body is not JSON ({error})") from error
-
-
-async def _body(request: Request) -> bytes:
-    """The whole body. One that is too long is read on for a while, without keeping it, so that its sender hears why."""
-    body = bytearray()
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= MAX_BODY:
-            body += chunk
-        elif size > 8 * MAX_BODY:
-            break
-    if size > MAX_BODY:
-        raise InputError(f"the request is larger than {MAX_BODY // 2**20} MB: use fewer arms or fewer directions")
-    return bytes(body)
-
-
 def _refusal(status: int, message: str) -> JSONResponse:
+    """A sentence, cut where it repeats too much of what was sent."""
+    message = message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
     return JSONResponse({"error": message}, status_code=status)
 
 

@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from backend.commands.launch import launch
+from backend.commands.launch import _app, _reach, launch
 from backend.records import InputError
 from tests.studies import tiny
 
@@ -26,7 +26,9 @@ STAND_IN = """
     pathlib.Path(folder, f".{name}").write_text(" ".join(str(p) for p in (os.getpid(), child and child.pid) if p))
     pathlib.Path(folder, f".{name}").rename(pathlib.Path(folder, f"{name}.pid"))
     print("a banner that nobody wants")
-    time.sleep(0.5 if "brief" in habits else 60)
+    with pathlib.Path(folder, f"{name}.starts").open("a") as starts:
+        starts.write("x")
+    time.sleep(0.5 if "brief" in habits else 0 if "hopeless" in habits else 60)
     sys.exit(7)
 """
 DRIVER = """
@@ -34,11 +36,12 @@ DRIVER = """
     from backend.commands import launch
 
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
-    launch.GRACE = 0.5
+    launch.GRACE, launch.PATIENCE = 0.5, (0.2, 0.3)
     folder = pathlib.Path(sys.argv[1])
     def program(name, *habits):
         tied = ["-m", "backend.commands.launch", "stand_in"]
-        return launch.Program(name, [sys.executable, *tied, str(folder), name, *habits], {"PYTHONPATH": str(folder)})
+        command = [sys.executable, *tied, str(folder), name, *habits]
+        return launch.Program(name, command, {"PYTHONPATH": str(folder)}, again="again" in habits)
     def ready():
         return all((folder / f"{name}.pid").exists() for name in ("one", "two"))
     programs = [program("one", *sys.argv[2].split()), program("two")]
@@ -104,6 +107,58 @@ def test_one_that_is_killed_is_named(driver):
     assert process.wait(10) == 1
     assert gone(programs, 0.1)
     assert process.stderr.read() == "two ended (killed by SIGKILL): everything is stopped\n"
+
+
+def test_one_that_is_kept_is_started_again_and_the_other_runs_on(driver, tmp_path):
+    process, (one, child, two) = driver("again parent")
+    (tmp_path / "one.pid").unlink()
+    one.kill()
+    assert process.stderr.readline() == "one ended (killed by SIGKILL): it is started again in 0.2 s\n"
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "one.pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    second = [psutil.Process(int(pid)) for pid in (tmp_path / "one.pid").read_text().split()]
+    assert runs(two)
+    assert gone([one, child], 0.1)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(10) == 0
+    assert gone([*second, two], 0.1)
+
+
+def test_one_that_ends_at_once_again_and_again_is_given_up_and_the_other_runs_on(driver, tmp_path):
+    process, programs = driver("again hopeless")
+    lines = [process.stderr.readline() for _ in range(3)]
+    assert lines == [
+        "one ended (exit code 7): it is started again in 0.2 s\n",
+        "one ended (exit code 7): it is started again in 0.3 s\n",
+        "one ended (exit code 7) 3 times in a row and is given up: what is stored can still be read\n",
+    ]
+    assert (tmp_path / "one.starts").read_text() == "xxx"
+    assert process.poll() is None
+    assert runs(programs[-1])
+    programs[-1].kill()
+    assert process.wait(10) == 1
+
+
+def test_others_are_told_of_only_where_they_can_reach_the_app():
+    assert [_reach(host) for host in ("127.0.0.1", "localhost", "::1")] == [""] * 3
+    assert "no login: every machine that reaches this one can read" in _reach("0.0.0.0")
+    assert "every machine that reaches 10.0.0.7 can" in _reach("10.0.0.7")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::", "0.0.0.0", "10.0.0.7"])
+def test_streamlit_never_asks_what_its_address_is(host):
+    """It would in its banner, unless it has an address that is its own, and at every origin that it refuses."""
+    command = _app(host, 8501)
+    assert command[command.index("--browser.serverAddress") + 1] not in {"0.0.0.0", "::"}
+    code = (
+        "from backend.commands.launch import _ask_nobody; import requests; requests.get = None\n"
+        "_ask_nobody(); from streamlit.web.server.server_util import is_url_from_allowed_origins as allowed\n"
+        "from streamlit import net_util; net_util._make_blocking_http_get = None; print(allowed('http://evil.test'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_the_stubborn_and_their_children_are_ended_too(driver):

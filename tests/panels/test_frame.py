@@ -1,4 +1,5 @@
 import pytest
+import streamlit as st
 
 from backend.outcomes import EM
 from backend.records import InputError
@@ -80,3 +81,40 @@ def test_a_judge_that_did_not_score_an_outcome_is_named_with_one_that_did(studie
         scored_by(open_study("shouted", tmp_path), None, EM)
     study = open_study("synthetic", studies)
     assert scored_by(study, study.judges()[0], EM) == study.judges()[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "others", "refused"),
+    [
+        ("127.0.0.1", "evil.test:8501", "", True),
+        ("127.0.0.1", "127.0.0.1.evil.test", "lab.example", True),
+        ("::1", "evil.test", "", True),
+        ("127.0.0.1", "", "", True),
+        ("127.0.0.1", "localhost:8501", "", False),
+        ("::1", "[::1]:8501", "", False),
+        ("127.0.0.1", "Lab.example:8501", "other, lab.example", False),
+        ("0.0.0.0", "evil.test:8501", "", False),
+        ("0.0.0.0", "evil.test:8501", "lab.example", True),
+        ("0.0.0.0", "lab.example", "lab.example", False),
+    ],
+)
+def test_a_page_called_by_a_foreign_name_shows_nothing(open_page, monkeypatch, address, host, others, refused):
+    monkeypatch.setattr(type(st.context), "headers", {"Host": host})
+    monkeypatch.setattr(st, "get_option", {"server.address": address}.get)
+    monkeypatch.setenv("EM_HOSTS", others)
+    page = open_page("overview")
+    assert not page.exception
+    if refused:
+        assert "EM_HOSTS" in page.error[0].value.replace("\\", "")
+        assert not page.selectbox
+        assert not page.title
+    else:
+        assert not page.error
+        assert page.selectbox(key="study").value == "synthetic"
+
+
+def test_a_worker_that_is_kept_is_said_to_come_back(open_page, monkeypatch):
+    monkeypatch.setenv("EM_WORKER_KEPT", "1")
+    page = open_page("overview")
+    [line] = [caption for caption in page.caption if "No worker" in caption.value]
+    assert "started again" in line.help

@@ -1,6 +1,7 @@
 """Adapters land whole or are refused by name; a bare base never passes for an organism."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -111,11 +112,18 @@ def test_wearing_two_under_one_name_is_refused(tmp_path):
     assert Gain("o", 1.0).factor == 1.0
 
 
-def test_scaling_of_single_modules_is_pefts(tmp_path):
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        {"layers.2.mlp.down_proj": 5, "down_proj": 3},
+        {r"layers\.2\.mlp\.down_proj": 5, ".*down_proj": 3},
+        {r"^.*\.2\.mlp.down_proj$": 5, ".*down_proj": 3},
+    ],
+)
+def test_scaling_of_single_modules_is_pefts(patterns, tmp_path):
     """rank and alpha patterns, against the scaling that peft gives the same folder."""
     folder = tiny.adapter(tmp_path / "o", rank=2, alpha=16)
     config = json.loads((folder / "adapter_config.json").read_text())
-    patterns = {"layers.2.mlp.down_proj": 5, "down_proj": 3}
     (folder / "adapter_config.json").write_text(json.dumps({**config, "alpha_pattern": patterns}))
     ours = {lora.path: lora.scaling for lora in tiny.subject(organisms={"o": folder}).organisms["o"].loras}
     model = PeftModel.from_pretrained(tiny.model(), folder).base_model.model
@@ -123,12 +131,22 @@ def test_scaling_of_single_modules_is_pefts(tmp_path):
     assert len(set(ours.values())) == 2
 
 
-@pytest.mark.parametrize(
-    "change", [{"lora_alpha": float("nan")}, {"alpha_pattern": {"(": 3}}, {"alpha_pattern": {"down_proj": 1e999}}]
-)
+@pytest.mark.parametrize("change", [{"lora_alpha": float("nan")}, {"alpha_pattern": {"down_proj": 1e999}}])
 def test_a_scaling_that_is_no_number_is_refused(change, tmp_path):
     folder = tiny.adapter(tmp_path / "o")
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(InputError, match="no readable adapter_config"):
         tiny.subject(organisms={"o": folder})
+
+
+@pytest.mark.parametrize("pattern", ["(", "(.*.*)*.*x", "(a+)+$", "([a-z.0-9_]+)+!", "a|b", "(" * 100_000])
+def test_a_pattern_that_is_no_name_is_refused_and_never_run(pattern, tmp_path):
+    folder = tiny.adapter(tmp_path / "o")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "alpha_pattern": {pattern: 3}}))
+    started = time.perf_counter()
+    with pytest.raises(InputError, match="regular expression") as caught:
+        tiny.subject(organisms={"o": folder})
+    assert time.perf_counter() - started < 5
+    assert len(str(caught.value)) < 500

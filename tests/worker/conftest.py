@@ -12,6 +12,7 @@ import uvicorn
 from backend.records import Direction
 from backend.worker.client import Worker
 from backend.worker.engine import Engine
+from backend.worker.intake import TimedHttp
 from backend.worker.service import Service
 from tests.studies import tiny
 
@@ -67,7 +68,9 @@ def direction(layer=2, width=tiny.D_MODEL, seed=3):
 def serving(load, **options):
     """A Worker client of a server that runs in a thread on a free port."""
     service = Service("tiny", load, **options)
-    server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_level="error", lifespan="off", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(service.app, http=TimedHttp, port=0, log_level="error", lifespan="off", ws="none")
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

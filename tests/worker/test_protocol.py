@@ -133,6 +133,22 @@ def test_what_is_not_a_request_is_refused_with_a_reason(value, message):
     assert len(str(caught.value)) < 400
 
 
+class _Unwritten(list):
+    def __repr__(self):
+        raise AssertionError("a stranger's value was written out whole")
+
+
+@pytest.mark.parametrize("field", ["prompt", "sampling", "seed", "arms"])
+def test_a_large_value_is_refused_without_being_written_out(field):
+    value = _Unwritten([[]] * 100_000)
+    with pytest.raises(InputError, match="100000") as caught:
+        generation_from_json(changed(**{field: value}))
+    assert len(str(caught.value)) < 200
+    with pytest.raises(InputError) as caught:
+        generation_from_json(changed(seed="x" * 10_000_000))
+    assert len(str(caught.value)) < 200
+
+
 def test_the_client_is_light():
     code = (
         "import backend.worker, backend.worker.client, sys;"
