@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from backend.edits import Edit
 from backend.records import FloatArray, InputError, Sampling
-from backend.subject.chat import WORTH_SHARING, shared_beginning, stop_ids
+from backend.subject.chat import WORTH_SHARING, answer_text, shared_beginning, stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.load import Subject
 from backend.subject.out_of_memory import ran_out, say_halved
@@ -406,4 +406,5 @@ def _sample(subject: Subject, unfinished: dict[Hashable, Request], batch: int) -
             text.append(emission.text)
             if emission.finished:
                 del answers[emission.key], unfinished[emission.key]
-                yield Sampled(emission.key, tuple(ids), "".join(text), emission.finished == "stop")
+                said = answer_text(subject.tokenizer, ids, "".join(text))
+                yield Sampled(emission.key, tuple(ids), said, emission.finished == "stop")
