@@ -36,8 +36,7 @@ def check_head(subject: Subject) -> None:
     """Raise InputError unless `logits` gives what the model's own forward pass gives. One short text, once a model."""
     if subject.model in _checked:
         return
-    vocabulary = subject.model.get_input_embeddings().weight.shape[0]
-    ids = torch.arange(_PROBE, device=subject.device)[None] % vocabulary
+    ids = torch.arange(_PROBE, device=subject.device)[None] % subject.vocabulary
     name = type(subject.model).__name__
     if subject.model.get_output_embeddings() is None:
         raise InputError(f"{subject.name} ({name}) has no output embeddings: it gives no logits to take a loss of")
