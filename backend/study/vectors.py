@@ -150,7 +150,8 @@ def _read_safetensors(path: Path) -> list[Direction]:
             half = {name for name in file.keys() if file.get_slice(name).get_dtype() == "BF16"}  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in file.keys() if name not in half}  # noqa: SIM118
         if half:
-            tensors |= {name: _widened(said) for name, said in deserialize(path.read_bytes()) if name in half}
+            every = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+            tensors |= {name: _widened(said) for name, said in every if name in half}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
     stack = []

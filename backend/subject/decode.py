@@ -153,6 +153,11 @@ class Decoder:
     def _check(self, request: Request) -> None:
         if not request.prompt_ids:
             raise InputError("the prompt is empty: type a question")
+        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self.subject.vocabulary:
+            raise InputError(
+                f"the prompt holds a token that {self.subject.name} lacks: it has the ids 0 to "
+                f"{self.subject.vocabulary - 1}. Its tokenizer or the file is of another model"
+            )
         longest = len(request.prompt_ids) + request.sampling.max_new_tokens
         if longest > self.subject.context:
             raise InputError(

@@ -210,7 +210,11 @@ class Seam:
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
             site.follow(inputs[0])
             # a shared expert gets the tokens of all rows in one line
-            read = inputs[0] if inputs[0].ndim > 2 else inputs[0].unflatten(0, (len(self._rows or ()) or 1, -1))
+            read = (
+                inputs[0]
+                if inputs[0].ndim > 2
+                else inputs[0].reshape(len(self._rows or ()) or 1, -1, inputs[0].shape[-1])
+            )
             scalar = nn.functional.linear(read, site.read)
             scalars.values[index] = scalar
             gain = self._gains[index]

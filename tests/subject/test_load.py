@@ -100,3 +100,5 @@ def test_tokens_of_another_model_are_refused_by_name():
         list(trace(subject, [Text("far", (5, 9), (259,))], "base"))
     with pytest.raises(InputError, match=r"'less' has the token id -1"):
         list(divergence(subject, [Text("less", (-1, 9), (25,))], ()))
+    with pytest.raises(InputError, match="a token that tiny lacks"):
+        list(sample(subject, [Request(0, (5, 259))]))
