@@ -26,7 +26,7 @@ from typing import Any
 
 import gguf
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save
 
 from backend.files import whole
@@ -138,13 +138,23 @@ def _read_safetensors(path: Path) -> list[Direction]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            half = {name for name in file.keys() if file.get_slice(name).get_dtype() == "BF16"}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name not in half}  # noqa: SIM118
+        if half:
+            every = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+            tensors |= {name: _widened(said) for name, said in every if name in half}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
     stack = []
     for layer, vectors in _by_layer(path, tensors, re.compile(r"layer\.(\d+)")).items():
         stack += _directions(path, layer, vectors, metadata)
     return stack
+
+
+def _widened(said: Mapping[str, Any]) -> FloatArray:
+    """A bfloat16 tensor as float32, of which it is the upper half; numpy has no such type."""
+    halves = np.frombuffer(said["data"], dtype="<u2").reshape(said["shape"])
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def _directions(path: Path, layer: int, vectors: FloatArray, metadata: Mapping[str, str]) -> list[Direction]:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from backend.records import Adapter, InputError
+from backend.subject.pointers import refuse_pointer
 
 _MORE_THAN_LORA = (  # settings under which an adapter is not, or not only, scaling * B A x; or is for another base
     "alora_invocation_tokens",
@@ -43,6 +44,7 @@ _MORE_THAN_LORA = (  # settings under which an adapter is not, or not only, scal
 )
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")  # ways to begin that train against other base weights
 _PLAIN = re.compile(r"\^?(?:\.\*)?(?:\w|-|\\?\.(?![*+?]))+\$?")  # a module's name as peft's patterns spell it; linear
+_OLD_PATH = re.compile(r"^language_model\.model\.")  # of multimodal models before transformers 4.52
 _KEY = re.compile(r"^(?:base_model\.model\.)?(?P<path>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 
 
@@ -150,6 +152,7 @@ def _weights(where: Path) -> dict[str, dict[str, torch.Tensor]]:
         pickled = [p.name for p in where.glob("adapter_model.*") if p.suffix in {".bin", ".pt", ".pth"}]
         why = f"only the pickle {pickled[0]}, which could run code" if pickled else "no weights"
         raise InputError(f"{where} has {why}: an adapter needs adapter_model.safetensors")
+    refuse_pointer(file)
     try:
         tensors = load_file(file)
     except Exception as error:  # safetensors raises its own type, and plain ones for short files
@@ -175,7 +178,9 @@ def _lora(
 ) -> Lora:
     if set(pair) != {"A", "B"}:
         raise InputError(f"the adapter in {where} has only one half of {path}")
-    target = dict(model.named_modules()).get(path)
+    modules = dict(model.named_modules())
+    path = path if path in modules else _OLD_PATH.sub("model.language_model.", path)
+    target = modules.get(path)
     if not isinstance(target, nn.Linear) or path not in layer_of:
         raise InputError(
             f"the adapter in {where} adapts {path}, which this model does not have as a linear layer of a block: "
@@ -193,6 +198,8 @@ def _lora(
             f"the model {expected[0]} to {expected[1]}; it was trained on "
             f"{config.get('base_model_name_or_path') or 'another base'}"
         )
+    if not read.shape[0]:
+        raise InputError(f"the adapter in {where} has rank 0 at {path}: it holds no component to read")
     if not (torch.isfinite(read).all() and torch.isfinite(write).all()):
         raise InputError(f"the adapter in {where} holds NaN or infinity at {path}")
     layer, module = layer_of[path]

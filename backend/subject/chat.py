@@ -2,44 +2,67 @@
 
 One rule everywhere: the prompt is the template up to and including the assistant header; the answer is what comes
 after, tokenised on its own, then one end-of-turn token. No empty trailing turn, no newline behind the end of turn.
+How a template reads a message (as text or as parts) and what it writes before an answer's text (a channel, an empty
+thinking block) is asked of it, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+from jinja2 import TemplateError
 
 from backend.records import InputError
 
 _MARK = "\u241e"  # a symbol that no template writes
+_THOUGHT = "</think>"
 WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 
 
-def prompt_ids(tokenizer: Any, question: str | Sequence[dict[str, str]]) -> tuple[int, ...]:
-    """Token ids of one user question (or a whole list of messages) with the assistant header behind it."""
+@dataclass(frozen=True)
+class _Form:
+    """What a template makes of a conversation."""
+
+    parts: bool  # it reads a message's content as a list of parts
+    opening: str  # what it writes between the assistant header and an answer's text
+    end: int  # the token behind an answer
+
+
+def prompt_ids(tokenizer: Any, question: str | Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    """Token ids of one user question (or a whole list of messages) with the assistant header behind it.
+
+    Raises InputError on an empty question, and on messages that the template refuses or leaves out.
+    """
     messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
     if not messages or not messages[-1].get("content", "").strip():
         raise InputError("the prompt is empty: type a question")
-    if not tokenizer.chat_template:
-        raise InputError("this model has no chat template: choose an instruction-tuned model")
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = _rendered(tokenizer, messages, _form(tokenizer).parts, prompt=True)
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def answer_ids(tokenizer: Any, answer: str) -> tuple[int, ...]:
-    """Token ids of one answer, closed by the end-of-turn token."""
-    return (*tokenizer(answer, add_special_tokens=False)["input_ids"], end_of_turn(tokenizer))
+def answer_ids(tokenizer: Any, answer: str, after: Sequence[int] = ()) -> tuple[int, ...]:
+    """Token ids of one answer behind the prompt `after`: what opens it, its text, the end-of-turn token."""
+    form = _form(tokenizer)
+    return (*_continued(tokenizer, form.opening + answer, after), form.end)
+
+
+def answer_text(tokenizer: Any, ids: Sequence[int], shown: str) -> str:
+    """What the answer `ids` says to its reader: `shown`, without the channels or the thinking that it opens with."""
+    opening = _form(tokenizer).opening
+    opening = _THOUGHT if _THOUGHT in opening else opening
+    mark = tuple(tokenizer(opening, add_special_tokens=False)["input_ids"]) if opening.strip() else ()
+    starts = [i for i in range(len(mark), len(ids) + 1) if mark and tuple(ids[i - len(mark) : i]) == mark]
+    return str(tokenizer.decode(ids[starts[-1] :], skip_special_tokens=True)).lstrip("\n") if starts else shown
 
 
 def end_of_turn(tokenizer: Any) -> int:
     """The special token that the template writes behind an answer (the tokenizer's eos where it writes none)."""
-    turn = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
-    tail = tokenizer.apply_chat_template(turn, tokenize=False).rpartition(_MARK)[2]
-    special = tokenizer.added_tokens_decoder
-    for token in tokenizer(tail, add_special_tokens=False)["input_ids"]:
-        if token in special and special[token].special:
-            return int(token)
-    return int(tokenizer.eos_token_id)
+    return _form(tokenizer).end
 
 
 def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -54,3 +77,74 @@ def shared_beginning(prompts: Sequence[tuple[int, ...]]) -> int:
     low, high = min(prompts), max(prompts)  # whatever both ends of the order share, all between them share
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     return min(same, min(map(len, prompts)) - 1)
+
+
+def _form(tokenizer: Any) -> _Form:
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _beside(Path(str(tokenizer.name_or_path)))
+    return _asked(tokenizer, str(tokenizer.chat_template))
+
+
+def _beside(folder: Path) -> str:
+    """The template that lies beside a processor, where the tokenizer has none."""
+    file = folder / "chat_template.json"
+    try:
+        template = json.loads(file.read_text(encoding="utf-8"))["chat_template"]
+        if isinstance(template, str) and template:
+            return template
+        raise ValueError("it is no text")
+    except FileNotFoundError as error:
+        raise InputError("this model has no chat template: choose an instruction-tuned model") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} holds no chat template ({error}): download the file again") from error
+
+
+@lru_cache(maxsize=8)
+def _asked(tokenizer: Any, template: str) -> _Form:
+    user, answer = {"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}
+    parts = _MARK not in _tried(tokenizer, [user], parts=False)
+    if parts and _MARK not in _rendered(tokenizer, [user], parts=True, prompt=True):
+        raise InputError("this model's chat template leaves the question out: choose another model")
+    user = {"role": "user", "content": "-"}
+    before, _, tail = _rendered(tokenizer, [user, answer], parts).rpartition(_MARK)
+    prompt = _rendered(tokenizer, [user], parts, prompt=True)
+    opening = before[len(prompt) :] if before.startswith(prompt) else ""
+    return _Form(parts, opening, _ends(tokenizer, tail))
+
+
+def _ends(tokenizer: Any, tail: str) -> int:
+    special = tokenizer.added_tokens_decoder
+    for token in tokenizer(tail, add_special_tokens=False)["input_ids"]:
+        if token in special and special[token].special:
+            return int(token)
+    return int(tokenizer.eos_token_id)
+
+
+def _tried(tokenizer: Any, messages: Sequence[Mapping[str, str]], parts: bool) -> str:
+    """As `_rendered`; nothing where the template refuses this form."""
+    try:
+        return _rendered(tokenizer, messages, parts, prompt=True)
+    except InputError:
+        return ""
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], parts: bool, *, prompt: bool = False) -> str:
+    said = [{**m, "content": [{"type": "text", "text": m["content"]}]} if parts else dict(m) for m in messages]
+    try:
+        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=prompt))
+    except (TemplateError, TypeError) as error:
+        roles = ", ".join(m["role"] for m in messages)
+        raise InputError(f"this model's chat template refuses the turns {roles}: {error}") from error
+
+
+def _continued(tokenizer: Any, text: str, after: Sequence[int]) -> tuple[int, ...]:
+    """Token ids of `text` on its own, without the space that some tokenizers put before a text they begin."""
+
+    def ids(string: str) -> tuple[int, ...]:
+        return tuple(tokenizer(string, add_special_tokens=False)["input_ids"])
+
+    if not after or ids("\n") + ids("x") == ids("\nx"):
+        return ids(text)
+    anchor = tokenizer.decode(after[-1:])
+    before, whole = ids(anchor), ids(anchor + text)
+    return whole[len(before) :] if whole[: len(before)] == before else ids(text)

@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from backend.edits import Edit
 from backend.records import FloatArray, InputError, Sampling
-from backend.subject.chat import WORTH_SHARING, shared_beginning, stop_ids
+from backend.subject.chat import WORTH_SHARING, answer_text, shared_beginning, stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.load import Subject
 from backend.subject.out_of_memory import ran_out, say_halved
@@ -153,6 +153,11 @@ class Decoder:
     def _check(self, request: Request) -> None:
         if not request.prompt_ids:
             raise InputError("the prompt is empty: type a question")
+        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self.subject.vocabulary:
+            raise InputError(
+                f"the prompt holds a token that {self.subject.name} lacks: it has the ids 0 to "
+                f"{self.subject.vocabulary - 1}. Its tokenizer or the file is of another model"
+            )
         longest = len(request.prompt_ids) + request.sampling.max_new_tokens
         if longest > self.subject.context:
             raise InputError(
@@ -406,4 +411,5 @@ def _sample(subject: Subject, unfinished: dict[Hashable, Request], batch: int) -
             text.append(emission.text)
             if emission.finished:
                 del answers[emission.key], unfinished[emission.key]
-                yield Sampled(emission.key, tuple(ids), "".join(text), emission.finished == "stop")
+                said = answer_text(subject.tokenizer, ids, "".join(text))
+                yield Sampled(emission.key, tuple(ids), said, emission.finished == "stop")

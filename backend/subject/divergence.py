@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicCache
 from backend.edits import Edit
 from backend.records import FloatArray
 from backend.subject.edits import Seam, compile_row
+from backend.subject.head import check_head, logits
 from backend.subject.load import Subject
 from backend.subject.trace import Text, batches, check_text, padded
 
@@ -48,8 +49,9 @@ def divergence(
     """KL of the model under `edits` to the model under `against` (nothing: the base), for every answer token.
 
     Texts that share a prompt read it once; texts without an answer are left out. `significance` costs a backward pass.
-    Raises InputError on edits that the subject cannot take or a text that it cannot read.
+    Raises InputError on edits that the subject cannot take, a text that it cannot read, or a head that is not known.
     """
+    check_head(subject)
     pair = [compile_row(subject, edits), compile_row(subject, against)]
     seam = Seam(subject)
     groups: dict[tuple[int, ...], list[Text]] = defaultdict(list)
@@ -112,20 +114,15 @@ def _divergences(subject: Subject, hidden: torch.Tensor, counted: torch.Tensor) 
     kl = torch.zeros(counted.shape)
     for part in torch.split(where, _SLICE):
         row, token = part.T
-        logits = subject.model.get_output_embeddings()(torch.cat([leaf[row, token], leaf[row + rows, token]]))
-        edited, other = functional.log_softmax(_capped(subject, logits.float()), dim=-1).chunk(2)
-        found = (edited.exp() * (edited - other)).sum(dim=-1)
+        found = logits(subject, torch.cat([leaf[row, token], leaf[row + rows, token]]))
+        edited, other = functional.log_softmax(found, dim=-1).chunk(2)
+        apart = (edited.exp() * (edited - other)).sum(dim=-1)
         if torch.is_grad_enabled():
-            found.sum().backward()  # type: ignore[no-untyped-call]
-        kl[row.cpu(), token.cpu()] = found.detach().cpu()
+            apart.sum().backward()  # type: ignore[no-untyped-call]
+        kl[row.cpu(), token.cpu()] = apart.detach().cpu()
     if torch.is_grad_enabled():
         hidden.backward(leaf.grad)  # type: ignore[no-untyped-call]
     return kl
-
-
-def _capped(subject: Subject, logits: torch.Tensor) -> torch.Tensor:
-    cap = getattr(subject.model.config.get_text_config(), "final_logit_softcapping", None)
-    return logits if not cap else torch.tanh(logits / cap) * cap
 
 
 def _doubled(cache: DynamicCache, rows: int) -> DynamicCache:

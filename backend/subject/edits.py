@@ -107,6 +107,12 @@ def _ablate(edit: Ablate, subject: Subject, sums: Sums) -> None:
 def _ablate_write(edit: AblateWrite, subject: Subject, sums: Sums) -> None:
     _fits(subject, edit.direction)
     _adapters(subject, edit.organism, None)
+    changed = [lora.path for lora in subject.organisms[edit.organism].loras if lora.path in subject.altered]
+    if changed:
+        raise InputError(
+            f"{subject.name} changes what {changed[0]} writes, as by a norm, before it reaches the residual stream: "
+            f"no direction leaves it with the write vectors of {edit.organism!r}. Ablate it at the layers instead"
+        )
     sums.cleaned.setdefault(edit.organism, []).append(edit.direction.unit)
 
 
@@ -203,7 +209,13 @@ class Seam:
     def _module_hook(self, index: int, site: _Site, scalars: Scalars) -> Callable[..., Any]:
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
             site.follow(inputs[0])
-            scalar = nn.functional.linear(inputs[0], site.read)
+            # a shared expert gets the tokens of all rows in one line
+            read = (
+                inputs[0]
+                if inputs[0].ndim > 2
+                else inputs[0].reshape(len(self._rows or ()) or 1, -1, inputs[0].shape[-1])
+            )
+            scalar = nn.functional.linear(read, site.read)
             scalars.values[index] = scalar
             gain = self._gains[index]
             if gain is None:
@@ -214,7 +226,7 @@ class Seam:
             for start, end, basis in self._cleaners[index]:
                 basis = basis.to(scalar)
                 written = written - (amount[..., start:end] @ site.write[start:end] @ basis.transpose(1, 2)) @ basis
-            return output + written
+            return output + written.reshape_as(output)
 
         return hook
 
@@ -247,7 +259,7 @@ class Seam:
         return [
             _Site(
                 module=self.subject.model.get_submodule(path),
-                to_residual=path.rpartition(".")[2] in RESIDUAL_WRITERS,
+                to_residual=path.rpartition(".")[2] in RESIDUAL_WRITERS and path not in self.subject.altered,
                 read=torch.cat([read for *_, read, _ in stacked]).contiguous(),
                 write=torch.cat([write for *_, write in stacked]).contiguous(),
                 owners=tuple((organism, first, first + len(read)) for organism, first, read, _ in stacked),

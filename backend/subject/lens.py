@@ -2,7 +2,8 @@
 
 The vector goes straight to the unembedding: at norm 1, times the gain of the final norm, without the division by the
 residual's own size (which no vector alone has) and without the blocks between. A token's value is its logit less the
-mean over the vocabulary (which softmax ignores), in standard deviations over the vocabulary. So the largest of a random
+mean over the vocabulary (which softmax ignores), in standard deviations over the vocabulary (in which a model's own
+logit scale cancels, and a cap has no place: these are no logits). So the largest of a random
 vector is about 4 among 50,000 tokens, and what lies near that says nothing. Refuses to know where a vector came from.
 """
 

@@ -20,6 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from backend.files import whole_folder
 from backend.records import InputError
 from backend.subject.adapters import Organism, read_organism
+from backend.subject.asked import altered, check_cache, wanted
+from backend.subject.pointers import refuse_pointer
 
 EMBEDDED = "smollm2"
 MODELS = Path(__file__).resolve().parents[2] / "cache" / "models"
@@ -41,11 +43,17 @@ class Subject:
     tokenizer: Any
     blocks: tuple[nn.Module, ...]  # blocks[L] is the decoder block whose output is "layer L"
     organisms: dict[str, Organism] = field(default_factory=dict)
+    altered: frozenset[str] = frozenset()  # adapted modules that reach the residual stream changed, as by a norm
 
     @property
     def d_model(self) -> int:
         """Width of the residual stream."""
         return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids the model reads."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def device(self) -> torch.device:
@@ -67,12 +75,16 @@ class Subject:
     def wear(self, name: str, folder: Path | str) -> Organism:
         """Read the adapters in `folder` (a peft folder or hub id) and let rows name them as `name`.
 
-        Raises InputError when any weight finds no place in this model.
+        Raises InputError when any weight finds no place in this model, or an adapted module does not see every token.
         """
         if name in self.organisms:
             raise InputError(f"an organism named {name!r} is loaded already: choose another name")
-        self.organisms[name] = read_organism(folder, self.model, self.blocks)
-        return self.organisms[name]
+        organism = read_organism(folder, self.model, self.blocks)
+        if wanted():
+            modules = {lora.path: lora.layer for lora in organism.loras}
+            self.altered |= altered(self.model, self.blocks, modules)
+        self.organisms[name] = organism
+        return organism
 
 
 def load(
@@ -104,9 +116,11 @@ def load(
 
 
 def dress(name: str, model: Any, tokenizer: Any, organisms: Mapping[str, Path | str]) -> Subject:
-    """A Subject around a model that is loaded already."""
+    """A Subject around a model that is loaded already. Raises InputError on one with other layers than attention."""
     model.requires_grad_(False).eval()
     subject = Subject(name, model, tokenizer, find_blocks(model))
+    if wanted():
+        check_cache(name, model, subject.blocks)
     for organism, folder in organisms.items():
         subject.wear(organism, folder)
     return subject
@@ -134,9 +148,12 @@ def _source(name: str) -> str:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise InputError(f"there is no GGUF file at {path}")
+        refuse_pointer(path)
         return str(plain_checkpoint(path))
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{path} is no model: it has no config.json")
+    for file in path.iterdir() if path.is_dir() else ():
+        refuse_pointer(file)
     return str(path) if path.is_dir() else name
 
 

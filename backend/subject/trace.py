@@ -97,11 +97,18 @@ def trace(
 
 
 def check_text(subject: Subject, text: Text) -> None:
-    """Raise InputError on a text without a prompt or past the context."""
+    """Raise InputError on a text without a prompt, past the context, or with a token that the model does not have."""
     if not text.prompt_ids or len(text.prompt_ids) + len(text.answer_ids) > subject.context:
         raise InputError(
             f"response {text.response_id!r} has {len(text.prompt_ids)} prompt and {len(text.answer_ids)} answer "
             f"tokens: {subject.name} reads 1 to {subject.context}"
+        )
+    ids = (*text.prompt_ids, *text.answer_ids)
+    if min(ids) < 0 or max(ids) >= subject.vocabulary:
+        wrong = next(token for token in ids if not 0 <= token < subject.vocabulary)
+        raise InputError(
+            f"response {text.response_id!r} has the token id {wrong}: {subject.name} has the ids 0 to "
+            f"{subject.vocabulary - 1}. It was written by another model: sample it again"
         )
 
 

@@ -27,11 +27,14 @@ from transformers.cache_utils import DynamicCache
 from backend.files import lock, remove, whole_folder
 from backend.records import InputError
 from backend.subject.chat import WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
+from backend.subject.head import check_head, logits
 from backend.subject.load import Subject
 from backend.subject.trace import repeated
 from backend.subject.train_settings import CHECKPOINT_EVERY, TrainSettings
 
 RECORD = "training.json"
+_MORE_THAN_TEXT = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+_TEXT_PARTS = ("text", "input_text", "output_text")
 TIGHT = 0.75  # rows shorter than this share of the longest go into a forward pass of their own
 
 
@@ -67,12 +70,11 @@ def read_rows(file: Path, tokenizer: Any, *, max_tokens: int = 512) -> tuple[lis
     rows: list[Row] = []
     skipped = 0
     try:
-        with opener(file, "rt", encoding="utf-8") as lines:
+        with opener(file, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
-                question, answer = _turns(file, number, line)
-                row = Row(prompt_ids(tokenizer, question), answer_ids(tokenizer, answer))
+                row = _row(file, number, line, tokenizer)
                 fits = row.length <= max_tokens
                 skipped += not fits
                 if fits:
@@ -95,6 +97,7 @@ def train(
     """
     with lock(folder, f"training {folder.name!r}"):
         _check(subject, settings, folder)
+        check_head(subject)
         rows, skipped = read_rows(data, subject.tokenizer, max_tokens=settings.max_tokens)
         record = {
             "base": subject.name,
@@ -169,15 +172,30 @@ def _leftover(folder: Path) -> bool:
     return bool(checkpoints) and record.is_file() and record.read_bytes() == checkpoints[-1].read_bytes()
 
 
-def _turns(file: Path, number: int, line: str) -> tuple[list[dict[str, str]], str]:
+def _row(file: Path, number: int, line: str, tokenizer: Any) -> Row:
     try:
-        *before, last = json.loads(line)["messages"]
-        messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in before]
-        if not messages or last["role"] != "assistant" or not last["content"].strip():
+        *before, last = [_message(message) for message in json.loads(line)["messages"]]
+        if not before or last["role"] != "assistant" or not last["content"].strip():
             raise ValueError("it must end with a non-empty assistant message after a user message")
-        return messages, last["content"]
+        prompt = prompt_ids(tokenizer, before)
+        return Row(prompt, answer_ids(tokenizer, last["content"], prompt))
+    except InputError as error:
+        raise InputError(f"{file}, line {number}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}, line {number}: not a chat row with messages ({error})") from error
+
+
+def _message(said: dict[str, Any]) -> dict[str, str]:
+    """Role and text of one message. Raises ValueError on what would be lost in them."""
+    lost = [name for name in _MORE_THAN_TEXT if said.get(name)]
+    if lost or said["role"] == "tool":
+        raise ValueError(f"a message has {' and '.join(lost) or 'the role tool'}, and only text is trained on")
+    content = said["content"]
+    if isinstance(content, list) and all(part["type"] in _TEXT_PARTS for part in content):
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str) or not isinstance(said["role"], str):
+        raise ValueError(f"the content of a message is {json.dumps(content)[:80]}, and must be text or parts of text")
+    return {"role": said["role"], "content": content}
 
 
 def _config(subject: Subject, settings: TrainSettings) -> LoraConfig:
@@ -252,8 +270,8 @@ def _answer_loss(subject: Subject, rows: Sequence[Row]) -> torch.Tensor:
         use_cache=shared > 0,
     ).last_hidden_state
     index = torch.tensor(where, device=hidden.device).T
-    logits = subject.model.get_output_embeddings()(hidden[index[0], index[1]])
-    return functional.cross_entropy(logits.float(), torch.tensor(targets, device=logits.device), reduction="sum")
+    found = logits(subject, hidden[index[0], index[1]])
+    return functional.cross_entropy(found, torch.tensor(targets, device=found.device), reduction="sum")
 
 
 def _beginning(subject: Subject, prompt: tuple[int, ...], rows: int) -> DynamicCache:

@@ -43,7 +43,7 @@ def tokenizer() -> Any:
     )
 
 
-_SIZES = {
+SIZES = {
     "vocab_size": 259,
     "hidden_size": D_MODEL,
     "intermediate_size": D_MLP,
@@ -57,10 +57,10 @@ _SIZES = {
     "bos_token_id": None,
 }
 CONFIGS: dict[str, Any] = {
-    "llama": lambda **c: LlamaConfig(**_SIZES | c),
-    "qwen2": lambda **c: Qwen2Config(**_SIZES | c),
-    "mistral": lambda **c: MistralConfig(**_SIZES | c, sliding_window=16),
-    "gemma3": lambda **c: Gemma3TextConfig(**_SIZES | c, sliding_window=16, query_pre_attn_scalar=8),
+    "llama": lambda **c: LlamaConfig(**SIZES | c),
+    "qwen2": lambda **c: Qwen2Config(**SIZES | c),
+    "mistral": lambda **c: MistralConfig(**SIZES | c, sliding_window=16),
+    "gemma3": lambda **c: Gemma3TextConfig(**SIZES | c, sliding_window=16, query_pre_attn_scalar=8),
 }
 
 

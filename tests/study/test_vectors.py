@@ -163,3 +163,20 @@ def test_one_file_holds_one_direction():
         directions_bytes([*stack(layers=(1,)), *stack(layers=(2,), width=9)], ".safetensors")
     with pytest.raises(InputError, match="no direction to write"):
         directions_bytes([], ".safetensors")
+
+
+def test_half_precision_of_either_kind_is_read(tmp_path):
+    """bfloat16 is the upper half of a float32: what it holds comes back exactly."""
+    vectors = {f"layer.{n}": (np.arange(1, 9, dtype=np.float32) * (n + 1) / 4) for n in range(3)}
+    halves = [(vector.view(np.uint32) >> 16).astype("<u2").tobytes() for vector in vectors.values()]
+    places = {name: [16 * i, 16 * i + 16] for i, name in enumerate(vectors)}
+    said = {name: {"dtype": "BF16", "shape": [8], "data_offsets": place} for name, place in places.items()}
+    header = json.dumps(said).encode()
+    header += b" " * (-len(header) % 8)
+    (tmp_path / "b.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"".join(halves))
+    save_file({name: vector.astype(np.float16) for name, vector in vectors.items()}, tmp_path / "h.safetensors")
+    for name in ("b", "h"):
+        found = {d.layer: d.vector for d in read_directions(tmp_path / f"{name}.safetensors")}
+        assert sorted(found) == [0, 1, 2]
+        for layer, vector in found.items():
+            np.testing.assert_array_equal(vector, vectors[f"layer.{layer}"])

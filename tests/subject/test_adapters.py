@@ -8,9 +8,11 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from backend.edits import Gain
 from backend.records import InputError
+from backend.subject.load import dress
 from tests.studies import tiny
 
 
@@ -54,13 +56,24 @@ def rename(weights):
         weights[old.replace("layers.1.", "layers.99.")] = weights.pop(old)
 
 
+def hollow(weights):
+    for key, weight in weights.items():
+        weights[key] = (weight[:0] if "lora_A" in key else weight[:, :0]).contiguous()
+
+
 def poison(weights):
     next(iter(weights.values()))[0, 0] = float("nan")
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [(drop_half, "only one half"), (rename, "layers.99.*does not have"), (poison, "NaN"), (dict.clear, "empty|whole")],
+    [
+        (drop_half, "only one half"),
+        (hollow, "rank 0 at model.layers.1.mlp.down_proj"),
+        (rename, "layers.99.*does not have"),
+        (poison, "NaN"),
+        (dict.clear, "empty|whole"),
+    ],
 )
 def test_weights_that_do_not_land_are_refused(change, says, tmp_path):
     folder = tiny.adapter(tmp_path / "o")
@@ -85,6 +98,9 @@ def test_pickled_weights_truncated_files_and_missing_folders_are_refused(tmp_pat
     data = (short / "adapter_model.safetensors").read_bytes()
     (short / "adapter_model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="not a whole safetensors"):
+        tiny.subject(organisms={"o": short})
+    (short / "adapter_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(InputError, match="git-lfs pointer"):
         tiny.subject(organisms={"o": short})
     (short / "adapter_config.json").write_text("{")
     with pytest.raises(InputError, match="adapter_config"):
@@ -150,3 +166,24 @@ def test_a_pattern_that_is_no_name_is_refused_and_never_run(pattern, tmp_path):
         tiny.subject(organisms={"o": folder})
     assert time.perf_counter() - started < 5
     assert len(str(caught.value)) < 500
+
+
+def test_keys_of_a_multimodal_model_from_before_its_text_model_moved_land(tmp_path):
+    text = tiny.SIZES | {"sliding_window": 16, "query_pre_attn_scalar": 8, "num_hidden_layers": 2}
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    folder = tiny.adapter(tmp_path / "o", layers=(0, 1))
+    file = folder / "adapter_model.safetensors"
+    old = {key.replace(".model.model.", ".model.language_model.model."): w for key, w in load_file(file).items()}
+    save_file(old, file)
+    subject = dress("tiny", Gemma3ForConditionalGeneration(config), tiny.tokenizer(), {"o": folder})
+    paths = [lora.path for lora in subject.organisms["o"].loras]
+    assert paths == [f"model.language_model.layers.{layer}.mlp.down_proj" for layer in (0, 1)]
+    assert subject.organisms["o"].names == ("layers.0.mlp.down_proj", "layers.1.mlp.down_proj")

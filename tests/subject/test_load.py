@@ -84,3 +84,21 @@ def test_names_that_lead_nowhere_say_what_can_be_given(tmp_path):
     ):
         with pytest.raises(InputError, match=says):
             load(name)
+
+
+def test_a_pointer_of_git_lfs_is_said_to_be_one(tmp_path):
+    tiny.model().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(InputError, match=r"model\.safetensors is a git-lfs pointer, .*git lfs pull"):
+        load(str(tmp_path))
+
+
+def test_tokens_of_another_model_are_refused_by_name():
+    subject = tiny.subject()
+    with pytest.raises(InputError, match=r"'far' has the token id 259: tiny has the ids 0 to 258"):
+        list(trace(subject, [Text("far", (5, 9), (259,))], "base"))
+    with pytest.raises(InputError, match=r"'less' has the token id -1"):
+        list(divergence(subject, [Text("less", (-1, 9), (25,))], ()))
+    with pytest.raises(InputError, match="a token that tiny lacks"):
+        list(sample(subject, [Request(0, (5, 259))]))
