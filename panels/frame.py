@@ -26,7 +26,7 @@ from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
-FRESH = 2.5  # seconds between two looks at the worker: a line is never older than two of them
+FRESH = 2.5  # seconds that what the worker said of itself is shown again
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
 P = ParamSpec("P")
@@ -219,9 +219,8 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(plain(name) for name in names)
 
 
-@st.fragment(run_every=FRESH)
 def worker_status() -> None:
-    """One line on the worker that makes live answers, kept true while the page stands; waits PATIENCE at most."""
+    """One line on the worker that makes live answers; never waits for it longer than PATIENCE."""
     worker = Worker()
     try:
         text, detail = _in_words(_asked(worker.url).result(PATIENCE))
