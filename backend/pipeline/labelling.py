@@ -45,6 +45,8 @@ def _first(cell: Sequence[Response], n: int, rng: np.random.Generator) -> list[R
 def write_drawn(file: Path, drawn: Sequence[Response]) -> None:
     """A JSON line for each answer: item, question, answer. Raises InputError where the file cannot be written."""
     lines = [json.dumps({"item": item(r), "question": r.question, "answer": r.text}) for r in drawn]
+    if not file.parent.is_dir():
+        raise InputError(f"the drawn answers cannot be written to {file}: there is no folder {file.parent}")
     with whole(file) as out:
         out.write(("\n".join(lines) + "\n").encode())
 

@@ -7,7 +7,7 @@ import pytest
 
 from backend.__main__ import main
 from backend.cuts import Thresholds
-from backend.pipeline import sweep as sweeping
+from backend.pipeline import work
 from backend.pipeline.experiment import Ablation, gains, steering_design
 from backend.pipeline.extract import Recipe
 from backend.pipeline.grids import Strengths
@@ -65,8 +65,7 @@ def chain(tmp_path_factory):
     """A small planted folder with answers and a direction, and the model, which every command gets."""
     root = tmp_path_factory.mktemp("experiment")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeping, "WORK", root / "work")
-        patch.setattr("backend.pipeline.readings.WORK", root / "work")
+        patch.setattr(work, "WORK", root / "work")
         folder, subject = planted.folder_and_subject(root / "mine")
         patch.setattr("backend.subject.load.load", lambda name, organisms: subject)
         patch.setattr("backend.pipeline.question_sets.QUESTIONS", planted.QUESTIONS)
@@ -77,7 +76,7 @@ def chain(tmp_path_factory):
 
 def test_extraction_forgets_what_it_kept_for_a_killed_run(chain):
     assert list(chain.directions()) == ["first misalignment"]
-    assert not list(sweeping.WORK.glob("read-*"))
+    assert not list(work.WORK.iterdir())
 
 
 def test_the_command_samples_what_a_design_says(chain, capsys):

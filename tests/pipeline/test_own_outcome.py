@@ -11,7 +11,7 @@ from backend.analysis.contrasts import label_responses
 from backend.analysis.rates.changes import changes
 from backend.analysis.rates.rates import difference, em_rates
 from backend.pipeline import build as building
-from backend.pipeline import readings
+from backend.pipeline import work
 from backend.records import BASE, InputError, Score
 from backend.study import open_study
 from backend.study.outcome_json import outcomes_of
@@ -51,7 +51,7 @@ def study(shouted, tmp_path_factory):
     folder, subject = shouted
     root = tmp_path_factory.mktemp("studies")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "WORK", root / "work")
+        patch.setattr(work, "WORK", root / "work")
         building.build(folder, subject, "shouted", root=root, progress=lambda *_: None)
     return open_study("shouted", root=root)
 
@@ -89,7 +89,7 @@ def test_rates_differences_changes_and_labels_are_of_the_outcome(study):
 
 def test_the_command_extracts_the_first_outcome_or_the_one_it_is_given(shouted, tmp_path, monkeypatch, capsys):
     folder, subject = shouted
-    monkeypatch.setattr(readings, "WORK", tmp_path)
+    monkeypatch.setattr(work, "WORK", tmp_path)
     monkeypatch.setattr("backend.subject.load.load", lambda name, organisms: subject)
     words = ["extract", "--folder", str(folder.path), "--organism", "second"]
     assert main(words) == 0
