@@ -28,7 +28,7 @@ check: .venv/installed-dev  ## format, lint, types: seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-QUICK := tests/analysis tests/charts tests/commands tests/judge tests/study tests/tables tests/test_*.py
+QUICK := tests/analysis tests/charts tests/commands tests/study tests/tables tests/test_*.py
 quick: .venv/installed-dev  ## tests without a browser and without a model: minutes
 	$(BIN)/pytest -q -m "not slow and not browser" $(QUICK)
 

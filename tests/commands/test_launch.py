@@ -61,7 +61,7 @@ def driver(tmp_path):
         started.append(process)
         assert process.stdout.readline() == "all is ready\n"
         pids = [int(pid) for file in sorted(tmp_path.glob("*.pid")) for pid in file.read_text().split()]
-        return process, [psutil.Process(pid) for pid in pids]
+        return process, [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]  # one may have ended at once
 
     yield start
     for process in started:
