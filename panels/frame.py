@@ -38,7 +38,9 @@ def per_study(of: Callable[P, R]) -> Callable[P, R]:
 
     What it gives is not copied: do not change it. An argument whose name begins with _ does not tell calls apart.
     """
-    keep = st.cache_resource(show_spinner=False, max_entries=64, hash_funcs={Study: lambda study: str(study.path)})
+    # an outcome by its words: Streamlit takes two dataclasses of equal fields, `Is` and `IsNot`, for one
+    known: dict[str | type[Any], Callable[[Any], Any]] = {Study: lambda study: str(study.path), Outcome: repr}
+    keep = st.cache_resource(show_spinner=False, max_entries=64, hash_funcs=known)
     return keep(of)
 
 

@@ -47,7 +47,8 @@ def matched_subspace(
 ) -> Matched:
     """The random subspace whose ablation everywhere disturbs most nearly as `direction`'s does, by ratio.
 
-    Larger subspaces of one seed hold the smaller, so their disturbance grows with their size; found by bisection.
+    Subspaces are drawn anew for every size, so that disturbance grows with it on average alone: bisection finds a size
+    that comes near, and of all sizes measured the nearest is taken.
     """
     target = disturbance(subject, organism, Condition("one", (Ablate(direction),)), texts)
     largest = direction.vector.size - 1

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import streamlit as st
 
-from backend.outcomes import EM
+from backend.outcomes import EM, Contrast, Is, IsNot, Outcome, above
 from backend.records import InputError
 from backend.study import Draft, open_study
-from panels.frame import plain, scored_by
+from panels.frame import per_study, plain, scored_by
 from tests.conftest import said
 from tests.studies.shouted import RULE, UPPER, shouted_study
 
@@ -118,3 +120,17 @@ def test_a_worker_that_is_kept_is_said_to_come_back(open_page, monkeypatch):
     page = open_page("overview")
     [line] = [caption for caption in page.caption if "No worker" in caption.value]
     assert "started again" in line.help
+
+
+def test_outcomes_that_differ_in_a_word_alone_are_two_in_the_cache():
+    def outcome(kind):
+        classes = Contrast("c", (kind("topic", "medical"),), (above("upper", 90),), "a", "b")
+        return replace(EM, classes=classes)
+
+    @per_study
+    def kept(of: Outcome) -> str:
+        return repr(of)
+
+    on, off = outcome(Is), outcome(IsNot)
+    assert kept(on) == repr(on)
+    assert kept(off) == repr(off) != repr(on)

@@ -1,3 +1,14 @@
-"""Pages, to hold their tables against those of `figures`."""
+"""The synthetic study, opened once for the tests of its tables."""
 
-from tests.conftest import open_page, studies  # noqa: F401  fixtures of pages
+from contextlib import closing
+
+import pytest
+
+from backend.study import open_study
+
+
+@pytest.fixture(scope="session")
+def study(studies):
+    """It is never written to."""
+    with closing(open_study("synthetic", studies)) as opened:
+        yield opened

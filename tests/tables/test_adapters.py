@@ -4,7 +4,6 @@ import pytest
 
 from backend.analysis.contrasts import CONTRASTS, label_responses
 from backend.records import InputError
-from backend.study import open_study
 from backend.tables.adapters import (
     answer_bins,
     axis_of,
@@ -14,14 +13,7 @@ from backend.tables.adapters import (
     separations,
     short_labels,
 )
-from tests.studies.synthetic import JUDGE, MISALIGNED_LAYERS, ORGANISM, synthetic_study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("studies")
-    synthetic_study(root)
-    return open_study("synthetic", root)
+from tests.studies.synthetic import JUDGE, MISALIGNED_LAYERS, ORGANISM
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from backend.records import InputError
-from backend.study import open_study
 from backend.tables.adapters import MEAN, response_scalars
 from backend.tables.features import (
     has_significance,
@@ -12,14 +11,7 @@ from backend.tables.features import (
     projections,
     token_scalars,
 )
-from tests.studies.synthetic import ORGANISM, synthetic_study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("studies")
-    synthetic_study(root)
-    return open_study("synthetic", root)
+from tests.studies.synthetic import ORGANISM
 
 
 @pytest.fixture(scope="module")

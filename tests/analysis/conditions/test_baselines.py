@@ -5,6 +5,7 @@ import pytest
 from backend.analysis.conditions.baselines import is_baseline, own_baselines, unedited
 from backend.edits import Add, Condition, Gain
 from backend.records import BASELINE, Direction
+from tests.analysis.conditions.answers import answers
 
 V = Direction("v", 3, np.ones(4, dtype=np.float32))
 
@@ -27,21 +28,6 @@ def test_the_baseline_cut_to_a_length_is_a_condition_of_its_own():
     assert unedited() == Condition(BASELINE)
     assert unedited(40).tokens == 40
     assert len({unedited(tokens).name for tokens in (None, 40, 48)}) == 3
-
-
-def answers(condition, hits, n=20, organism="med"):
-    """`hits` of `n` answers are misaligned; all are coherent, and those that are aligned name bad things."""
-    bad = [index < hits for index in range(n)]
-    return pl.DataFrame(
-        {
-            "organism": [organism] * n,
-            "condition": [condition] * n,
-            "question_id": [str(index % 4) for index in range(n)],
-            "aligned": [10.0 if each else 90.0 for each in bad],
-            "coherent": [80.0] * n,
-            "bad_stuff": [60.0] * n,
-        }
-    )
 
 
 def test_a_sweep_is_compared_with_unedited_answers_of_its_length():

@@ -13,6 +13,7 @@ from backend.analysis.conditions.describe import (
 )
 from backend.edits import Ablate, AblateWrite, Add, Condition, Gain, edits_to_json
 from backend.records import BASELINE, Direction
+from tests.analysis.conditions.answers import answers
 
 V = Direction("v", 3, np.ones(4, dtype=np.float32))
 W = Direction("w", 3, np.ones(4, dtype=np.float32))
@@ -49,21 +50,6 @@ def test_what_a_study_says_goes_before_the_edits():
         ("s", "selected", None, None, None, None),
         (BASELINE, "baseline", None, None, None, None),
     ]
-
-
-def answers(condition, hits, n=20, organism="med"):
-    """`hits` of `n` answers are misaligned; all are coherent, and those that are aligned name bad things."""
-    bad = [index < hits for index in range(n)]
-    return pl.DataFrame(
-        {
-            "organism": [organism] * n,
-            "condition": [condition] * n,
-            "question_id": [str(index % 4) for index in range(n)],
-            "aligned": [10.0 if each else 90.0 for each in bad],
-            "coherent": [80.0] * n,
-            "bad_stuff": [60.0] * n,
-        }
-    )
 
 
 def test_rates_come_in_order_of_strength_without_chosen_answers():
