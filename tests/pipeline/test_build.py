@@ -9,12 +9,13 @@ from backend.edits import Add, Condition
 from backend.pipeline import build as building
 from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
-from backend.pipeline.sample import sample_condition, sample_into
+from backend.pipeline.sample import sample_into
 from backend.records import Direction, InputError, Question, Sampling, Score
 from backend.study import list_studies, open_study
 from backend.study.vectors import write_directions
 from backend.subject.trace import Text, trace
 from tests.studies import tiny
+from tests.studies.alone import sample_condition
 
 QUESTIONS = [Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical")]
 SHORT = Sampling(max_new_tokens=6)

@@ -9,10 +9,10 @@ from backend.pipeline import sweep as sweeping
 from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.grids import Strengths, ablate_everywhere, steer, steer_controls
-from backend.pipeline.sample import sample_condition
 from backend.pipeline.sweep import Cell, Sweep, estimate, references, run_sweep
 from backend.records import BASE, Direction, InputError, Question, Sampling
 from tests.studies import tiny
+from tests.studies.alone import sample_condition
 
 QUESTIONS = (Question("bored", "hey", "first-plot"), Question("health", "ill?", "medical"))
 SHORT = Sampling(max_new_tokens=5)

@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 
 from backend.edits import Condition
 from backend.pipeline.folder import StudyFolder
-from backend.pipeline.sample import sample_condition, sample_into
+from backend.pipeline.sample import sample_into
 from backend.records import BASE, Question, Response, Sampling, Score
 from backend.subject.chat import prompt_ids
 from backend.subject.load import Subject, dress
 from tests.studies import tiny
+from tests.studies.alone import sample_condition
 
 JUDGE = "capitals"
 QUESTIONS = tuple(
