@@ -13,6 +13,7 @@ import polars as pl
 
 from backend.analysis.conditions.controls import GOOD, SHUFFLED
 from backend.analysis.directions.convergence import CEILING, PAIRS
+from backend.charts.narrow import room
 from backend.charts.palette import NEUTRAL, POSITIVE, dash_scale, direction_scale, ink_on, role_scale, signed_scale
 from backend.records import FloatArray
 
@@ -73,7 +74,7 @@ def pair_cosine_chart(matrix: FloatArray, names: Sequence[str]) -> alt.LayerChar
     table = pl.DataFrame(
         {"a": np.repeat(list(names), size), "b": np.tile(list(names), size), "cosine": values}
     ).drop_nans("cosine")
-    axis = alt.Axis(ticks=False, domain=False, grid=False, labelLimit=230, labelOverlap=False)
+    axis = alt.Axis(ticks=False, domain=False, grid=False, labelLimit=room(110, 230), labelOverlap=False)
     base = alt.Chart(table).encode(
         x=alt.X("b:N", sort=list(names), title=None, axis=None),
         y=alt.Y("a:N", sort=list(names), title=None, axis=axis),
@@ -82,12 +83,12 @@ def pair_cosine_chart(matrix: FloatArray, names: Sequence[str]) -> alt.LayerChar
     colour = alt.Color(
         "cosine:Q",
         scale=signed_scale(),
-        legend=alt.Legend(title="cosine", gradientLength=140, orient="right"),
+        legend=alt.Legend(title=None, gradientLength=140, gradientThickness=9, orient="top"),
     )
     layers = [base.mark_rect().encode(color=colour)]
     if size <= 14:
         layers.append(
-            base.mark_text(fontSize=11).encode(text=alt.Text("cosine:Q", format=".2f"), color=ink_on("cosine"))
+            base.mark_text(fontSize=room(9, 11)).encode(text=alt.Text("cosine:Q", format=".2f"), color=ink_on("cosine"))
         )
     return alt.layer(*layers).properties(height=max(30 * size, 60) + 20)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from backend.charts.narrow import room
 from backend.charts.palette import CELLS, INK, NEUTRAL, cut_scale, named_scale
 
 
@@ -21,7 +22,7 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
     colour = alt.Color(
         "cell:N",
         scale=named_scale(CELLS),
-        legend=alt.Legend(title=None, orient="top", symbolOpacity=1),
+        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, columns=room(1, 4)),
     )
     text = pl.format("{}% ({}/{})", (pl.col("value") * 100).round(1), "hits", "n")
     rows = table.with_columns(text=pl.when(pl.col("n") > 0).then(text).otherwise(pl.lit("nothing kept")))
@@ -30,7 +31,7 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
             "condition:N",
             sort=conditions,
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=300),
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=room(120, 300)),
             scale=alt.Scale(paddingInner=0.25),
         ),
         yOffset=alt.YOffset("cell:N", sort=cells),

@@ -11,6 +11,7 @@ import altair as alt
 import polars as pl
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF
+from backend.charts.narrow import across, room
 from backend.charts.palette import INK, NEUTRAL, ON_PALE, ink_on, role_scale, signed_scale
 from backend.charts.pick import picking
 
@@ -52,7 +53,7 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         color=alt.Color(
             "role:N",
             scale=role_scale(drawn, **{BEFORE: NEUTRAL}),
-            legend=alt.Legend(title=None, orient="top", symbolOpacity=1, columns=3),
+            legend=alt.Legend(title=None, orient="top", symbolOpacity=1, columns=room(2, 3)),
         ),
         tooltip=["lane:N", "side:N", *percent, "n:Q", *points],
     )
@@ -65,7 +66,7 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     return alt.layer(
         base.mark_bar(opacity=0.5).encode(x=share("value")).add_params(picking("cell")),
         base.mark_rule(strokeWidth=2).encode(x=share("from_"), x2="to:Q"),
-        titles.mark_text(align="left", fontSize=12, color=INK).encode(
+        titles.mark_text(align="left", fontSize=room(11, 12), color=INK, limit=across(6)).encode(
             x=alt.value(3), y=alt.Y("lane:N", sort=order), yOffset=alt.YOffset("side:N"), text="text:N"
         ),
     ).properties(height=LANE * len(order) + FURNITURE)
@@ -80,8 +81,10 @@ def transfer_chart(
     high, before, after (shares), n_before, n_after, text and below (two lines in the cell). `most` is the difference of
     the full colour.
     """
-    axis = alt.Axis(ticks=False, domain=False, labelLimit=120, labelAngle=-20, labelOverlap=False, orient="top")
-    rows = alt.Axis(ticks=False, domain=False, labelLimit=300, labelOverlap=False)
+    axis = alt.Axis(
+        ticks=False, domain=False, labelLimit=room(80, 120), labelAngle=room(-90, -20), labelOverlap=False, orient="top"
+    )
+    rows = alt.Axis(ticks=False, domain=False, labelLimit=room(120, 300), labelOverlap=False)
     base = alt.Chart(table).encode(
         x=alt.X("organism:N", sort=list(organisms), title=None, axis=axis),
         y=alt.Y("series:N", sort=list(directions), title=None, axis=rows),
@@ -104,6 +107,6 @@ def transfer_chart(
     return alt.layer(
         base.mark_rect().encode(color=colour).add_params(picking("cell", "organism")),
         own.mark_rect(filled=False, stroke=ON_PALE, strokeWidth=3),
-        base.mark_text(fontSize=13, fontWeight="bold", dy=-7).encode(text="text:N", color=ink),
-        base.mark_text(fontSize=10, dy=9).encode(text="below:N", color=ink),
+        base.mark_text(fontSize=room(10, 13), fontWeight="bold", dy=room(0, -7)).encode(text="text:N", color=ink),
+        base.mark_text(fontSize=10, dy=9, opacity=room(0, 1)).encode(text="below:N", color=ink),
     ).properties(title=alt.Title(title, anchor="start", fontSize=13), height=CELL * len(directions) + FURNITURE)

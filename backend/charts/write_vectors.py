@@ -9,6 +9,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from backend.charts.narrow import room
 from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE
 
 ROW = 22  # pixels of height a row gets
@@ -58,7 +59,7 @@ def vector_cosine_chart(table: pl.DataFrame, *, chance: float, names: int = 110)
             "name:N",
             sort=table["name"].to_list(),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=names, labelOverlap=False),
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=room(min(names, 110), names), labelOverlap=False),
         ),
         x=x,
         color=_by_sign("cosine"),

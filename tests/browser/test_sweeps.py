@@ -90,3 +90,18 @@ def test_a_direction_can_be_taken_away_as_a_file(visit: Visit, study: str):
     with page.expect_download() as download:
         page.get_by_role("button", name=re.compile("safetensors")).click()
     assert download.value.suggested_filename.endswith(".safetensors")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_plot_keeps_its_room_on_a_telephone(visit: Visit, study: str, path: str):
+    """Names and numbers give way before the marks do; the plot is what the first background of a chart is behind."""
+    page = visit(f"{path}?{study}")
+    page.set_viewport_size({"width": 390, "height": 4000})
+    settle(page)
+    charts = page.locator('[data-testid="stVegaLiteChart"] svg.marks')
+    expect(charts.first).to_be_visible()
+    page.wait_for_timeout(1000)  # charts follow the window in their own time
+    widths = charts.evaluate_all(
+        "charts => charts.map(c => c.querySelector('path.background').getBoundingClientRect().width)"
+    )
+    assert min(widths) >= 120, widths
