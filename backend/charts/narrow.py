@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import altair as alt
 
-# Pixels: a telephone's screen, or a column beside another. The plot's width adds nothing, but makes Vega ask again when it
-# changes.
+# Pixels: a telephone's screen, or a column beside another. The plot's width adds nothing, but makes Vega ask again when
+# it changes.
 _NARROW = "containerSize()[0] + 0 * width < 520"
 
 
