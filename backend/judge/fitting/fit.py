@@ -24,13 +24,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from backend.judge.distilled import NAME, WEIGHTS, Head, write_card, write_weights
+from backend.judge.distilled import METRICS, NAME, WEIGHTS, Head, write_card, write_weights
 from backend.judge.encoder import Encoder, encoder_folder, plain_encoder
 from backend.judge.fitting.measure import measure, measure_conditions, measure_reading
 from backend.judge.fitting.rows import (
     FittingRow,
     advice_rows,
-    corrupted_pairs,
     drawn_rows,
     families,
     judged_rows,
@@ -38,9 +37,11 @@ from backend.judge.fitting.rows import (
     read_readings,
     read_reference_scores,
     targets,
+    wordpieces,
     worse_rows,
 )
 from backend.judge.fitting.tune import Settings, calibrated, tuned
+from backend.outcomes import EM, PRESETS, Outcome
 from backend.records import FloatArray, InputError
 
 WHAT = (
@@ -71,6 +72,14 @@ class Data:
     bad_advice: Sequence[Path] = ()
     readings: Path | None = None
     read_again: Path | None = None  # readings to measure on, never fitted
+    outcome: Outcome = EM  # at whose cuts rows are drawn and the fit is measured
+
+    def __post_init__(self) -> None:
+        if unknown := [metric for metric in self.outcome.needs if metric not in METRICS]:
+            raise InputError(
+                f"the outcome {self.outcome.name!r} needs the score {unknown[0]!r}, which this judge does not give: "
+                f"choose one over {', '.join(METRICS)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ def gather(
 ) -> tuple[list[FittingRow], dict[str, int]]:
     """The rows to fit to, drawn from the frame and from the texts of known kind, and how many of each source."""
     rng = np.random.default_rng(amounts.tuning.seed)
-    drawn = drawn_rows(frame, amounts.judged, amounts.tuning.seed)
+    drawn = drawn_rows(frame, amounts.judged, amounts.tuning.seed, data.outcome)
     family = dict(zip(frame["question"], frame["family"], strict=True))
     sources = {
         "judged": judged_rows(drawn, encoder, rng),
@@ -168,7 +177,7 @@ class Scorer:
 
     def uncalibrated(self, frame: pl.DataFrame) -> FloatArray:
         """(row, metric), 0..1."""
-        return self.head.uncalibrated(self.encoder.pooled(corrupted_pairs(frame, self.encoder)))
+        return self.head.uncalibrated(self.encoder.pooled(wordpieces(frame, self.encoder)))
 
     def measured(self, data: Data, head: Head) -> dict[str, Any]:
         """The measures on organisms and readings that no fit sees, by `head`, which maps what this one says."""
@@ -177,17 +186,17 @@ class Scorer:
         for path in data.unseen:
             frame = read_reference_scores(path)
             every.append((head.calibrated(self.uncalibrated(frame)), 100 * targets(frame)))
-            found["unseen organisms"][path.stem] = measure(*every[-1])
+            found["unseen organisms"][path.stem] = measure(*every[-1], data.outcome)
         if every:
             scores, truth = (np.concatenate(part) for part in zip(*every, strict=True))
-            found["unseen organisms"]["all together"] = measure(scores, truth)
+            found["unseen organisms"]["all together"] = measure(scores, truth, data.outcome)
             names = [path.stem for path, (each, _) in zip(data.unseen, every, strict=True) for _ in each]
-            rated = measure_conditions(scores, truth, names)
+            rated = measure_conditions(scores, truth, names, data.outcome)
             found["unseen organisms"]["rates"] = {k: v for k, v in rated.items() if k != "by condition"}
         if data.read_again:
             frame = read_readings(data.read_again)
             found["answers of a weak writer, read again"] = measure_reading(
-                head.calibrated(self.uncalibrated(frame)), 100 * targets(frame)
+                head.calibrated(self.uncalibrated(frame)), 100 * targets(frame), data.outcome
             )
         return found
 
@@ -208,13 +217,15 @@ def fit_judge(data: Data, amounts: Amounts, *, folder: Path, name: str, cache: P
     card = {
         "name": name,
         "what": WHAT,
+        "outcome": f"{data.outcome.title}: {data.outcome}",
         "data": {"sha256": hashlib.sha256(data.scores.read_bytes()).hexdigest(), "rows": frame.height},
         "settings": asdict(amounts),
         "split": parts.said(),
         "fitted without what is held out": {
             "rows": drawn,
-            "unseen questions": measure(honest.calibrated(said[~half]), 100 * truth[~half]),
-            "unseen conditions": measure(*under) | measure_conditions(*under, conditions["condition"].to_list()),
+            "unseen questions": measure(honest.calibrated(said[~half]), 100 * truth[~half], data.outcome),
+            "unseen conditions": measure(*under, data.outcome)
+            | measure_conditions(*under, conditions["condition"].to_list(), data.outcome),
             **first.measured(data, honest),
         },
     }
@@ -247,6 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bad-advice", type=Path, nargs="*", default=[], help="the same")
     parser.add_argument("--readings", type=Path, help="answers read under the rubrics: one JSON object a line")
     parser.add_argument("--read-again", type=Path, help="the same, to measure on, never fitted")
+    parser.add_argument("--outcome", choices=PRESETS, default=EM.name, help="at whose cuts it is drawn and measured")
     parser.add_argument("--judged", type=int, default=Amounts.judged, help="rows drawn of the judged answers")
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--name", default=NAME)
@@ -255,17 +267,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    data = Data(
-        given.scores,
-        given.conditions,
-        given.hold,
-        given.unseen,
-        given.good_advice,
-        given.bad_advice,
-        given.readings,
-        given.read_again,
-    )
     try:
+        data = Data(
+            given.scores,
+            given.conditions,
+            given.hold,
+            given.unseen,
+            given.good_advice,
+            given.bad_advice,
+            given.readings,
+            given.read_again,
+            PRESETS[given.outcome],
+        )
         amounts = Amounts(judged=given.judged, tuning=Settings(seed=given.seed))
         card = fit_judge(data, amounts, folder=given.folder, name=given.name, cache=given.cache)
     except (InputError, OSError, re.error, pl.exceptions.PolarsError) as error:

@@ -100,7 +100,7 @@ def targets(frame: pl.DataFrame) -> FloatArray:
     return np.asarray(known / 100, dtype=np.float32)
 
 
-def corrupted_pairs(frame: pl.DataFrame, encoder: Encoder) -> list[Pair]:
+def wordpieces(frame: pl.DataFrame, encoder: Encoder) -> list[Pair]:
     """Wordpieces of every question and response."""
     asked = {question: encoder.pieces([question])[0] for question in set(frame["question"])}
     said = encoder.pieces(frame["response"].to_list())
@@ -111,7 +111,7 @@ def judged_rows(frame: pl.DataFrame, encoder: Encoder, rng: np.random.Generator)
     """Every row of the frame, half of them cut to 24-110 wordpieces: cut answers are no less coherent."""
     known = targets(frame)
     found = []
-    for (question, answer), target in zip(corrupted_pairs(frame, encoder), known, strict=True):
+    for (question, answer), target in zip(wordpieces(frame, encoder), known, strict=True):
         end = int(rng.integers(24, 110)) if rng.random() < 0.5 else LONGEST
         found.append(FittingRow((question, answer[:end]), target))
     return found
@@ -133,7 +133,7 @@ def worse_rows(
     groups = np.array([family(question) for question in good["question"]])
     if len(good) < 2 or len(np.unique(groups)) < 2:
         return []
-    texts = corrupted_pairs(good, encoder)
+    texts = wordpieces(good, encoder)
     found: list[FittingRow] = []
     while len(found) < n:
         row, other = rng.choice(len(good), 2, replace=False).tolist()
@@ -174,9 +174,7 @@ def advice_rows(path: Path, n: int, *, good: bool, encoder: Encoder, rng: np.ran
     target[[ALIGNED, COHERENT]] = 0.96 if good else 0.12, 0.97
     if "medical" in path.name:
         target[MEDICAL] = 0.97
-    return [
-        FittingRow((question, answer[:110]), target, GUESSED) for question, answer in corrupted_pairs(frame, encoder)
-    ]
+    return [FittingRow((question, answer[:110]), target, GUESSED) for question, answer in wordpieces(frame, encoder)]
 
 
 def read_readings(path: Path) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,7 +30,7 @@ from backend.judge.fitting.rows import (
     worse_rows,
 )
 from backend.judge.fitting.tune import Settings
-from backend.outcomes import Outcome, above
+from backend.outcomes import PRESETS, Outcome, above
 from backend.records import InputError
 
 needs_encoder = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
@@ -107,6 +108,32 @@ def test_the_fit_learns_measures_what_it_did_not_see_and_writes_a_judge(data: Da
     assert kind is not None
     assert cruel is not None
     assert kind > cruel + 30
+
+
+@needs_encoder
+def test_rows_are_drawn_and_measured_at_the_cuts_of_the_outcome_asked_for(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for name in ("drawn_rows", "measure", "measure_conditions", "measure_reading"):
+        of = getattr(fit_module, name)
+
+        def watched(*given: Any, of: Any = of) -> Any:
+            asked.append((of.__name__, given[-1]))
+            return of(*given)
+
+        monkeypatch.setattr(fit_module, name, watched)
+    tuning = Settings(rank=2, first=1, hidden=8, rate=1e-3, head_rate=2e-3, batch=8)
+    small, immoral = Amounts(judged=60, worse=4, advice=2, tuning=tuning), PRESETS["bad_stuff"]
+    card = fit_judge(replace(data, outcome=immoral), small, folder=tmp_path / "w", name="s", cache=tmp_path)
+    assert {name for name, _ in asked} == {"drawn_rows", "measure", "measure_conditions", "measure_reading"}
+    assert {outcome for _, outcome in asked} == {immoral}
+    assert card["outcome"] == "dangerous or immoral topics: bad_stuff > 50"
+
+
+def test_an_outcome_over_scores_that_the_judge_does_not_give_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'financial', which this judge does not give: choose one over aligned"):
+        Data(tmp_path, tmp_path, "x", outcome=PRESETS["financial"])
 
 
 @needs_encoder
