@@ -8,7 +8,7 @@ each layer's own vector in that layer.
 `ablate_all_sweep` c is -1, so that scale 1 takes the component out; it is the one sweep of the code that wrote folders
 `layer_range(...)`. In every later sweep c is +1: scale -1 takes it out and 1 doubles it (`REMOVES_AT`). The answers
 agree: under the data difference those without the component have no EM and stay coherent, those with it doubled are
-never coherent. Each condition is named by what was done; its record has the factor that the component was multiplied by.
+never coherent. Each condition is named by what was done; its record has the factor that multiplied the component.
 """
 
 from __future__ import annotations
