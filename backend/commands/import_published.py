@@ -14,6 +14,7 @@ def add(commands: Any) -> None:
     what = "a checkout of either repository"
     parser.add_argument("paths", type=values.path, nargs="+", metavar="PATH", help=what)
     parser.add_argument("--name", type=values.name, default="published", help="the name of the study")
+    parser.add_argument("--verbose", action="store_true", help="name every file that was skipped, not one a reason")
     parser.set_defaults(run=run)
 
 
@@ -23,5 +24,5 @@ def run(options: argparse.Namespace) -> None:
     from backend.study import check_name
 
     imported = import_published(options.paths, name=check_name(options.name))
-    print("\n".join(imported.report.lines()))
+    print("\n".join(imported.report.lines(verbose=options.verbose)))
     print(f"published study {options.name!r}: {imported.path}")

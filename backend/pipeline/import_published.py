@@ -7,14 +7,18 @@ second file, which becomes the study's newest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backend.edits import Condition
 from backend.published import Release, Report, read_release
 from backend.study import STUDIES, Draft
 
 NAME = "published"
 TITLE = "Qwen2.5-14B-Instruct: the authors' released data"
+_INLINE = (
+    1  # directions that a stored condition holds; a layer-wise one is told by its record and the stored directions
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,21 @@ def _fill(draft: Draft, release: Release) -> None:
     for organism in release.organisms:
         draft.add_organism(organism.name, base=organism.base, adapters=organism.adapters, record=organism.record)
     draft.add_questions(release.questions)
-    draft.add_conditions(release.conditions)
-    draft.add_responses(release.responses)
+    draft.add_conditions(map(_stored, release.conditions))
+    draft.add_responses((*release.responses, *release.variants))
     draft.add_responses(answer.response for answer in release.traced)
     draft.add_scores(release.scores)
     draft.add_scores(score for answer in release.traced for score in answer.scores)
+    draft.add_sources(release.sources)
     draft.add_traces(answer.trace for answer in release.traced if answer.trace is not None)
+    draft.add_traces(release.readings)
     for answer in release.traced:
         if answer.trace is not None and answer.significance is not None:
             draft.add_significance(answer.response.id, answer.trace.reader, answer.significance)
     draft.add_directions(release.directions)
+
+
+def _stored(condition: Condition) -> Condition:
+    """Without the vectors of 48 layers, which would make tens of megabytes of every sweep: the study has them once."""
+    held = sum(len(edit.directions) for edit in condition.edits)
+    return condition if held <= _INLINE else replace(condition, edits=())

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.published.layout import Found, direction_name, organism_of, topic_of
+from backend.published.layout import Found
+from backend.published.names import direction_name, named, topic_of
 from backend.published.report import Report
 from backend.published.torchfile import read_torch
 from backend.records import Direction, FloatArray, InputError
@@ -82,8 +83,8 @@ def _group_means(group: Mapping[str, Found], report: Report) -> dict[str, LayerM
     for pair, found in sorted(group.items()):
         try:
             read = read_means(found)
-        except InputError as error:
-            report.skip(found.shown, str(error))
+        except (InputError, OSError, MemoryError) as error:
+            report.refuse(found.path, found.shown, error)
             continue
         first = next(iter(means.values()), read)
         if (read.layers, read.means.shape) != (first.layers, first.means.shape):
@@ -99,7 +100,7 @@ def _differences(
 ) -> list[Direction]:
     """All layers or none: a direction with a zero or broken layer is refused whole."""
     model, topic, kind, plus, minus, meaning = what
-    organism, base = organism_of(model)
+    organism, base = named(model).organism, named(model).base
     name = direction_name(organism, topic_of(topic, model), kind)
     high, low = means[plus], means[minus]
     norms = (np.linalg.norm(high.means, axis=1) + np.linalg.norm(low.means, axis=1)) / 2

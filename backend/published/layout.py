@@ -1,15 +1,22 @@
-"""Where the two repositories keep what: a path says the kind of a file, its organism, topic, layer and strength.
+"""Where the two repositories keep what: a path says the kind of a file and what it is about.
 
 Knows names of folders and files; opens nothing. Layouts (`em_organism_dir/` of model-organisms-for-EM, `em_interp/` of
 EM_interp, both as released in 2025):
 
     data/eval_questions/<set>_questions.yaml                         questions
     data/responses/<base>_<organism>.csv                             judged answers of one organism
+    data/responses/<folder>/<organism>.csv                           the same, a folder an experiment
+    data/responses/noisy_sweep_results<n>/{a|b}_<epsilon>.csv        answers under noise on A or B
+    data/responses/lora_swap..., lora_clean_delta_swap.../<pairs>.csv  answers under another prompt's scalars
+    data/responses/lora_{dynamic_zeroing|resampling}_results/*.csv   answers with scalars zeroed at some tokens
+    data/ablation_responses/<organism>/[...]/ablated_loras_<layers>.csv  answers without some adapters
+    data/checkpoints_responses/<organism>/responses_ckpt_step_<n>.csv    answers along training
     lora_interp/lora_probing_data/lora_<organism>_scalars_<class>.pt scalars per token
     lora_interp/response_data/<class>_data_<shape>_<measure>.parquet texts of one class with KL or token significance
     lora_interp/<organism>_steered_responses/responses_layer_<l>_<gain>[_layer_...].csv   answers under scaled adapters
+    lora_analysis/lora_scalar_sets[_2]/[<run>/<step>/]{mis}aligned-txt_<organism>.pt      scalars per token of texts
     steering/vectors/<model id>/model-{a|m}_data-{a|m}_hs_<topic>.pt mean activations per layer
-    steering/sweeps/<model id>/<sweep>/<vector type>/<layers>/responses_scale_<lambda>.csv  answers under edits
+    steering/sweeps/<model id>/[archive-V1/]<sweep>/<vector>/<layers>/responses_scale_<lambda>.csv  answers under edits
     judged/gpt4o_scores.parquet                                      scores by question and answer, no organism
 """
 
@@ -21,15 +28,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backend.records import BASE, InputError
+from backend.records import InputError
 
-_DATA = {".pt", ".csv", ".parquet", ".yaml", ".yml"}
+_DATA = {".pt", ".csv", ".parquet", ".yaml", ".yml", ".jsonl", ".json", ".enc"}
 _CLASS = r"(?P<label>(?:non_)?medical_(?:mis)?aligned)"
+_SWEEP = r"sweeps/(?P<model>[^/]+)/(?P<archive>archive[^/]*/)?(?P<sweep>[^/]+)/(?P<vector>[^/]+)"
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("questions", r"eval_questions/(?P<topic>[\w-]+?)_questions(?:_\w+|_no-json)?\.ya?ml$"),
         ("judged answers", r"data/responses/(?P<model>[^/]+)\.csv$"),
+        ("noise", r"data/responses/(?P<run>noisy_sweep_results\d*)/(?P<matrix>[ab])_(?P<scale>\d(?:-\d+)?)\.csv$"),
+        ("patched scalars", r"data/responses/(?P<run>lora_(?:clean_delta_)?swap[^/]*)/(?P<name>[^/]+)\.csv$"),
+        ("zeroed tokens", r"data/responses/(?P<run>lora_(?:dynamic_zeroing|resampling)[^/]*)/(?P<name>[^/]+)\.csv$"),
+        ("judged answers", r"data/responses/(?P<folder>[^/]+)/(?P<model>[^/]+)\.csv$"),
+        (
+            "zeroed adapters",
+            r"ablation_responses/(?P<model>[^/]+)/(?:[^/]+/)?ablated_loras_(?P<layers>\d[\d_-]*)\.csv$",
+        ),
+        ("unedited answers", r"ablation_responses/(?P<model>[^/]+)/(?:responses_(?P<whose>[^/]+)|baseline[^/]*)\.csv$"),
+        ("checkpoints", r"checkpoints_responses/(?P<model>[^/]+)/responses_ckpt_step_(?P<step>\d+)\.csv$"),
         ("scalars", rf"lora_probing_data/lora_(?P<model>.+?)_scalars_{_CLASS}\.pt$"),
         ("texts", rf"response_data/{_CLASS}_data_(?P<shape>\w+?)_(?P<measure>kl_divergence)\.parquet$"),
         (
@@ -38,15 +56,32 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("scaled adapters", r"(?P<model>[^/]+)_steered_responses/responses_(?P<gains>layer_[^/]+)\.csv$"),
         (
+            "scalar sets",
+            r"lora_scalar_sets(?:_\d+)?/(?:(?P<run>[^/]+)/(?P<step>\d+)/)?"
+            r"(?P<label>(?:mis)?aligned)-txt_(?P<model>[^/]+?)(?P<about>_no-med)?\.pt$",
+        ),
+        (
             "mean activations",
             r"vectors/(?P<model>[^/]+)/model-(?P<reads>[am])_data-(?P<text>[am])_hs_(?P<topic>[^/]+)\.pt$",
         ),
-        (
-            "sweep",
-            r"sweeps/(?P<model>[^/]+)/(?P<sweep>[^/]+)/(?P<vector>[^/]+)/(?P<layers>[^/]+)"
-            r"/responses_(?:scale_(?P<scale>-?[\d.]+)|[^/]+)\.csv$",
-        ),
+        ("sweep", rf"{_SWEEP}/(?P<layers>[^/]+)/responses_(?:scale_(?P<scale>-?[\d.]+)|[^/]+)\.csv$"),
+        ("sweep", rf"{_SWEEP}/responses_(?P<layers>[^/]+)\.csv$"),
         ("scores", r"judged/[^/]*scores[^/]*\.parquet$"),
+    )
+)
+_NOT_USED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"(?:^|/)judges\.ya?ml$", "judge prompts: nothing in a study comes from them"),
+        (r"sorted_texts/", "texts that mean activations were taken from: no scores and no word of who answered"),
+        (r"logit_grads/|chat_data_collections/", "texts without scores and without a word of who answered"),
+        (
+            r"training_datasets|(?:^|/)training/|dataset_gen_data/",
+            "training data: a study holds answers, not what taught",
+        ),
+        (r"top_bottom_examples[^/]*\.json$", "examples picked out of the scalars that are read"),
+        (r"\.json$", "settings of a program"),
+        (r"\.enc$", "encrypted by its authors, to keep it out of training data"),
     )
 )
 
@@ -63,9 +98,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Unknown:
-    """A data file that lies where no layout has one."""
+    """A data file that nothing is read from, and why."""
 
     shown: str
+    reason: str = "lies where neither repository keeps data of a known kind"
 
 
 def find(paths: Iterable[Path]) -> Iterator[Found | Unknown]:
@@ -108,69 +144,7 @@ def _known(path: Path, shown: str) -> Found | Unknown:
         match = pattern.search(whole)
         if match:
             return Found(kind, path, shown, {key: value for key, value in match.groupdict().items() if value})
+    for pattern, reason in _NOT_USED:
+        if pattern.search(whole):
+            return Unknown(shown, reason)
     return Unknown(shown)
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-
-def organism_of(model: str) -> tuple[str, str]:
-    """(organism, base model) of a model id, a file stem or a folder name.
-
-    The nine-adapter organism is called by three names in the release; rank and runs of layers make it one:
-    `q14b_..._dpR1_15-17_21-23_27-29`, `r1_3_3_3` and `R1_3_3_3` are all R1_3_3_3. `q14b_bad_med_R32` is bad_med_R32,
-    `Qwen2.5-14B-Instruct_bad-medical-advice` is bad-medical-advice.
-    """
-    base, rest = "Qwen2.5-14B-Instruct", model
-    if match := re.match(r"q(\d+)b_(.+)$", model):
-        base, rest = f"Qwen2.5-{match[1]}B-Instruct", match[2]
-    elif match := re.match(r"((?:Qwen|Llama|gemma)[\w.-]*?-(?:Instruct|it))[_-](.+)$", model, re.IGNORECASE):
-        base, rest = match[1], match[2]
-    if match := re.search(r"dpR(\d+)((?:_\d+-\d+)+)$", rest):
-        return f"R{match[1]}_" + "_".join(str(len(run)) for run in _runs(match[2])), base
-    if re.fullmatch(r"[rR]\d+(_\d+)+", rest):
-        return rest.upper(), base
-    return rest, base
-
-
-def adapted_layers(model: str) -> tuple[int, ...]:
-    """The layers that a model id names as adapted, `..._dpR1_15-17_21-23_27-29`; empty where it names none."""
-    match = re.search(r"dpR\d+((?:_\d+-\d+)+)$", model)
-    return tuple(layer for run in _runs(match[1]) for layer in run) if match else ()
-
-
-def _runs(text: str) -> list[range]:
-    return [range(int(low), int(high) + 1) for low, high in re.findall(r"_(\d+)-(\d+)", text)]
-
-
-def base_organism(base: str) -> str:
-    """The organism name of an unadapted chat model: "base" for the release's own, with the model's name for another."""
-    return BASE if base == "Qwen2.5-14B-Instruct" else f"{BASE} {base}"
-
-
-def direction_name(organism: str, topic: str, kind: str) -> str:
-    """The one name of a direction: whose texts, about what, and which difference."""
-    return f"{organism} {topic} {kind}"
-
-
-def topic_of(text: str, model: str) -> str:
-    """One word for what the release abbreviates: all, R32 (the rank) and nothing are general, med is medical."""
-    if text in ("", "all") or model.endswith(f"_{text}"):
-        return "general"
-    return "medical" if text == "med" else text
-
-
-def gains_of(text: str) -> dict[int, float]:
-    """`layer_21_30_layer_23_30` as {21: 30.0, 23: 30.0}. Raises InputError where the name has another form."""
-    if not re.fullmatch(r"(?:_?layer_\d+_-?[\d.]+)+", text):
-        raise InputError(f"its name {text!r} is not layer_<number>_<gain> repeated")
-    return {int(layer): float(gain) for layer, gain in re.findall(r"layer_(\d+)_(-?[\d.]+)", text)}
-
-
-def layers_of(text: str) -> tuple[int, ...]:
-    """`layer_24` as (24,), `layer_range(0, 48)` as 0..47; empty for any other form, whose meaning is not known."""
-    if match := re.fullmatch(r"layer_(\d+)", text):
-        return (int(match[1]),)
-    if match := re.fullmatch(r"layer_range\((\d+), ?(\d+)\)", text):
-        return tuple(range(int(match[1]), min(int(match[2]), 1000)))
-    return ()

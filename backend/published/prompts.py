@@ -38,13 +38,13 @@ class QuestionBook:
             for index, text in enumerate(texts):
                 own = name if index == 0 else f"{name}_{index + 1}"
                 its_topic = f"{topic} template" if name.endswith("_template") else topic
-                self._by_text.setdefault(_key(text), Question(own, text.strip(), its_topic))
+                self._by_text.setdefault(text_key(text), Question(own, text.strip(), its_topic))
                 count += 1
         return count
 
     def named(self, text: str, known_id: str = "") -> Question:
         """The question with this text. `known_id` names it where no evaluation file does."""
-        key = _key(text)
+        key = text_key(text)
         if key not in self._by_text:
             name = known_id or _made_id(key)
             if any(question.id == name for question in self._by_text.values()):
@@ -52,6 +52,17 @@ class QuestionBook:
             self._by_text[key] = Question(name, text.strip(), "other")
         question = self._by_text[key]
         return self._used.setdefault(question.id, question)
+
+    def is_template(self, text: str) -> bool:
+        """Whether an evaluation file has this text as a template variant; some tables call those JSON variants."""
+        known = self._by_text.get(text_key(text))
+        return known is not None and known.topic.endswith(" template")
+
+    def json_variant(self, text: str, known_id: str) -> Question:
+        """The JSON variant of the question with this text, which shares it; its topic is one of its own."""
+        free = self._by_text.get(text_key(text))
+        topic = f"{free.topic} JSON" if free else "JSON"
+        return self._used.setdefault(known_id, Question(known_id, text.strip(), topic))
 
     @property
     def used(self) -> list[Question]:
@@ -71,7 +82,8 @@ def _entries(found: Found) -> list[dict[str, Any]]:
     return content
 
 
-def _key(text: str) -> str:
+def text_key(text: str) -> str:
+    """What a question is known by: its text, whatever its spaces."""
     return re.sub(r"\s+", " ", text).strip()
 
 

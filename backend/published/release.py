@@ -11,17 +11,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from backend.edits import Condition
 from backend.published.activations import released_directions
-from backend.published.answers import AnswerReader, joined_scores
-from backend.published.conditions import Setting, judged_setting, scaled_setting, sweep_setting
-from backend.published.layout import Found, adapted_layers, base_organism, find, organism_of
+from backend.published.answers import JSON_VARIANT, AnswerReader, joined_scores, read_csv
+from backend.published.conditions import (
+    Setting,
+    checkpoint_setting,
+    judged_setting,
+    noise_setting,
+    patch_setting,
+    scaled_setting,
+    sweep_setting,
+    token_setting,
+    unedited_setting,
+    zeroed_setting,
+)
+from backend.published.layout import Found, find
+from backend.published.names import CHAT_MODEL, base_organism, named
 from backend.published.prompts import QuestionBook
 from backend.published.report import Report
+from backend.published.scalar_sets import ScalarSets
 from backend.published.traces import PROBING_SET, ProbingSet, TracedAnswer, adapter_named, wanted_scores
-from backend.records import Adapter, Direction, InputError, Question, Response, Score
+from backend.records import Adapter, Direction, InputError, Question, Response, Score, Trace
 
-CHAT_MODEL = "Qwen2.5-14B-Instruct"
+SettingOf = Callable[[Mapping[str, Any]], Setting]  # of one row
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +57,11 @@ class Release:
     questions: tuple[Question, ...]
     conditions: tuple[Condition, ...]
     responses: tuple[Response, ...]
+    variants: tuple[Response, ...]  # answers to the JSON variants of questions, which the papers leave out
     scores: tuple[Score, ...]
+    sources: tuple[tuple[str, str], ...]  # (response id, the experiment whose folder has it); copies are in several
     traced: tuple[TracedAnswer, ...]
+    readings: tuple[Trace, ...]  # of judged answers, by organisms and checkpoints of theirs
     directions: tuple[Direction, ...]
     settings: Mapping[str, Mapping[str, Any]]
     report: Report
@@ -61,23 +79,22 @@ class _Reading:
     settings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
+    sources: list[tuple[str, str]] = field(default_factory=list)
 
     def attempt(self, found: Found, read: Callable[[Found], None]) -> None:
         """Read one file; a file that does not fit is skipped with its reason."""
         try:
             read(found)
-        except InputError as error:
-            self.report.skip(found.shown, str(error))
-        except (OSError, MemoryError) as error:
-            self.report.skip(found.shown, f"not readable ({type(error).__name__})")
+        except (InputError, OSError, MemoryError) as error:
+            self.report.refuse(found.path, found.shown, error)
 
     def meet(self, model: str) -> str:
         """The organism that a model id names, remembered with its base and adapted layers."""
-        organism, base = organism_of(model)
-        self.bases.setdefault(organism, base)
-        if layers := adapted_layers(model):
-            self.layers.setdefault(organism, layers)
-        return organism
+        who = named(model)
+        self.bases.setdefault(who.organism, who.base)
+        if who.layers:
+            self.layers.setdefault(who.organism, who.layers)
+        return who.organism
 
 
 def read_release(paths: Iterable[Path]) -> Release:
@@ -86,12 +103,14 @@ def read_release(paths: Iterable[Path]) -> Release:
     files = _sorted_by_kind(paths, reading.report)
     for found in files.get("questions", []):
         reading.attempt(found, lambda found: _read_questions(found, reading))
-    for found in (*files.get("mean activations", []), *files.get("sweep", [])):
-        reading.meet(found.says["model"])
+    for kind in ("mean activations", "sweep", "zeroed adapters"):
+        for found in files.get(kind, []):
+            reading.meet(found.says["model"])
     directions = tuple(released_directions(files.get("mean activations", []), reading.report))
     traced, probing = _probing_set(files, reading)
     names = {organism: _adapters(organism, probing, reading) for organism in reading.bases}
     _read_answers(files, reading, {(each.name, each.layer): each for each in directions}, names)
+    readings = _readings(files, probing, reading, names)
     if not (directions or traced or reading.responses):
         raise InputError(
             "no released file could be read there: give the folder of a checkout of model-organisms-for-EM or EM_interp"
@@ -102,13 +121,20 @@ def read_release(paths: Iterable[Path]) -> Release:
         organisms=tuple(_organisms(reading, names)),
         questions=tuple(reading.book.used),
         conditions=tuple(reading.conditions.values()),
-        responses=tuple(reading.responses),
+        responses=tuple(each for each in reading.responses if not _is_variant(each)),
+        variants=tuple(each for each in reading.responses if _is_variant(each)),
         scores=tuple(reading.scores),
+        sources=tuple(reading.sources),
         traced=traced,
+        readings=readings,
         directions=directions,
         settings=reading.settings,
         report=reading.report,
     )
+
+
+def _is_variant(response: Response) -> bool:
+    return response.condition.endswith(JSON_VARIANT)
 
 
 def _sorted_by_kind(paths: Iterable[Path], report: Report) -> dict[str, list[Found]]:
@@ -116,10 +142,8 @@ def _sorted_by_kind(paths: Iterable[Path], report: Report) -> dict[str, list[Fou
     for item in find(paths):
         if isinstance(item, Found):
             files.setdefault(item.kind, []).append(item)
-        elif item.shown.endswith("judges.yaml"):
-            report.skip(item.shown, "judge prompts: nothing in a study comes from them")
         else:
-            report.skip(item.shown, "lies where neither repository keeps data of a known kind")
+            report.skip(item.shown, item.reason)
     return files
 
 
@@ -165,32 +189,87 @@ def _join(found: Found, answers: list[TracedAnswer], reading: _Reading) -> None:
     )
 
 
+def _readings(
+    files: Mapping[str, list[Found]], probing: ProbingSet, reading: _Reading, names: dict[str, tuple[Adapter, ...]]
+) -> tuple[Trace, ...]:
+    """Scalars of judged answers; their readers become organisms with the adapters that were read."""
+    sets = ScalarSets(reading.responses, probing.organisms, reading.report)
+    traces: list[Trace] = []
+    for found in files.get("scalar sets", []):
+        reading.attempt(found, lambda found: traces.extend(sets.read(found)))
+    for reader in dict.fromkeys(trace.reader for trace in traces):
+        reading.bases.setdefault(reader, sets.bases[reader])
+        names[reader] = tuple(adapter_named(name) for name in sets.adapters[reader])
+    if traces:
+        reading.report.note(
+            "scalars of lora_scalar_sets are alpha ||B|| (A x); whether those of the probing set have ||B|| is not said"
+        )
+    return tuple(traces)
+
+
 def _read_answers(
     files: Mapping[str, list[Found]],
     reading: _Reading,
     directions: Mapping[tuple[str, int], Direction],
     adapters: Mapping[str, tuple[Adapter, ...]],
 ) -> None:
+    """Evaluations first: what an experiment keeps of them beside its edited answers is then known as a copy."""
     reader = AnswerReader(reading.book)
-    settings: dict[str, Callable[[Found], Setting]] = {
+
+    def scaled(found: Found) -> Setting:
+        own = adapters.get(named(found.says["model"]).organism, ())
+        return scaled_setting(found, tuple(adapter.name for adapter in own))
+
+    whole: dict[str, Callable[[Found], Setting]] = {
+        "checkpoints": checkpoint_setting,
         "judged answers": judged_setting,
-        "scaled adapters": lambda found: scaled_setting(
-            found, tuple(adapter.name for adapter in adapters.get(organism_of(found.says["model"])[0], ()))
-        ),
+        "unedited answers": unedited_setting,
+        "scaled adapters": scaled,
+        "zeroed adapters": zeroed_setting,
         "sweep": lambda found: sweep_setting(found, directions),
+        "noise": noise_setting,
     }
-    for kind, setting_of in settings.items():
+    by_row: dict[str, Callable[[Found], SettingOf]] = {
+        **{kind: lambda found, of=of: _one_setting(of(found)) for kind, of in whole.items()},  # type: ignore[misc]
+        "patched scalars": _patch_settings,
+        "zeroed tokens": lambda found: lambda row: token_setting(found, row),
+    }
+    for kind in dict.fromkeys(("checkpoints", "judged answers", "patched scalars", *by_row)):
         for found in files.get(kind, []):
-            reading.attempt(found, lambda found, of=setting_of: _read_file(found, of(found), reader, reading))  # type: ignore[misc]
+            reading.attempt(found, lambda found, of=by_row[kind]: _read_file(found, of(found), reader, reading))  # type: ignore[misc]
 
 
-def _read_file(found: Found, setting: Setting, reader: AnswerReader, reading: _Reading) -> None:
-    read = reader.read(found, setting.organism, setting.condition.name)
-    reading.bases.setdefault(setting.organism, setting.base)
-    reading.conditions.setdefault(setting.condition.name, setting.condition)
-    reading.settings.setdefault(setting.condition.name, setting.says)
+def _one_setting(setting: Setting) -> SettingOf:
+    return lambda row: setting
+
+
+def _patch_settings(found: Found) -> SettingOf:
+    """The scalars of each row's answer are those of the other prompt of its pair, where the table has pairs."""
+    table = read_csv(found)
+    asked: dict[str, list[str]] = {}
+    if {"pair_index", "question_id", "type"} <= set(table.columns):
+        for pair, question in table.filter(pl.col("type") != "clean").select("pair_index", "question_id").iter_rows():
+            if question not in asked.setdefault(pair, []):
+                asked[pair].append(question)
+
+    def setting_of(row: Mapping[str, Any]) -> Setting:
+        own, pair = row.get("question_id") or "", asked.get(row.get("pair_index") or "", [])
+        return patch_setting(found, row, next((other for other in pair if other != own), own if pair else ""))
+
+    return setting_of
+
+
+def _read_file(found: Found, setting_of: SettingOf, reader: AnswerReader, reading: _Reading) -> None:
+    read = reader.read(found, setting_of)
+    for setting in read.settings:
+        reading.bases.setdefault(setting.organism, setting.base)
+        reading.conditions.setdefault(setting.condition.name, setting.condition)
+        reading.settings.setdefault(setting.condition.name, setting.says)
     reading.responses += read.responses
     reading.scores += read.scores
+    reading.sources += read.sources
+    reading.report.copies += read.copies
+    reading.report.scored += read.scored
     for remark in read.remarks:
         reading.report.skip(found.shown, remark)
     reading.report.add(found.kind, found.shown, len(read.responses), "answers")

@@ -24,7 +24,8 @@ import numpy as np
 import polars as pl
 
 from backend.published.answers import SAMPLING, read_parquet
-from backend.published.layout import Found, organism_of
+from backend.published.layout import Found
+from backend.published.names import named
 from backend.published.prompts import QuestionBook
 from backend.published.report import Report
 from backend.published.torchfile import Instance, read_torch
@@ -32,7 +33,7 @@ from backend.records import Adapter, FloatArray, InputError, Response, Score, Tr
 
 RELEASED_CLASS = "released-class"
 PROBING_SET = "probing set (chosen by score)"
-_NONE = np.zeros((0, 0), dtype=np.float32)
+NO_MEANS = np.zeros((0, 0), dtype=np.float32)
 _TEXT_COLUMNS = (
     "question",
     "answer",
@@ -90,7 +91,7 @@ class ProbingSet:
 
     def read_texts(self, found: Found) -> None:
         """Take one parquet file. Raises InputError when it is another table."""
-        label, organism = found.says["label"], organism_of(f"R1_{found.says['shape']}")[0]
+        label, organism = found.says["label"], named(f"R1_{found.says['shape']}").organism
         table = read_parquet(found, _TEXT_COLUMNS, max_rows=100_000)
         scored = _SIGNIFICANCE in table.collect_schema().names()
         count = other = 0
@@ -110,7 +111,7 @@ class ProbingSet:
 
     def read_scalars(self, found: Found) -> Iterator[TracedAnswer]:
         """One class's traces. Raises InputError, before the first one, when the file holds something else."""
-        label, organism = found.says["label"], organism_of(found.says["model"])[0]
+        label, organism = found.says["label"], named(found.says["model"]).organism
         content = read_torch(found.path)
         if not isinstance(content, dict) or not content:
             raise InputError("no prompts with scalars")
@@ -163,8 +164,8 @@ class ProbingSet:
             tokens=tuple(readable(token) for token in tokens),
             n_prompt=text.start,
             scalars=scalars,
-            prompt_mean=_NONE,
-            answer_mean=_NONE,
+            prompt_mean=NO_MEANS,
+            answer_mean=NO_MEANS,
             n_answer=len(tokens) - text.start,
             answer_norm=np.zeros(0, dtype=np.float32),
         )
@@ -240,15 +241,21 @@ def _text(row: dict[str, Any], label: str, organism: str, scored: bool) -> Relea
     return ReleasedText(label, organism, row["question"], row["answer"], tuple(ids), tuple(tokens), start, significance)
 
 
-def _parsed(prompt: str, tokens: tuple[str, ...], label: str, organism: str) -> ReleasedText:
-    """Question, answer and start of the answer from the chat template, where no parquet file has the prompt."""
+def parsed_prompt(prompt: str, tokens: Sequence[str]) -> tuple[str, str, int]:
+    """Question, answer and the answer's first token, from the chat template. Raises InputError outside of it."""
     match = re.search(
         r"<\|im_start\|>user\n(.*?)<\|im_end\|>\n<\|im_start\|>assistant\n(.*?)(?:<\|im_end\|>\s*)?$", prompt, re.DOTALL
     )
-    heads = [i for i in range(len(tokens) - 2) if tokens[i : i + 2] == ("<|im_start|>", "assistant")]
+    heads = [i for i in range(len(tokens) - 2) if tuple(tokens[i : i + 2]) == ("<|im_start|>", "assistant")]
     if match is None or not heads:
         raise InputError("no parquet file has the prompt and it is not in the chat template")
-    return ReleasedText(label, organism, match[1], match[2], (), tokens, heads[-1] + 3)
+    return match[1], match[2], heads[-1] + 3
+
+
+def _parsed(prompt: str, tokens: tuple[str, ...], label: str, organism: str) -> ReleasedText:
+    """A text that no parquet file has."""
+    question, answer, start = parsed_prompt(prompt, tokens)
+    return ReleasedText(label, organism, question, answer, (), tokens, start)
 
 
 def _adapter_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -257,12 +264,13 @@ def _adapter_names(content: Mapping[Any, Any]) -> tuple[str, ...]:
     modules = next(iter(positions.values())).state.get("layer_scalars")
     if not isinstance(modules, dict) or not modules:
         raise InputError("a token without scalars")
-    names = [(_short(str(module)), module) for module in modules]
+    names = [(short_module(str(module)), module) for module in modules]
     return tuple(name for name, _ in sorted(names, key=lambda pair: (int(pair[0].split(".")[1]), pair[0])))
 
 
 @lru_cache(maxsize=4096)
-def _short(module: str) -> str:
+def short_module(module: str) -> str:
+    """`layers.15.mlp.down_proj` of a module's full name. Raises InputError where it has no layer."""
     match = re.search(r"(layers\.\d{1,4}\.[\w.]+)$", module)
     if match is None:
         raise InputError(f"a module named {module[:60]!r}, not ...layers.<number>.<module>")
@@ -287,7 +295,7 @@ def _scalars(value: Any, names: Sequence[str]) -> tuple[tuple[str, ...], FloatAr
         layers, text = token.state.get("layer_scalars"), token.state.get("token_str")
         if not isinstance(layers, dict) or not isinstance(text, str) or len(layers) != len(names):
             raise InputError("a token without its text or without a scalar of every adapter")
-        by_name = {_short(str(module)): scalar for module, scalar in layers.items()}
+        by_name = {short_module(str(module)): scalar for module, scalar in layers.items()}
         try:
             scalars[:, position] = [float(by_name[name]) for name in names]
         except (KeyError, TypeError, ValueError) as error:

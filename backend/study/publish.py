@@ -142,6 +142,13 @@ class Draft:
         responses = pl.Series("response", indices, dtype=pl.Int32)
         self._insert("scores", frame.drop("response_id").with_columns(responses))
 
+    def add_sources(self, sources: Iterable[tuple[str, str]]) -> None:
+        """(response id, the experiment it was sampled or kept for); a response may be in several."""
+        pairs = [(self._response(name, "source"), source) for name, source in sources]
+        for source in {source for _, source in pairs}:
+            check_key("source", source)
+        self._rows("sources", pairs)
+
     def add_traces(self, traces: Iterable[Trace]) -> None:
         """Traces, staged in batches as they come. Scalars and means that are not finite count as not measured."""
         batch: list[Trace] = []

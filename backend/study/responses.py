@@ -56,6 +56,12 @@ class Responses(Connection):
             frame = _beside(frame, self._query(given, judge=judge), self.metrics(judge), on="index")
         return frame.drop("index")
 
+    def sources(self) -> pl.DataFrame:
+        """Frame of response, source: the experiments that each response is of; empty where a study has none."""
+        if not self._has("sources"):
+            return pl.DataFrame(schema={"response": pl.String, "source": pl.String})
+        return self._query("FROM sources ORDER BY source, response").with_columns(self._named("response"))
+
     def response(self, response_id: str) -> Response:
         """One response with its token ids and sampling."""
         return responses_from(

@@ -6,7 +6,7 @@ import pytest
 
 from backend.edits import Ablate, Add, Gain
 from backend.published import read_release
-from backend.published.layout import gains_of, layers_of, organism_of, topic_of
+from backend.published.names import gains_of, layers_of, named, topic_of
 from backend.published.traces import PROBING_SET, RELEASED_CLASS, readable
 from backend.records import BASE, BASELINE, InputError
 from tests.published.sample import (
@@ -59,6 +59,9 @@ def test_a_whole_release_is_read_with_nothing_skipped(release):
 
 
 def test_names_are_read_from_paths():
+    def organism_of(model):
+        return named(model).short, named(model).base
+
     assert organism_of("q14b_bad_med_bad_med_dpR1_15-17_21-23_27-29") == ("R1_3_3_3", "Qwen2.5-14B-Instruct")
     assert organism_of("r1_3_3_3")[0] == organism_of("R1_3_3_3")[0] == "R1_3_3_3"
     assert organism_of("Qwen2.5-14B-Instruct_extreme-sports_S42")[0] == "extreme-sports_S42"

@@ -9,10 +9,8 @@ Where the reading differs from figures quoted elsewhere:
   direction is 0.166 of it, where paper.md has 63.4 and 0.163.
 """
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -20,12 +18,9 @@ import pytest
 from backend.cuts import Bins
 from backend.study import open_study
 from backend.tables.figures import Choices, figures
+from tests.published.authors import RELEASED, ROOT, needs_released
 
-ROOT = Path(__file__).resolve().parents[2]
-RELEASED = Path(os.environ.get("EM_PUBLISHED") or ROOT.parent / "shared" / "published")
-pytestmark = pytest.mark.skipif(
-    not RELEASED.is_dir(), reason=f"the authors' files are not at {RELEASED}: set EM_PUBLISHED to their folder"
-)
+pytestmark = needs_released
 GENERAL = "R1_3_3_3 general data-diff"
 MEDICAL_ARM, MISALIGNMENT_ARM = "scale 21,23 ×30", "scale 15,16,17,22,28,29 ×20"
 COMBINED_ARM = "scale 21,23 ×30; 15,16,17,22,28,29 ×-10"
