@@ -20,6 +20,7 @@ from backend.records import RESIDUAL_WRITERS, Adapter
 from backend.study import Study
 from backend.tables.adapters import short_labels
 from panels.adapters import choose_scalar_reader, class_separations, reading_classes, readings
+from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
@@ -44,9 +45,9 @@ def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Previous", key="adapter_previous", on_click=step, args=(-1,), shortcut="Left")
-        name = st.selectbox("Adapter", names, key=KEY, bind="query-params", width=320)
+        name = choose_linked(st.selectbox, "Adapter", names, key=KEY, what="adapter", width=320)
         st.button("Next", key="adapter_next", on_click=step, args=(1,), shortcut="Right")
-    return str(name), labels[str(name)]
+    return name, labels[name]
 
 
 def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
