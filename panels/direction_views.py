@@ -22,7 +22,7 @@ from backend.worker.client import WorkerError
 from panels.asked import choose_linked
 from panels.frame import per_study, plain
 from panels.promoted import asked_lens, show_promoted
-from panels.stacks import Stack, send_buttons, study_stacks, write_vectors
+from panels.stacks import ALTERED, Stack, send_buttons, study_stacks, write_vectors
 
 MOST_OTHERS = 7  # directions in the matrix, those of largest cosine
 MOST_WRITES = 14  # write vectors drawn, those of largest cosine
@@ -77,7 +77,7 @@ def _show_writes(study: Study, direction: Direction) -> None:
     """The adapters of all organisms that write most along the direction, or against it."""
     fitting = [each for each in write_vectors(study) if each[2].vector.size == direction.vector.size]
     if not fitting:
-        st.caption("The study holds no write vectors of this width: they were not released, or there are no adapters.")
+        st.caption(f"The study holds no write vectors of this width: {_why_no_writes(study)}.")
         return
     rows = [
         (
@@ -97,6 +97,12 @@ def _show_writes(study: Study, direction: Direction) -> None:
         f"Of {table.height:,} write vectors of all organisms, {outside} lie outside the band of 95 % of random vectors "
         f"(by chance about {0.05 * table.height:.0f}). The sign of a write vector is arbitrary."
     )
+
+
+def _why_no_writes(study: Study) -> str:
+    if any(study.altered(name) for name in study.organisms()["organism"]):
+        return ALTERED
+    return "they were not released, or there are no adapters"
 
 
 def _show_tokens(study: Study, chosen: Chosen) -> None:
