@@ -4,6 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from panels.asked import links_answered
+
 ROOT = Path(__file__).parent
 SECTIONS = {
     "Study": [
@@ -50,4 +52,6 @@ pages = {section: [registered(*page) for page in listed] for section, listed in 
 pages["Study"] += [
     st.Page(file(now), title=now, url_path=before, visibility="hidden") for before, now in FORMERLY.items()
 ]
-st.navigation(pages, expanded=True).run()
+chosen = st.navigation(pages, expanded=True)
+with links_answered(chosen.url_path):
+    chosen.run()

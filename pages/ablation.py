@@ -10,6 +10,7 @@ from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.outcomes import EM, Outcome
 from backend.study import Study
 from backend.tables.sweeps import ABLATED, ALONE, EVERYWHERE, WISE, WRITES, ablated
+from panels.asked import choose_linked
 from panels.frame import current_study, explained, per_study, plain
 from panels.point import choosing_chart
 from panels.sweeps import ABOUT, asked, choose_topics, judged_share, read_pairs, send_cell, short, swept
@@ -30,10 +31,8 @@ def _choose_organism(table: pl.DataFrame, outcome: Outcome) -> str:
     """The organism looked at: by default the one with most hits before."""
     options = table["organism"].unique(maintain_order=True).to_list()
     hits = table.filter(pl.col("metric") == outcome.name).sort("before", descending=True, nulls_last=True)
-    if st.session_state.get(WORN) not in options:
-        st.session_state.pop(WORN, None)
     start = options.index(hits["organism"][0]) if hits.height else 0
-    return str(st.selectbox("Organism", options, index=start, key=WORN, bind="query-params"))
+    return str(choose_linked(st.selectbox, "Organism", options, index=start, key=WORN, what="organism"))
 
 
 def choose_about() -> str:
@@ -104,13 +103,14 @@ def show_transfer(study: Study, table: pl.DataFrame, outcome: Outcome) -> None:
     if table["organism"].n_unique() < 2 and table["series"].n_unique() < 2:
         return
     st.subheader("Transfer: every direction out of every organism")
-    way = st.segmented_control(
+    way = choose_linked(
+        st.segmented_control,
         "Ablated",
         ways,
         default=ways[0],
         required=True,
         key="ablation_way",
-        bind="query-params",
+        what="ablation",
         help="A row is a direction, a column the organism it was taken out of.",
     )
     rows = by_role(table.filter(pl.col("way") == way))
@@ -169,9 +169,7 @@ def warn(rows: pl.DataFrame, outcome: Outcome) -> None:
 def _choose_cell(rows: pl.DataFrame) -> str:
     """The ablation whose answers are read: by default the first bar's."""
     options = by_role(rows)["cell"].unique(maintain_order=True).to_list()
-    if st.session_state.get(PICKED) not in options:
-        st.session_state.pop(PICKED, None)
-    return str(st.selectbox("Ablation", options, key=PICKED, bind="query-params"))
+    return str(choose_linked(st.selectbox, "Ablation", options, key=PICKED, what="ablation"))
 
 
 def _show(study: Study) -> None:

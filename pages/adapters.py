@@ -19,6 +19,7 @@ from panels.adapters import (
     link_to,
     reading_classes,
 )
+from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, plain
@@ -70,7 +71,7 @@ def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classe
 def show_response_heat(study: Study, reader: str, adapters: pl.DataFrame, classes: Classes) -> None:
     """Every shown adapter at every token of one response."""
     options = classes.rows["response"].head(MOST_OPTIONS).to_list()
-    response = st.selectbox("Response", options, key="scalars_response", bind="query-params")
+    response = choose_linked(st.selectbox, "Response", options, key="scalars_response", what="response")
     strip = study.strip(response, reader)
     answer = slice(strip.n_prompt, strip.n_prompt + strip.n_answer)
     values = np.stack([strip.scalars[strip.adapters.index(name)] for name in adapters["name"]])[:, answer]
@@ -102,7 +103,8 @@ def show_adapters(study: Study) -> None:
     with left:
         st.subheader("Which adapters tell the classes apart?")
         names = dict(zip(adapters["name"], adapters["label"], strict=True))
-        chosen = st.selectbox("Adapter to look into", list(names), key="scalars_adapter", bind="query-params")
+        label = "Adapter to look into"
+        chosen = choose_linked(st.selectbox, label, list(names), key="scalars_adapter", what="adapter")
         show_separation(study, told, chosen, classes)
     with right:
         st.subheader("How are their scalars distributed?")

@@ -25,6 +25,7 @@ from backend.charts.tradeoffs import series_legend
 from backend.records import FloatArray, InputError
 from backend.study import Study
 from backend.study.origins import controls, origins
+from panels.asked import choose_linked
 from panels.frame import current_study, explained, per_study, plain
 from panels.stacks import send_buttons
 
@@ -57,9 +58,8 @@ def choose_reference(study: Study) -> tuple[str, list[str]]:
     readers = tuple(study.readers())
     first = next((name for name in likely if readers and _roles(study)[name].owner in readers), likely[0])
     left, right = st.columns([1, 2])
-    reference = left.selectbox(
-        "Compare with", names, index=names.index(first), key="convergence_reference", bind="query-params"
-    )
+    key, start_at = "convergence_reference", names.index(first)
+    reference = choose_linked(left.selectbox, "Compare with", names, index=start_at, key=key, what="direction")
     about = {name: kind_of(name, each.owner) for name, each in _roles(study).items()}
     alike = [name for name in likely if about[name] == about[reference]]
     end = reference.rpartition(" ")[2]
@@ -110,8 +110,8 @@ def matrix_at(study: Study, names: list[str], layer: int) -> tuple[FloatArray, l
 
 def choose_kind(found: dict[str, list[str]]) -> list[str]:
     """The directions of one kind."""
-    chosen = st.selectbox("Directions of every organism", list(found), key="convergence_kind", bind="query-params")
-    return found[str(chosen)]
+    label = "Directions of every organism"
+    return found[choose_linked(st.selectbox, label, list(found), key="convergence_kind", what="kind of direction")]
 
 
 def show_organisms(study: Study) -> None:
@@ -132,7 +132,8 @@ def show_organisms(study: Study) -> None:
         st.info("These directions share no layer, or are of different width, so they cannot be compared.")
         return
     layers = sorted(table["layer"].unique())
-    layer = right.selectbox("Layer", layers, index=len(layers) // 2, key="convergence_layer", bind="query-params")
+    middle = len(layers) // 2
+    layer = choose_linked(right.selectbox, "Layer", layers, index=middle, key="convergence_layer", what="layer")
     width = stacks(study)[names[0]][0].vector.size
     chart = agreement_chart(table, chance=chance(width), chosen=layer)
     st.altair_chart(chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")

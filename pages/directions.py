@@ -17,6 +17,7 @@ from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_char
 from backend.outcomes import Contrast
 from backend.records import BASE, InputError
 from backend.study import Study, build_command
+from panels.asked import choose_linked, spelled
 from panels.classes import Classes, choose_classes, class_counts
 from panels.direction_views import VIEWS, Chosen
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
@@ -95,22 +96,21 @@ def choose_residual_reader(study: Study) -> str:
         )
         st.stop()
     start = next((at for at, name in enumerate(readers) if name != BASE), 0)
-    return str(
-        st.selectbox(
-            "Residual stream of",
-            readers,
-            index=start,
-            key="directions_reader",
-            bind="query-params",
-            help="The organism that read the answers again, without any other edit.",
-        )
+    return choose_linked(
+        st.selectbox,
+        "Residual stream of",
+        readers,
+        index=start,
+        key="directions_reader",
+        what="organism",
+        help="The organism that read the answers again, without any other edit.",
     )
 
 
 def choose_source(study: Study) -> str:
     """The mean difference, or a direction that the study holds."""
     options = [MEAN_DIFFERENCE, *study_stacks(study)]
-    return str(st.selectbox("Direction", options, key="directions_source", bind="query-params"))
+    return choose_linked(st.selectbox, "Direction", options, key="directions_source", what="direction")
 
 
 def choose_pooling(source: str) -> Pooling:
@@ -120,7 +120,7 @@ def choose_pooling(source: str) -> Pooling:
         list(POOLINGS),
         default="response",
         required=True,
-        format_func="per {}".format,
+        format_func=spelled("directions_pooling", "per {}".format),
         key="directions_pooling",
         bind="query-params",
         help="; ".join(f"per {name}: {text}" for name, text in POOLINGS.items()),
@@ -136,8 +136,8 @@ def choose_layer(found: LayerProfile) -> int:
         raise InputError("This direction lies at a layer whose residual means the study does not hold.")
     best = layers[int(np.nanargmax(found.table["auc"].fill_nan(0).to_numpy()))]
     help_text = "Starts at the layer that separates best; being the best of many flatters its AUC a little."
-    start = layers.index(best)
-    return int(st.selectbox("Layer", layers, index=start, key="directions_layer", bind="query-params", help=help_text))
+    start, key = layers.index(best), "directions_layer"
+    return int(choose_linked(st.selectbox, "Layer", layers, index=start, key=key, what="layer", help=help_text))
 
 
 def show_layers(found: LayerProfile, layer: int) -> None:

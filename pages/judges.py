@@ -23,6 +23,7 @@ from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
+from panels.asked import linked
 from panels.frame import choose_outcome, current_study, explained, per_study, plain, responses_of
 from panels.point import reading_chart
 
@@ -109,7 +110,7 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
             key="judges_metric",
             bind="query-params",
         )
-        chosen = st.query_params.get(READ)
+        chosen = linked(READ)
         chart = score_scatter(
             pairs, metric=str(metric), judge=judge, reference=reference, chosen=chosen, outcome=outcome
         )
@@ -180,7 +181,7 @@ def show_apart(pairs: pl.DataFrame, judge: str, reference: str, outcome: Outcome
     metric = str(st.session_state.get("judges_metric") or first_metric(outcome))
     rows = apart(pairs, metric)
     ids = rows["response"].to_list()
-    wanted = st.query_params.get(READ)
+    wanted = linked(READ)
     if wanted is not None and not (pairs["response"] == wanted).any():
         raise InputError(f"both judges have not scored an answer {wanted!r}: select one in the table")
 

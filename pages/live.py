@@ -18,7 +18,7 @@ from backend.edits import Edit, Gain, edits_to_json
 from backend.records import BASE, USUAL, InputError, Sampling
 from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
-from panels.asked import with_asked
+from panels.asked import replaced, with_asked
 from panels.edits import choose_direction_edits
 from panels.frame import current_study, explain, explained, plain
 from panels.gains import mix_adapters
@@ -244,7 +244,7 @@ def choose_view(organisms: Mapping[str, Places], worn: str | None) -> View:
     views = {f"{name}: {adapter}": (name, at) for name, at, adapter in adapters}
     start = next((at for at, (name, _) in enumerate(views.values()) if name == worn), 0)
     text = "Tokens show the scalar of"
-    label = st.selectbox(text, with_asked(views, VIEW), index=start, key=VIEW, bind="query-params", width=270)
+    label = st.selectbox(text, list(views), index=start, key=VIEW, bind="query-params", width=270)
     return views.get(label or "", ("", 0))
 
 
@@ -282,6 +282,7 @@ settings, page = st.columns([2, 5], gap="medium")
 arms = None
 with settings, explained():
     arms = choose_arms(study, organisms, layers, width)
+    arms = None if replaced() else arms  # nothing runs on what a link did not ask for
 with page, explained():
     prompt = write_prompt(study)
     with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -16,20 +16,23 @@ from backend.analysis.scalars.courses import Course, course
 from backend.analysis.scalars.histograms import Binned, binned
 from backend.charts.separation import distribution_chart, position_chart
 from backend.charts.write_vectors import vector_cosine_chart
-from backend.records import RESIDUAL_WRITERS, Adapter
+from backend.records import Adapter
 from backend.study import Study
 from backend.tables.adapters import short_labels
 from panels.adapters import choose_scalar_reader, class_separations, reading_classes, readings
+from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
 from panels.promoted import show_promoted
+from panels.stacks import ALTERED, no_direction
 
 TOP = 20  # tokens on either side
 MOST_OTHERS = 300  # adapters compared with this one: those with the largest write vectors
 SHOWN = 24  # cosines drawn, the strongest
 KEY = "adapter_name"
 QUESTION, ANSWER = "question", "answer"
+DIRECTIONS, WRITES = "Write vector and directions", "Write vectors of other adapters"
 
 
 def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
@@ -44,9 +47,9 @@ def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Previous", key="adapter_previous", on_click=step, args=(-1,), shortcut="Left")
-        name = st.selectbox("Adapter", names, key=KEY, bind="query-params", width=320)
+        name = choose_linked(st.selectbox, "Adapter", names, key=KEY, what="adapter", width=320)
         st.button("Next", key="adapter_next", on_click=step, args=(1,), shortcut="Right")
-    return str(name), labels[str(name)]
+    return name, labels[name]
 
 
 def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
@@ -128,8 +131,8 @@ def show_write_lens(study: Study, reader: str, adapter: Adapter) -> None:
     """What its write vector promotes and suppresses."""
     lens = study.adapter_lens(reader, adapter.name)
     if lens.is_empty():
-        inside = adapter.module.rpartition(".")[2] not in RESIDUAL_WRITERS
-        why = "it does not end in the residual stream" if inside else "the study was built before there were lenses"
+        why = no_direction(study, reader, adapter.name, adapter.module)
+        why = why or "the study was built before there were lenses"
         st.caption(f"No lens is stored of this write vector: {why}.")
         return
     more = " A positive scalar promotes the orange ones, a negative scalar the blue ones."
@@ -140,6 +143,8 @@ def show_write_lens(study: Study, reader: str, adapter: Adapter) -> None:
 def direction_cosines(study: Study, reader: str, name: str) -> pl.DataFrame:
     """Cosine of the write vector with every stored direction at its layer: name, cosine, what."""
     adapter = study.adapter(reader, name)
+    if no_direction(study, reader, name, adapter.module):
+        return strongest(pl.DataFrame())
     rows = [
         (found.name, float(found.unit @ adapter.write / adapter.write_norm), f"at layer {found.layer}")
         for found in study.directions_near(adapter.layer)
@@ -153,7 +158,11 @@ def adapter_cosines(study: Study, reader: str, name: str, side: str) -> pl.DataF
     """Cosine with the same vector of the other adapters, the strongest: name, cosine, what."""
     table = study.adapters(reader)
     own = study.adapter_vectors(reader, [name], side)[0]
-    others = table.filter(pl.col("name") != name).sort("write_norm", descending=True).head(MOST_OTHERS)
+    altered = study.altered(reader) if side == "write" else frozenset()
+    if name in altered:
+        return strongest(pl.DataFrame())
+    others = table.filter(pl.col("name") != name, ~pl.col("name").is_in(list(altered)))
+    others = others.sort("write_norm", descending=True).head(MOST_OTHERS)
     labels = dict(zip(table["name"], short_labels(table), strict=True))
     rows = []
     for other, vector in zip(
@@ -176,15 +185,18 @@ def strongest(table: pl.DataFrame) -> pl.DataFrame:
 
 def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
     """How its vectors lie to directions and to those of the other adapters."""
+    why = no_direction(study, reader, adapter.name, adapter.module)
+    hidden = {DIRECTIONS: why, WRITES: why if why == ALTERED else None}
     tables = (
-        ("Write vector and directions", direction_cosines(study, reader, adapter.name), adapter.write, 190),
-        ("Write vectors of other adapters", adapter_cosines(study, reader, adapter.name, "write"), adapter.write, 110),
+        (DIRECTIONS, direction_cosines(study, reader, adapter.name), adapter.write, 190),
+        (WRITES, adapter_cosines(study, reader, adapter.name, "write"), adapter.write, 110),
         ("Read vectors of other adapters", adapter_cosines(study, reader, adapter.name, "read"), adapter.read, 110),
     )
     for place, (title, table, own, names) in zip(st.columns([3, 2, 2]), tables, strict=True):
         place.markdown(f"**{title}**")
         if table.is_empty():
-            place.caption("None of that size in this study.")
+            why = hidden.get(title)
+            place.caption(f"Not shown: {why}." if why else "None of that size in this study.")
             continue
         chart = vector_cosine_chart(table, chance=chance(own.size), names=names)
         place.altair_chart(chart, key=f"adapter_cosine_{title.split()[0]}_{title.split()[-1]}", alt=title)

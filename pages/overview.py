@@ -15,6 +15,7 @@ from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables import rates as tables
 from backend.tables.rates import chosen_by_score, unedited_answers
+from panels.asked import choose_linked, spelled
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -182,7 +183,8 @@ def choose_questions(table: pl.DataFrame, drawn: dict[str, str]) -> tuple[pl.Dat
     left, middle, right = st.columns([2, 2, 2])
     conditions = table["condition"].unique(maintain_order=True).to_list()
     start = conditions.index(BASELINE) if BASELINE in conditions else 0
-    condition = left.selectbox("Condition", conditions, index=start, key="overview_condition", bind="query-params")
+    key = "overview_condition"
+    condition = choose_linked(left.selectbox, "Condition", conditions, index=start, key=key, what="condition")
     topics = table["topic"].unique(maintain_order=True).to_list()
     chosen = middle.multiselect("Topics", topics, default=topics, key="overview_topics", bind="query-params")
     metric = right.segmented_control(
@@ -190,7 +192,7 @@ def choose_questions(table: pl.DataFrame, drawn: dict[str, str]) -> tuple[pl.Dat
         list(drawn),
         default=next(iter(drawn)),
         required=True,
-        format_func=lambda name: headed(drawn[name]),
+        format_func=spelled("overview_rate", lambda name: headed(drawn[name])),
         key="overview_rate",
         bind="query-params",
     )

@@ -13,6 +13,7 @@ from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
+from panels.asked import choose_linked, linked
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -153,7 +154,7 @@ def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[s
 
 def chosen_response(frame: pl.DataFrame, rows: pl.DataFrame) -> str | None:
     """The response to read: the one of the link, or the first that passes the filters."""
-    wanted = st.query_params.get(READ)
+    wanted = linked(READ)
     if wanted is None:
         return rows["response"][0] if rows.height else None
     if not (frame["response"] == wanted).any():
@@ -211,7 +212,7 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
         st.caption("This study holds no scalars, so there is no strip: build it with an organism that reads the texts.")
         return
     left, middle, right = st.columns([2, 3, 2], vertical_alignment="bottom")
-    reader = left.selectbox("Read by", readers, key="responses_reader", bind="query-params")
+    reader = choose_linked(left.selectbox, "Read by", readers, key="responses_reader", what="organism")
     try:
         strip = study.strip(chosen, reader)
     except InputError:  # an answer that nobody read again is still worth reading
@@ -225,7 +226,7 @@ def show_answer(study: Study, chosen: str, answer: str) -> None:
             f"{plain(told)}{more}."
         )
         return
-    adapter = middle.selectbox("Adapter", strip.adapters, key="responses_adapter", bind="query-params")
+    adapter = choose_linked(middle.selectbox, "Adapter", strip.adapters, key="responses_adapter", what="adapter")
     whole = right.toggle("With the prompt", key="responses_prompt", bind="query-params")
     st.caption("Prompt and answer" if whole else "Answer")
     first, last = 0 if whole else strip.n_prompt, strip.n_prompt + strip.n_answer

@@ -12,6 +12,7 @@ from backend.records import InputError
 from backend.study import Study
 from backend.tables import gains as tables
 from backend.tables.gains import BY
+from panels.asked import choose_linked
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of
 
 MOST = 8  # conditions drawn at once, unless they are picked
@@ -106,7 +107,9 @@ def show_sensitivity(study: Study, judge: str, bins: Bins, conditions: list[str]
     st.subheader("How much of it is the choice of cut-offs?")
     left, right = st.columns(2)
     last = len(conditions) - 1
-    condition = left.selectbox("Condition", conditions, index=last, key="scaling_condition", bind="query-params")
+    condition = choose_linked(
+        left.selectbox, "Condition", conditions, index=last, key="scaling_condition", what="condition"
+    )
     cell = right.selectbox("Cell", CELLS, index=1, key="scaling_cell", bind="query-params")
     rows = _moved(study, judge, cell, bins, condition)
     chart = sensitivity_chart(rows, title=f"share: {cell}", edge=bins.medical)

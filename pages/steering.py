@@ -14,6 +14,7 @@ from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables.sweeps import STEERED, steered
+from panels.asked import choose_linked, spelled
 from panels.frame import current_study, explained, per_study, plain
 from panels.point import choosing_chart
 from panels.sweeps import asked, choose_topics, judged_share, read_pairs, send_cell, short, swept, titles
@@ -34,7 +35,8 @@ def _choose_organism(table: pl.DataFrame) -> str:
     """Who was steered: the base where it was."""
     steered = table.filter(pl.col("kind") == "steer")["organism"].unique(maintain_order=True).to_list()
     start = steered.index(BASE) if BASE in steered else 0
-    return str(st.selectbox("Who was steered", steered, index=start, key="steering_organism", bind="query-params"))
+    key = "steering_organism"
+    return str(choose_linked(st.selectbox, "Who was steered", steered, index=start, key=key, what="organism"))
 
 
 def choose_unit(steered: pl.DataFrame) -> str:
@@ -63,10 +65,8 @@ def _choose_cell(here: pl.DataFrame, outcome: Outcome) -> str:
         pl.col("role") != ITSELF, "value", descending=[False, True], nulls_last=True, maintain_order=True
     )
     options = here["cell"].unique(maintain_order=True).to_list()
-    if st.session_state.get(PICKED) not in options:
-        st.session_state.pop(PICKED, None)
     start = options.index(hits["cell"][0])
-    return str(st.selectbox("Point", options, index=start, key=PICKED, bind="query-params"))
+    return str(choose_linked(st.selectbox, "Point", options, index=start, key=PICKED, what="point"))
 
 
 def show_heat(here: pl.DataFrame, outcome: Outcome, unit: str, chosen: str) -> None:
@@ -76,7 +76,7 @@ def show_heat(here: pl.DataFrame, outcome: Outcome, unit: str, chosen: str) -> N
     if not wide:
         return
     st.subheader("By layer and strength")
-    series = st.selectbox("Direction", wide, key="steering_series", bind="query-params")
+    series = choose_linked(st.selectbox, "Direction", wide, key="steering_series", what="direction")
     own = here.filter(pl.col("series") == series)
     beside = here.filter((pl.col("like") == series) & (pl.col("role") == RANDOM) & (pl.col("series") != series))
     hits, controls = (
@@ -145,14 +145,14 @@ def show_strengths(here: pl.DataFrame, outcome: Outcome, baseline: Callable[[str
     )
     ordered = places.sort("layer", nulls_last=True)["layers"].to_list()
     most = places.sort("series", "value", descending=True)["layers"][0]
-    place = left.selectbox(
-        "Added after block", ordered, index=ordered.index(most), key="steering_layer", bind="query-params"
-    )
+    start = ordered.index(most)
+    place = choose_linked(left.selectbox, "Added after block", ordered, index=start, key="steering_layer", what="block")
     metrics = here["metric"].unique(maintain_order=True).to_list()
     drawn, words = list(short(outcome)), titles(outcome)
     other = [metric for metric in metrics if metric not in drawn]
     label = "Third rate" if len(drawn) > 1 else "Second rate"
-    more = right.selectbox(label, other, format_func=words.__getitem__, key="steering_rate", bind="query-params")
+    spell = spelled("steering_rate", words.__getitem__)
+    more = right.selectbox(label, other, format_func=spell, key="steering_rate", bind="query-params")
     drawn += [more] if more else []
     rows = here.filter(pl.col("layers") == place)
     kinds = dict(rows.select("series", "role").iter_rows())

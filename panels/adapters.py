@@ -17,6 +17,7 @@ from backend.records import InputError
 from backend.study import Study
 from backend.tables import adapters as tables
 from backend.tables.adapters import MEAN, SHARE, STATISTICS, axis_of, largest, short_labels
+from panels.asked import choose_linked
 from panels.classes import Classes
 from panels.frame import per_study
 
@@ -35,7 +36,7 @@ def choose_scalar_reader(study: Study, page: str) -> str:
             f"Study {study.name} holds no scalars: no organism with adapters has read its responses. "
             "Build it again with an organism that has adapters."
         )
-    return str(st.sidebar.selectbox("Read by", readers, key=f"{page}_reader", bind="query-params"))
+    return choose_linked(st.sidebar.selectbox, "Read by", readers, key=f"{page}_reader", what="organism")
 
 
 def choose_adapters(study: Study, reader: str, *, page: str, most: int) -> pl.DataFrame:

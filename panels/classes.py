@@ -17,6 +17,7 @@ from backend.outcomes import Band, Contrast, Is, IsNot, Side, score
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.study.outcome_json import contrasts_of
+from panels.asked import choose_linked
 from panels.frame import responses_read
 
 
@@ -99,7 +100,8 @@ def _choose_contrast(stated: Sequence[Contrast], scored: pl.DataFrame, page: str
     known = {pair.name: pair for pair in (*stated, *pairs) if set(pair.columns) <= set(scored.columns)}
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     first = list(known).index(start) if start in known else 0
-    contrast = known[left.selectbox("Contrast", list(known), first, key=f"{page}_contrast", bind="query-params")]
+    key = f"{page}_contrast"
+    contrast = known[choose_linked(left.selectbox, "Contrast", list(known), index=first, key=key, what="contrast")]
     with right.popover("", icon=":material/tune:", help="Edit the bands of scores", width="stretch"):
         st.caption("A response is in a class where its scores lie in all bands of that class, ends included.")
         key = f"{page}_{contrast.name.replace(' ', '_')}"

@@ -19,9 +19,10 @@ from backend.records import Direction
 from backend.study import Study
 from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
 from backend.worker.client import WorkerError
+from panels.asked import choose_linked
 from panels.frame import per_study, plain
 from panels.promoted import asked_lens, show_promoted
-from panels.stacks import Stack, send_buttons, study_stacks, write_vectors
+from panels.stacks import ALTERED, Stack, send_buttons, study_stacks, write_vectors
 
 MOST_OTHERS = 7  # directions in the matrix, those of largest cosine
 MOST_WRITES = 14  # write vectors drawn, those of largest cosine
@@ -76,7 +77,7 @@ def _show_writes(study: Study, direction: Direction) -> None:
     """The adapters of all organisms that write most along the direction, or against it."""
     fitting = [each for each in write_vectors(study) if each[2].vector.size == direction.vector.size]
     if not fitting:
-        st.caption("The study holds no write vectors of this width: they were not released, or there are no adapters.")
+        st.caption(f"The study holds no write vectors of this width: {_why_no_writes(study)}.")
         return
     rows = [
         (
@@ -98,11 +99,17 @@ def _show_writes(study: Study, direction: Direction) -> None:
     )
 
 
+def _why_no_writes(study: Study) -> str:
+    if any(study.altered(name) for name in study.organisms()["organism"]):
+        return ALTERED
+    return "they were not released, or there are no adapters"
+
+
 def _show_tokens(study: Study, chosen: Chosen) -> None:
     """One response token by token along a direction, where the study keeps that."""
     options = chosen.rows["response"].head(MOST_OPTIONS).to_list()
     left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
-    response = left.selectbox("Response", options, key="directions_response", bind="query-params")
+    response = choose_linked(left.selectbox, "Response", options, key="directions_response", what="response")
     table = study.projections(response, chosen.reader)
     kept = table.select("direction", "layer").unique(maintain_order=True).rows()
     if not kept:
@@ -116,7 +123,8 @@ def _show_tokens(study: Study, chosen: Chosen) -> None:
     of_name = [at for at, (name, _) in enumerate(kept) if name == chosen.source]
     start = kept.index(own) if own in kept else of_name[0] if of_name else 0
     labels = [f"{name}, layer {layer}" for name, layer in kept]
-    label = middle.selectbox("Along", labels, index=start, key="directions_along", bind="query-params")
+    key = "directions_along"
+    label = choose_linked(middle.selectbox, "Along", labels, index=start, key=key, what="direction")
     name, layer = kept[labels.index(str(label))]
     centred = right.toggle("From the answer's mean", value=True, key="directions_centred", bind="query-params")
     strip = study.strip(response, chosen.reader)

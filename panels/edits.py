@@ -11,7 +11,7 @@ import streamlit as st
 
 from backend.edits import Ablate, Add, Edit, amount
 from backend.records import Direction, InputError
-from panels.asked import with_asked
+from panels.asked import choose_linked, with_asked
 from panels.frame import explained
 from panels.stacks import ABLATE, ADD, ALL, LAMBDA, OWN, SHARE, WISE, Stack
 
@@ -54,8 +54,14 @@ def _direction_edit(index: int, stacks: Mapping[str, Stack], layers: int, width:
     layer = left.selectbox("Of layer", with_asked(sorted(stack), key), key=key, bind="query-params")
     if layer not in stack:
         raise InputError(f"This direction has no layer {layer}: choose one of its layers, {_span(stack)}.")
-    kind = right.segmented_control(
-        "Edit", [ADD, ABLATE], default=ADD, required=True, key=f"live_kind_{index}", bind="query-params"
+    kind = choose_linked(
+        right.segmented_control,
+        "Edit",
+        [ADD, ABLATE],
+        default=ADD,
+        required=True,
+        key=f"live_kind_{index}",
+        what="edit",
     )
     where = _choose_place(index, whole=len(stack) >= layers)
     chosen = [stack[at] for at in sorted(stack)] if where == WISE else [stack[layer]]

@@ -17,6 +17,7 @@ from backend.tables import features as tables
 from backend.tables.adapters import largest
 from backend.tables.features import ALL_TOKENS, PLACED_TOKENS, SIGNIFICANT_TOKENS, Features
 from panels.adapters import choose_statistic, response_scalars
+from panels.asked import choose_linked
 from panels.frame import per_study, responses_of
 from panels.gains import SUGGESTED
 
@@ -52,7 +53,8 @@ def choose_reader(study: Study) -> str:
         )
     start = next((at for at, name in enumerate(readers) if name != BASE), 0)
     help_text = "The organism that read the answers again; its adapters, or its residual stream, are the features."
-    return str(st.selectbox("Read by", readers, index=start, key="probes_reader", bind="query-params", help=help_text))
+    key = "probes_reader"
+    return choose_linked(st.selectbox, "Read by", readers, index=start, key=key, what="organism", help=help_text)
 
 
 def choose_features(study: Study, reader: str) -> Features:
@@ -63,7 +65,7 @@ def choose_features(study: Study, reader: str) -> Features:
     kinds += [PROJECTION] if known.height else []
     if not kinds:
         raise InputError(f"{reader} has neither adapters nor residual means in {study.name}: choose another reader.")
-    kind = str(st.selectbox("Features", kinds, key="probes_features", bind="query-params"))
+    kind = choose_linked(st.selectbox, "Features", kinds, key="probes_features", what="kind of feature")
     match kind:
         case "Scalars at each token":
             found = choose_tokens(study, reader, adapters)
@@ -73,7 +75,8 @@ def choose_features(study: Study, reader: str) -> Features:
             found = tables.of_responses(response_scalars(study, reader, chosen, *statistic), chosen, *statistic)
         case _:
             middle = len(layers) // 2
-            layer = int(st.selectbox("After block", layers, index=middle, key="probes_layer", bind="query-params"))
+            key = "probes_layer"
+            layer = int(choose_linked(st.selectbox, "After block", layers, index=middle, key=key, what="block"))
             found = choose_residual(study, reader, layer, kind, known)
     return replace(found, made_of={"features": kind, "reader": reader, **found.made_of})
 

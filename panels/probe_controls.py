@@ -10,6 +10,7 @@ import streamlit as st
 from backend.analysis.probes.probe import GRID, ProbeSettings
 from backend.tables.features import Features
 from backend.tables.rows import count_rows
+from panels.asked import spelled
 from panels.classes import Classes
 from panels.probe_training import PENALTIES, REPEATS
 
@@ -35,7 +36,7 @@ def choose_settings(features: Features) -> ProbeSettings:
         list(PENALTIES),
         default="l2",
         required=True,
-        format_func=lambda name: PENALTIES[name].upper() if len(name) == 2 else PENALTIES[name],
+        format_func=spelled("probes_penalty", lambda name: PENALTIES[name]),
         key="probes_penalty",
         bind="query-params",
         help="L2 shares weight among features that say the same; L1 keeps few of them; an elastic net does both.",

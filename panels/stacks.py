@@ -16,6 +16,7 @@ from backend.study import Study
 from panels.frame import per_study, plain
 
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
+ALTERED = "this model changes what the adapter writes, as by a norm, before it reaches the residual stream"
 MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
 ADD, ABLATE = "Add", "Ablate"
 LAMBDA, SHARE = "λ", "share"
@@ -69,16 +70,22 @@ def all_stacks(study: Study) -> dict[str, Stack]:
     return {**st.session_state.get(SENT, {}), **study_stacks(study)}
 
 
+def no_direction(study: Study, organism: str, adapter: str, module: str) -> str | None:
+    """Why an adapter's write vector is no direction of the residual stream, in words; None where it is one."""
+    if module.rpartition(".")[2] not in RESIDUAL_WRITERS:
+        return "it does not end in the residual stream"
+    return ALTERED if adapter in study.altered(organism) else None
+
+
 @per_study
 def write_vectors(study: Study) -> list[tuple[str, str, Direction]]:
-    """(organism, adapter, vector) of every adapter of the study that writes to the residual stream."""
+    """(organism, adapter, vector) of every adapter of the study whose writes reach the residual stream as they are."""
     found = []
     for organism, count in study.organisms().select("organism", "n_adapters").iter_rows():
         if not count:
             continue
-        table = study.adapters(organism)
-        ends = table["module"].str.split(".").list.last()
-        rows = table.filter(ends.is_in(RESIDUAL_WRITERS)).select("name", "layer").rows()
+        table = study.adapters(organism).select("name", "layer", "module")
+        rows = [(name, at) for name, at, module in table.rows() if no_direction(study, organism, name, module) is None]
         vectors = study.adapter_vectors(organism, [name for name, _ in rows], "write")
         for (name, layer), vector in zip(rows, vectors, strict=True):
             if vector.any():  # a study of scalars alone has none: the vectors were not released

@@ -154,6 +154,7 @@ def _publish(
             folder=str(folder.path.resolve()),
             layers=len(subject.blocks),
             d_model=subject.d_model,
+            altered={name: subject.altered_adapters(name) for name in subject.organisms},
             built=datetime.now(UTC).isoformat(timespec="seconds"),
             token_mask="answer: generated tokens without header and end of turn; prompt: everything before",
             versions={package: version(package) for package in ("torch", "transformers", "duckdb", "numpy")},

@@ -1,6 +1,7 @@
 """What the vectors of a study promote and suppress through the unembedding, filled in at the build.
 
-Knows which vectors are worth it: every direction but controls, and the write vectors that end in the residual stream.
+Knows which vectors are worth it: every direction but controls, and the write vectors that end in the residual stream as
+they are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def add_lenses(draft: Draft, subject: Subject, directions: Sequence[Direction]) 
         (organism, adapter)
         for organism, worn in subject.organisms.items()
         for adapter in worn.adapters
-        if _writes(adapter, subject.d_model)
+        if _writes(adapter, subject.d_model) and adapter.name not in subject.altered_adapters(organism)
     ]
     writers = sorted(writers, key=lambda pair: -abs(pair[1].scaling) * pair[1].write_norm)[:MOST]
     for (organism, adapter), found in zip(writers, _lenses(subject, [a.write for _, a in writers]), strict=True):

@@ -20,6 +20,13 @@ class Organisms(Connection):
             "n_adapters, record FROM organisms o ORDER BY o.organism"
         )
 
+    def altered(self, organism: str) -> frozenset[str]:
+        """The adapters whose writes the model changes, as by a norm, before they reach the residual stream.
+
+        Their write vectors are no directions of the stream. None in studies built before this was recorded.
+        """
+        return frozenset(self.info.get("altered", {}).get(organism, ()))
+
     def adapters(self, organism: str) -> pl.DataFrame:
         """Frame of index, name, layer, module, component, scaling, write_norm, in the row order of its traces."""
         return self._query(

@@ -72,6 +72,11 @@ class Subject:
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", 2048))
 
+    def altered_adapters(self, organism: str) -> tuple[str, ...]:
+        """Those of an organism's adapters whose writes reach the residual stream changed, by name."""
+        worn = self.organisms[organism].loras if self.altered else ()
+        return tuple(name for lora in worn if lora.path in self.altered for name in lora.names)
+
     def wear(self, name: str, folder: Path | str) -> Organism:
         """Read the adapters in `folder` (a peft folder or hub id) and let rows name them as `name`.
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from backend.study import open_study
+from panels.stacks import write_vectors
 from tests.conftest import said
-from tests.studies import gained
+from tests.studies import gained, synthetic
 from tests.studies.synthetic import LAYERS
 
 
@@ -65,3 +67,20 @@ def test_a_study_without_lenses_says_so(open_page):
 def test_model_text_is_never_html(open_gained):
     page = open_gained()
     assert "<script" not in "\n".join(element.value for element in page.html)
+
+
+def test_write_vectors_behind_a_norm_are_compared_with_nothing_and_the_page_says_why(open_page, tmp_path, monkeypatch):
+    adapters = synthetic.adapters()
+    altered = {synthetic.ORGANISM: [each.name for each in adapters[:2]]}
+    synthetic.synthetic_study(tmp_path, "normed", rows=4, altered=altered)
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("one_adapter", study="normed")
+    assert not page.exception
+    assert "as by a norm" in said(page)
+    assert said(page).count("Not shown: this model changes what the adapter writes") == 2
+    alts = {chart.proto.alt for chart in page.get("vega_lite_chart")}
+    page = open_page("one_adapter", study="normed", adapter_name=adapters[2].name)
+    assert "as by a norm" not in said(page)
+    assert len({chart.proto.alt for chart in page.get("vega_lite_chart")}) > len(alts)
+    vectors = write_vectors(open_study("normed", tmp_path))
+    assert [name for _, name, _ in vectors] == [each.name for each in adapters[2:]]

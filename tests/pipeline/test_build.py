@@ -14,6 +14,7 @@ from backend.records import Direction, InputError, Question, Sampling, Score
 from backend.study import list_studies, open_study
 from backend.study.vectors import write_directions
 from backend.subject.trace import Text, trace
+from panels.stacks import write_vectors
 from tests.studies import tiny
 from tests.studies.alone import sample_condition
 
@@ -69,6 +70,19 @@ def test_a_study_holds_what_the_folder_says(folder, subject, tmp_path):
     assert "misalignment" in set(study.directions()["name"])
     assert not list((tmp_path / "work").glob("*"))
     assert study.info["folder"] == str(folder.path.resolve())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_a_study_knows_whose_writes_the_model_changes_before_they_reach_the_stream(folder, kind, tmp_path):
+    subject = tiny.subject(kind, organisms=folder.organisms)
+    building.build(filled(folder, subject), subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
+    study = open_study("tiny", root=tmp_path / "studies")
+    names = study.adapters("o")["name"].to_list()
+    normed = kind == "gemma3"
+    assert study.altered("o") == (set(names) if normed else set())
+    assert study.altered("base") == set()
+    assert [study.adapter_lens("o", name).is_empty() for name in names] == [normed] * len(names)
+    assert len(write_vectors(study)) == (0 if normed else len(names))
 
 
 def test_what_a_folder_says_of_itself_never_hides_what_was_built(folder, subject, tmp_path):

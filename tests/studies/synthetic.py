@@ -57,12 +57,13 @@ class _Row:
     misaligned: bool
 
 
-def synthetic_study(root: Path, name: str = "synthetic", *, rows: int = 10, seed: int = 0) -> Path:
+def synthetic_study(root: Path, name: str = "synthetic", *, rows: int = 10, seed: int = 0, **info: object) -> Path:
     """Publish the study with `rows` samples per question and run (320 responses at 10); returns its file."""
     random = np.random.default_rng(seed)
     table = _rows(rows, random)
     with Draft(name, root=root) as draft:
         draft.meta(title="Synthetic study", base="synthetic", reader=ORGANISM, layers=N_LAYERS, d_model=D_MODEL)
+        draft.meta(**info)
         draft.add_organism(BASE, base="synthetic", adapters=(), record={})
         record = {"data": "bad medical advice", "steps": 60, "rank": 1, "loss": [2.1, 1.4, 0.9]}
         draft.add_organism(ORGANISM, base="synthetic", adapters=adapters(), record=record)

@@ -1,0 +1,184 @@
+"""Whatever a link asks for is obeyed or named: every page with every query parameter that it reads, given nonsense.
+
+Which those are is asked of the drawn widgets; that none is missed, of the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from backend.records import Score
+from backend.study import open_study, with_scores
+from tests.studies.fake_worker import fake_worker
+from tests.studies.gained import gained_study
+from tests.studies.shouted import UPPER, shouted_study
+from tests.studies.swept import swept_study
+from tests.studies.synthetic import JUDGE, synthetic_study
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDGETS = (
+    "selectbox",
+    "multiselect",
+    "slider",
+    "select_slider",
+    "number_input",
+    "text_input",
+    "text_area",
+    "toggle",
+    "button_group",
+)
+NONSENSE = "n0nsense"
+ANY = {"live_prompt", "responses_search", "study"}  # any text is what they are for; an unknown study is named elsewhere
+LATER = {"probes_lens": "after a training", "probes_groups": "of adapters in layers apart"}  # widgets not drawn here
+OWN_WORDS = {"live_plain", "live_edited", "live_direction_0", "live_layer_0", "live_unit_0", "live_where_0"}
+EDIT = {"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "3"}
+PAGES = [  # page, study, and what else a link says, for widgets that are there only then
+    ("overview", "synthetic", {}),
+    ("overview", "gained", {}),
+    ("overview", "shouted", {}),
+    ("responses", "synthetic", {}),
+    ("judges", "synthetic", {}),
+    ("judges", "judged", {}),
+    ("adapters", "synthetic", {}),
+    ("one_adapter", "synthetic", {}),
+    ("specialisation", "gained", {"map_statistic": "share above"}),
+    ("probes", "synthetic", {"probes_penalty": "elastic net", "probes_tokens": "position"}),
+    ("probes", "synthetic", {"probes_features": "Scalars of each response"}),
+    ("probes", "synthetic", {"probes_features": "Mean residual along directions"}),
+    ("directions", "synthetic", {}),
+    ("directions", "synthetic", {"directions_more": "Token by token"}),
+    ("directions", "swept", {"directions_more": "Token by token"}),
+    ("convergence", "swept", {}),
+    ("steering", "swept", {}),
+    ("ablation", "swept", {}),
+    ("scaled_adapters", "gained", {}),
+    ("live", "synthetic", EDIT),
+]
+
+
+@pytest.fixture(scope="module")
+def every_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("linked")
+    synthetic_study(root)
+    swept_study(root)
+    gained_study(root)
+    gained_study(root, "judged")
+    study = open_study("judged", root)
+    given = study.responses(JUDGE).drop_nulls(["aligned", "coherent"]).select("response", "aligned", "coherent")
+    again = [(answer, 100 - aligned, coherent) for answer, aligned, coherent in given.iter_rows()]
+    metrics = ("aligned", "coherent")
+    with_scores(
+        study, [Score(of, "second", name, v, "") for of, *both in again for name, v in zip(metrics, both, strict=True)]
+    )
+    shouted_study(root, "em", UPPER)
+    return root
+
+
+@pytest.fixture(scope="module")
+def follow(every_study: Path) -> Iterator[Callable[..., AppTest]]:
+    """Follow a link to a page of the navigation, through the app's entry."""
+    with pytest.MonkeyPatch.context() as patch, fake_worker() as worker:
+        patch.setenv("EM_STUDIES", str(every_study))
+        patch.setenv("EM_STUDY", "synthetic")
+        patch.setenv("EM_WORKER_URL", worker.url)
+        first = AppTest.from_file(ROOT / "streamlit_app.py", default_timeout=90).run()
+
+        def run(name: str, **query: str | list[str]) -> AppTest:
+            page = AppTest.from_file(ROOT / "streamlit_app.py", default_timeout=90)
+            page._registered_pages = first._registered_pages
+            page.switch_page(f"pages/{name}.py")
+            for key, value in query.items():
+                page.query_params[key] = value
+            return page.run()
+
+        yield run
+
+
+def bound(page: AppTest) -> set[str]:
+    """The query parameters that the widgets on a page are bound to."""
+    return {
+        widget.proto.query_param_key
+        for kind in WIDGETS
+        for widget in page.get(kind)
+        if getattr(widget.proto, "query_param_key", "")
+    }
+
+
+def told(page: AppTest) -> str:
+    """What a page warns of, as plain text."""
+    return "\n".join(each.value for each in (*page.warning, *page.error)).replace("\\", "")
+
+
+SEEN: set[str] = set()  # query parameters that the tests below have tried
+
+
+@pytest.mark.parametrize(("name", "study", "more"), PAGES, ids=[f"{name}-{study}-{len(m)}" for name, study, m in PAGES])
+def test_a_page_names_every_value_that_it_does_not_have(follow, name, study, more):
+    whole = follow(name, study=study, **more)
+    assert not whole.exception
+    assert "The link" not in told(whole)
+    keys = bound(whole) - ANY
+    SEEN.update(keys)
+    decide = keys & set(whole.session_state["links_held"]) if "links_held" in whole.session_state else set()
+    together = follow(name, **{"study": study, **more, **dict.fromkeys(keys - decide - set(more), NONSENSE)})
+    assert not together.exception
+    for key in keys - decide - set(more) - OWN_WORDS:
+        assert f"The link asks for {key} = {NONSENSE}, which" in told(together), key
+    for key in OWN_WORDS & keys:
+        assert NONSENSE in told(follow(name, **{"study": study, **more, key: NONSENSE})), key
+    for key in decide:
+        page = follow(name, **{"study": study, **more, key: NONSENSE})
+        assert not page.exception
+        assert re.search(rf"The link names the .* '{NONSENSE}', which is not there, so nothing is shown", told(page)), (
+            key
+        )
+        box = page.get_by_key(key)
+        assert box.value == NONSENSE  # nothing in its place until somebody chooses
+        page = box.set_value(next(text for text in box.options if text != NONSENSE)).run()
+        assert NONSENSE not in told(page), key
+
+
+def test_no_parameter_of_the_source_was_missed():
+    if len(SEEN) < 100:
+        pytest.skip("needs the tests above in the same process")
+    missed = [
+        f"{path.name}: {key}"
+        for path in sorted((*(ROOT / "pages").glob("*.py"), *(ROOT / "panels").glob("*.py")))
+        for key in parameters(path)
+        if not any(re.fullmatch(key, seen) for seen in SEEN | ANY | set(LATER))
+    ]
+    assert not missed
+
+
+def parameters(path: Path) -> Iterator[str]:
+    """The keys of widgets that links can set, as patterns: what is computed stands for anything."""
+    tree = ast.parse(path.read_text())
+    constants = {
+        ast.unparse(node.targets[0]): node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1
+    }
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        given = {each.arg: each.value for each in call.keywords}
+        if "key" in given and ("bind" in given or ast.unparse(call.func) == "choose_linked"):
+            yield pattern(given["key"], constants)
+
+
+def pattern(node: ast.expr, constants: Mapping[str, ast.expr]) -> str:
+    match node:
+        case ast.Constant():
+            return re.escape(str(node.value))
+        case ast.JoinedStr():
+            return "".join(
+                re.escape(str(each.value)) if isinstance(each, ast.Constant) else ".*" for each in node.values
+            )
+        case ast.Name() if node.id in constants:
+            return pattern(constants[node.id], constants)
+        case _:
+            return ".*"
