@@ -24,7 +24,7 @@ def test_folds_keep_groups_whole_and_leave_both_classes_to_train_on(seed):
         assert 0 < labels[fold != number].mean() < 1
 
 
-def test_shuffling_moves_labels_of_whole_groups_or_of_whole_responses():
+def test_labels_move_among_the_responses_to_one_question_or_among_whole_questions():
     rng = np.random.default_rng(0)
     question = np.repeat(np.arange(8), 30)
     response = np.repeat(np.arange(24), 10)
@@ -37,6 +37,28 @@ def test_shuffling_moves_labels_of_whole_groups_or_of_whole_responses():
     assert all(len(set(moved[response == one])) == 1 for one in range(24))
     assert moved.sum() == by_response.sum()
     assert any(len(set(moved[question == one])) == 2 for one in range(8))
+    np.testing.assert_array_equal(
+        np.bincount(question, weights=moved), np.bincount(question, weights=by_response)
+    )  # what a question has of each label stays
+
+
+def test_every_deal_within_groups_is_as_likely():
+    labels, group = np.array([True, False, False, True, True, False]), np.array([0, 0, 0, 1, 2, 2])
+    rng = np.random.default_rng(3)
+    drawn = [tuple(shuffled(labels, group, rng, np.arange(6)).tolist()) for _ in range(6000)]
+    found = {each: drawn.count(each) for each in set(drawn)}
+    assert len(found) == 3 * 2  # three places in the first group, one in the second, two in the third
+    assert all(each[3] for each in found)
+    assert max(abs(n - 1000) for n in found.values()) < 120
+
+
+def test_without_units_the_rows_of_one_label_in_a_group_stay_together():
+    labels, group = np.array([True, True, False, False, False, True]), np.array([0, 0, 0, 1, 1, 1])
+    rng = np.random.default_rng(4)
+    drawn = {tuple(shuffled(labels, group, rng).tolist()) for _ in range(200)}
+    turned = (~labels[:3]).tolist(), (~labels[3:]).tolist()
+    kept = labels[:3].tolist(), labels[3:].tolist()
+    assert drawn == {(*one[0], *other[1]) for one in (turned, kept) for other in (turned, kept)}
 
 
 @pytest.mark.parametrize("values", [4, 10_000])

@@ -55,7 +55,7 @@ class HeldOut:
         answers: Answers,
         *,
         pooling: Pooling = "response",
-        balance: Balance = "none",
+        balance: Balance = "weights",
         folds: int = 5,
         seed: int = 0,
     ) -> HeldOut:
