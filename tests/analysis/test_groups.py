@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from backend.analysis.estimates import auc, auc_draws, expanded_percentile
+from backend.analysis.estimates import auc, auc_draws, expanded_percentile, one_more_draw
 from backend.analysis.groups import deal_folds, group_codes, group_draws, groups_with, shuffled
 from backend.records import InputError
 
@@ -99,3 +99,15 @@ def test_the_expanded_percentile_covers_with_few_groups(groups):
 def test_no_interval_from_a_single_group():
     assert np.isnan(expanded_percentile(np.ones(100), 1)).all()
     assert np.isnan(expanded_percentile(np.full(100, np.nan), 5)).all()
+
+
+@pytest.mark.parametrize("draws", [2, 10])
+def test_one_more_draw_lies_in_the_range_of_a_few(draws):
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(2000):
+        *few, one = rng.normal(0.4, 0.1, draws + 1)
+        found = one_more_draw(np.array(few))
+        inside += found.low <= one <= found.high
+    assert inside / 2000 == pytest.approx(0.95, abs=0.015)
+    assert np.isnan([one_more_draw(np.ones(1)).low, one_more_draw(np.ones(0)).value]).all()
