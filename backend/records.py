@@ -22,7 +22,9 @@ BASELINE = "baseline"  # the condition name of no edits
 
 
 # What a direction was made as: of answers that differ, or as a control beside such a direction.
-ITSELF, RANDOM, SUBSPACE, SHUFFLED = "direction", "random", "random subspace", "shuffled labels"
+ITSELF, RANDOM, SUBSPACE = "direction", "random", "random subspace"
+SHUFFLED = "shuffled within questions"  # labels dealt anew among the answers to each question
+SHUFFLED_OVER_ALL = "shuffled over all answers"  # what earlier builds did: it changes which questions are hit, too
 
 # The last part of the names of modules whose output goes to the residual stream as it is.
 RESIDUAL_WRITERS = ("down_proj", "o_proj", "out_proj", "c_proj", "dense", "dense_4h_to_h", "fc2", "fc_out")
@@ -61,7 +63,7 @@ class Origin:
     A provenance without it reads as a direction of its own, of nobody.
     """
 
-    kind: str = ITSELF  # or RANDOM, SUBSPACE, SHUFFLED
+    kind: str = ITSELF  # or RANDOM, SUBSPACE, SHUFFLED, SHUFFLED_OVER_ALL
     like: str | None = None  # the direction that a control stands beside
     seed: int | None = None  # of a control
     organism: str | None = None  # the one that the direction was taken from
@@ -77,23 +79,24 @@ class Origin:
             said = {"method": _METHODS[RANDOM], **drawn}
         elif self.kind == SUBSPACE:
             said = {"method": _METHODS[SUBSPACE], **drawn, "dimensions": self.dimensions, "index": self.index}
-        elif self.kind == SHUFFLED:
-            said = {"control": SHUFFLED, "like": self.like, "shuffle": self.seed}
+        elif self.kind in _SHUFFLES:
+            said = {"control": _SHUFFLES[self.kind], "like": self.like, "shuffle": self.seed}
         return said if self.organism is None else {**said, "reader": self.organism}
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any]) -> Origin:
         """The origin that a provenance tells. Labels that were shuffled have a seed beside that of the recipe."""
         kind = next((kind for kind, method in _METHODS.items() if provenance.get("method") == method), ITSELF)
-        kind = SHUFFLED if provenance.get("control") == SHUFFLED else kind
+        kind = next((kind for kind, control in _SHUFFLES.items() if provenance.get("control") == control), kind)
         organism = provenance.get("organism", provenance.get("reader"))
         if kind == ITSELF:
             return cls(organism=organism)
-        seed = provenance.get("shuffle" if kind == SHUFFLED else "seed")
+        seed = provenance.get("shuffle" if kind in _SHUFFLES else "seed")
         return cls(kind, provenance.get("like"), seed, organism, provenance.get("dimensions"), provenance.get("index"))
 
 
 _METHODS = {RANDOM: "random control", SUBSPACE: "random subspace control"}
+_SHUFFLES = {SHUFFLED: SHUFFLED, SHUFFLED_OVER_ALL: "shuffled labels"}  # kind -> "control" of a provenance
 
 
 @dataclass(frozen=True, eq=False)

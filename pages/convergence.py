@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.controls import GOOD, SHUFFLED, Role, kind_of, role
+from backend.analysis.conditions.controls import GOOD, SHUFFLED, SHUFFLED_OVER_ALL, SHUFFLES, Role, kind_of, role
 from backend.analysis.directions.convergence import (
     CEILING,
     PAIRS,
@@ -141,7 +141,7 @@ def show_organisms(study: Study) -> None:
     missing = lacking(study, names)
     if missing:
         st.caption(f"Partial: {missing}.")
-    shuffled = [name for name, each in _roles(study).items() if each.kind == SHUFFLED and each.like in names]
+    shuffled = [name for name, each in _roles(study).items() if each.kind in SHUFFLES and each.like in names]
     matrix, kept = matrix_at(study, [*names, *shuffled], layer)
     st.markdown(f"**Every two at layer {layer}**")
     st.altair_chart(
@@ -176,7 +176,8 @@ def cosines_in_words(table: pl.DataFrame, width: int) -> str:
         PAIRS: "Between organisms",
         CEILING: "the ceiling that their stability allows",
         GOOD: "with good advice",
-        SHUFFLED: "with shuffled labels",
+        SHUFFLED: "with labels shuffled within questions",
+        SHUFFLED_OVER_ALL: "with labels shuffled over all answers, so that other questions are hit",
     }
     parts = [
         f"{text}: median {row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f}, {row['pairs']} pairs)"

@@ -9,13 +9,13 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from backend.analysis.directions.answers import Answers, Means, Pooling
+from backend.analysis.directions.answers import BALANCES, Answers, Balance, Means, Pooling
 from backend.analysis.directions.difference import stability
 from backend.analysis.directions.layers import LayerProfile, contrast_profile, direction_profile
-from backend.analysis.directions.separation import separation
+from backend.analysis.directions.separation import SHUFFLES_DRAWN, separation, shuffled_aucs
 from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
 from backend.outcomes import Contrast
-from backend.records import BASE, InputError
+from backend.records import BASE, Direction, InputError
 from backend.study import Study, build_command
 from panels.asked import choose_linked, spelled
 from panels.classes import Classes, choose_classes, class_counts
@@ -25,6 +25,7 @@ from panels.stacks import send_direction, study_stacks
 
 MEAN_DIFFERENCE = "mean difference of the classes"
 POOLINGS = {"response": "every response counts alike", "token": "every answer token counts alike, as in the paper"}
+BALANCE_NAMES: dict[Balance, str] = {"weights": "all answers", "matching": "by question", "truncation": "cut"}
 MOST_READ = 5000  # responses whose residuals are held, about 350 MB at 30 layers of 576 dimensions
 PANELS = {"auc": "Separation: AUC", "share": "Norm / activation norm", "norm": "Norm"}
 
@@ -73,14 +74,17 @@ def drawn_share(study: Study, reader: str) -> str:
 
 
 @per_study
-def profiled(study: Study, reader: str, source: str, pooling: Pooling, recipe: str, _classes: Classes) -> LayerProfile:
+def profiled(
+    study: Study, reader: str, source: str, pooling: Pooling, balance: Balance, recipe: str, _classes: Classes
+) -> LayerProfile:
     """The chosen direction at every layer against the chosen classes; `recipe` stands for the classes in the cache."""
     answers = read_answers(study, reader, rows_read(study, reader, _classes))
     if source != MEAN_DIFFERENCE:
         return direction_profile(study_stacks(study)[source], answers)
-    name = f"{_classes.contrast.positive_name} minus {_classes.contrast.negative_name} ({study.name}, per {pooling})"
+    how = f"per {pooling}" + ("" if balance == "weights" else f", {BALANCE_NAMES[balance]}")
+    name = f"{_classes.contrast.positive_name} minus {_classes.contrast.negative_name} ({study.name}, {how})"
     provenance = {"study": study.path.name, "reader": reader, "recipe": recipe}
-    return contrast_profile(answers, name=name, pooling=pooling, provenance=provenance)
+    return contrast_profile(answers, name=name, pooling=pooling, balance=balance, provenance=provenance)
 
 
 def choose_residual_reader(study: Study) -> str:
@@ -127,6 +131,22 @@ def choose_pooling(source: str) -> Pooling:
         disabled=source != MEAN_DIFFERENCE,
     )
     return "token" if chosen == "token" else "response"
+
+
+def choose_balance(source: str) -> Balance:
+    """How a mean difference balances its classes."""
+    names = {name: balance for balance, name in BALANCE_NAMES.items()}
+    chosen = st.segmented_control(
+        "Balance",
+        list(names),
+        default=BALANCE_NAMES["weights"],
+        required=True,
+        key="directions_balance",
+        bind="query-params",
+        help="; ".join(f"*{name}*: {BALANCES[balance]}" for name, balance in names.items()),
+        disabled=source != MEAN_DIFFERENCE,
+    )
+    return names[str(chosen)]
 
 
 def choose_layer(found: LayerProfile) -> int:
@@ -178,21 +198,47 @@ def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequ
 
 @per_study
 def stability_in_words(
-    study: Study, reader: str, layer: int, pooling: Pooling, recipe: str, _rows: pl.DataFrame
+    study: Study, reader: str, layer: int, pooling: Pooling, balance: Balance, recipe: str, _rows: pl.DataFrame
 ) -> str:
     """How much of the direction two halves of the questions share, in words; `recipe` stands for the rows."""
+    kept: Balance = "weights" if balance == "truncation" else balance
     try:
-        found = stability(read_answers(study, reader, _rows).only(layer), pooling=pooling)[layer]
+        found = stability(read_answers(study, reader, _rows).only(layer), pooling=pooling, balance=kept)[layer]
     except InputError as error:
         return f"Split-half stability is not known: {error}."
     return f"Split-half cosine {found.value:.2f} ({found.low:.2f} to {found.high:.2f}), halves made of whole questions."
+
+
+@per_study
+def chance_in_words(
+    study: Study, reader: str, layer: int, pooling: Pooling, balance: Balance, recipe: str, _rows: pl.DataFrame
+) -> str:
+    """What the AUC is under labels shuffled within questions, in words; `recipe` stands for the rows."""
+    kept: Balance = "weights" if balance == "truncation" else balance
+    try:
+        found = shuffled_aucs(read_answers(study, reader, _rows).only(layer), pooling=pooling, balance=kept)[layer]
+    except InputError as error:
+        return f"The AUC has nothing to be set beside: {error}."
+    return (
+        f"Labels shuffled within questions reach an AUC of {found.value:.2f} ({found.low:.2f} to {found.high:.2f}, "
+        f"where 95 % of shuffles lie; {SHUFFLES_DRAWN} drawn)."
+    )
+
+
+def made_of(direction: Direction) -> str:
+    """How many answers and questions a mean difference is made of, in words."""
+    how = direction.provenance
+    return (
+        f"The direction is made of {how['n_positive']} against {how['n_negative']} answers; "
+        f"{how['questions_with_both']} of their {how['questions']} questions have both classes. "
+    )
 
 
 study = current_study()
 st.title("Directions")
 with explained():
     above = st.container()
-    first, second, third = st.columns([2, 2, 3])
+    first, second, third, fourth = st.columns([2, 2, 2, 3])
     with first:
         reader = choose_residual_reader(study)
     judge = choose_judge(study, reader)
@@ -202,13 +248,16 @@ with explained():
         source = choose_source(study)
     with third:
         pooling = choose_pooling(source)
+    with fourth:
+        balance = choose_balance(source)
     made = source == MEAN_DIFFERENCE
     rows = rows_read(study, reader, classes)
-    found = profiled(study, reader, source, pooling, classes.recipe, classes)
+    found = profiled(study, reader, source, pooling, balance, classes.recipe, classes)
     st.caption(
         f"{plain(class_counts(rows, classes.contrast))}, read by {plain(reader)}; means over answer tokens. "
         f"{drawn_share(study, reader)}"
         f"{plain(classes.recipe)} "
+        + (made_of(next(iter(found.directions.values()))) if made else "")
         + ("The AUC is on held-out questions: the direction it uses has not seen them. " if made else "")
         + "Bands: 95 %, bootstrap over questions."
     )
@@ -231,7 +280,8 @@ with explained():
         st.markdown(f"**Every response along the direction of layer {layer}**")
         show_projections(found, layer, rows, classes.contrast)
         every = -(-rows.height // MOST_DOTS)
-        words = stability_in_words(study, reader, layer, pooling, classes.recipe, rows) if made else ""
+        asked = (study, reader, layer, pooling, balance, classes.recipe, rows)
+        words = f"{chance_in_words(*asked)} {stability_in_words(*asked)}" if made else ""
         st.caption(
             f"A dot is {'a response' if every == 1 else f'one response in {every}'}; bars hold the middle half of each "
             f"class. {'0 is midway between the classes' if made else '0 is the mean response'}. "

@@ -55,7 +55,8 @@ def _show_metrics(fitted: Fitted, told: Told) -> None:
     st.caption(
         f"{report.n_rows:,} {fitted.features.unit} ({positive:,} {plain(contrast.positive_name)}, {negative:,} "
         f"{plain(contrast.negative_name)}) in {report.n_groups} {unit}s, {report.folds} folds, classes weighted "
-        f"alike. Lines: 95 %, bootstrap over {unit}s; for shuffled labels the range that holds 95 % of shuffles."
+        f"alike. Lines: 95 %, bootstrap over {unit}s; for shuffled labels the range that holds 95 % of shuffles. They "
+        "are dealt to whole responses within questions, or to whole questions where each has one class."
         f"{chosen} {plain(fitted.recipe)}"
     )
     for note in report.notes:
@@ -136,7 +137,7 @@ def show_paper(fitted: Fitted) -> None:
         f"Both on the same {plain(fitted.features.unit)} and features. The paper's protocol cuts the classes to one "
         "size, z-scores over all rows, splits 80/20 by token and fits L1 with C = 0.01, so tokens of one response are "
         f"in training and test. Its ends hold 95 % of {REPEATS} random splits and say nothing of new responses; those "
-        f"under shuffled labels (dealt to whole responses) span {SHUFFLES} shuffles: where they lie above 0.5, that is "
-        "the leak. This probe's intervals are a bootstrap over "
+        f"under shuffled labels (dealt to whole responses, within questions) span {SHUFFLES} shuffles: where they lie "
+        "above 0.5, that is the leak, or that questions differ. This probe's intervals are a bootstrap over "
         f"{'questions' if fitted.settings.split == 'question' else 'responses'}."
     )

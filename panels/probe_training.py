@@ -43,7 +43,7 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Paper:
-    """The paper's protocol on the rows of a probe, and the same under labels shuffled among responses."""
+    """The paper's protocol on the rows of a probe, and the same under labels shuffled within questions."""
 
     report: ProbeReport
     chance: tuple[ProbeReport, ...]
@@ -130,7 +130,9 @@ def begin(
 def _steps(rows: Rows, names: tuple[str, ...], settings: ProbeSettings, texts: pl.DataFrame) -> Iterator[Told]:
     """The probe as it is trained: first its metrics, then what it must beat, then refits and shuffles."""
     groups = rows.questions if settings.split == "question" else rows.response
-    steps = probe_progress(rows.values, rows.labels, groups, names=names, settings=settings, units=rows.response)
+    steps = probe_progress(
+        rows.values, rows.labels, groups, names=names, settings=settings, units=rows.response, questions=rows.questions
+    )
     yield Told(next(steps), {})
     features = {LENGTH: length_features(texts["n_answer"]), WORDS: topic_word_features(texts["text"].to_list())}
     alone = ProbeSettings("l2", 1.0, settings.split, settings.folds, settings.balance, settings.seed, 0, 0)
@@ -153,12 +155,14 @@ def paper_of(fitted: Fitted) -> Running[Paper]:
 
 
 def _by_the_paper(fitted: Fitted) -> Iterator[Paper]:
-    """The paper's protocol with real labels, and with labels shuffled among responses."""
+    """The paper's protocol with real labels, and with labels shuffled among the responses to each question."""
     rows, names, seed = labelled(fitted.features, fitted.classes.rows), fitted.features.names, fitted.settings.seed
     report = paper_protocol(rows.values, rows.labels, repeats=REPEATS, names=names, seed=seed)
-    rng, codes = np.random.default_rng(seed), np.unique(rows.response, return_inverse=True)[1]
+    rng, codes = np.random.default_rng(seed), rows.questions
     chance = (
-        paper_protocol(rows.values, shuffled(rows.labels, codes, rng), repeats=SHUFFLE_REPEATS, names=names, seed=at)
+        paper_protocol(
+            rows.values, shuffled(rows.labels, codes, rng, rows.response), repeats=SHUFFLE_REPEATS, names=names, seed=at
+        )
         for at in range(SHUFFLES)
     )
     yield Paper(report, tuple(chance))

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from backend.analysis.directions.random_directions import random_direction
-from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Direction, InputError, Origin, Sampling
+from backend.records import (
+    ITSELF,
+    RANDOM,
+    SHUFFLED,
+    SHUFFLED_OVER_ALL,
+    SUBSPACE,
+    Direction,
+    InputError,
+    Origin,
+    Sampling,
+)
 
 V = Direction("v", 3, np.array([3.0, -4.0], np.float32), 20.0, {"n": 7})
 
@@ -47,6 +57,10 @@ def test_numbers_that_are_none_are_refused():
         ),
         (
             Origin(SHUFFLED, "v", 2, "med"),
+            {"control": "shuffled within questions", "like": "v", "shuffle": 2, "reader": "med"},
+        ),
+        (
+            Origin(SHUFFLED_OVER_ALL, "v", 2, "med"),
             {"control": "shuffled labels", "like": "v", "shuffle": 2, "reader": "med"},
         ),
     ],

@@ -41,6 +41,20 @@ def expanded_percentile(draws: NDArray[Any], groups: int) -> tuple[float, float]
     return float(low), float(high)
 
 
+def one_more_draw(draws: NDArray[Any]) -> Estimate:
+    """The mean of independent draws, and the range that holds one more of them with 95 % (a t prediction interval).
+
+    It serves to judge a value by a few draws of what it would be by chance: mean -+ t sd sqrt(1 + 1/n). The ends are
+    NaN for fewer than two draws. It takes them to be roughly normal.
+    """
+    size = len(draws)
+    if size < 2:
+        return Estimate(float(np.mean(draws)) if size else np.nan, np.nan, np.nan)
+    wide = float(stdtrit(size - 1, (1 + LEVEL) / 2) * np.sqrt(1 + 1 / size) * np.std(draws, ddof=1))
+    mean = float(np.mean(draws))
+    return Estimate(mean, mean - wide, mean + wide)
+
+
 def auc(scores: NDArray[Any], labels: Bools) -> float:
     """The chance that a positive row scores above a negative one, ties counting half; NaN without both classes."""
     positive = int(labels.sum())

@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
 
+FEWEST_WITH_BOTH = 2  # groups with both labels, below which nothing is shuffled or matched within groups
 DRAWS = 1000
 LARGEST = 1000  # groups drawn one by one; more are merged at random into this many, which keeps the variance
 
@@ -31,6 +32,11 @@ def group_codes(groups: ArrayLike | None, rows: int) -> Ints:
 def groups_with(codes: Ints, labels: Bools) -> tuple[int, int]:
     """How many groups hold a positive row, and how many a negative one."""
     return len(np.unique(codes[labels])), len(np.unique(codes[~labels]))
+
+
+def groups_with_both(codes: Ints, labels: Bools) -> int:
+    """How many groups hold both a positive row and a negative one."""
+    return len(np.intersect1d(codes[labels], codes[~labels]))
 
 
 def deal_folds(codes: Ints, labels: Bools, folds: int, rng: np.random.Generator) -> Ints:
@@ -58,12 +64,18 @@ def group_draws(codes: Ints, rng: np.random.Generator, draws: int = DRAWS) -> tu
 
 
 def shuffled(labels: Bools, codes: Ints, rng: np.random.Generator, units: Ints | None = None) -> Bools:
-    """Labels dealt anew to what was labelled as a whole, (row,).
+    """Labels dealt anew to what was labelled as a whole, (row,), within groups: how many a group has of each stays.
 
-    That is the group where every group has one label (a topic is a property of the question), else the unit (the
-    response), else, where no units are given, each group's rows of one label.
+    What was labelled is the unit (the response), or, where no units are given, each group's rows of one label. A group
+    of one label keeps it. Where every group has one label (a topic is a property of the question), nothing can be dealt
+    within them, and whole groups are dealt labels instead.
     """
-    pure = not set(np.unique(codes[labels])) & set(np.unique(codes[~labels]))
+    pure = not groups_with_both(codes, labels)
     owner = codes if pure or units is None else units
     _, first, block = np.unique(owner * 2 + labels, return_index=True, return_inverse=True)
-    return np.asarray(rng.permutation(labels[first])[block])
+    if pure:
+        return np.asarray(rng.permutation(labels[first])[block])
+    group, mine = codes[first], labels[first]
+    dealt = np.empty_like(mine)
+    dealt[np.argsort(group, kind="stable")] = mine[np.lexsort((rng.random(len(group)), group))]
+    return np.asarray(dealt[block])

@@ -11,13 +11,13 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from backend.analysis.conditions.controls import GOOD, SHUFFLED
+from backend.analysis.conditions.controls import GOOD, SHUFFLED, SHUFFLED_OVER_ALL, SHUFFLES
 from backend.analysis.directions.convergence import CEILING, PAIRS
 from backend.charts.narrow import room
 from backend.charts.palette import NEUTRAL, POSITIVE, dash_scale, direction_scale, ink_on, role_scale, signed_scale
 from backend.records import FloatArray
 
-_DASHES = {PAIRS: [1, 0], CEILING: [2, 2], GOOD: [6, 3], SHUFFLED: [3, 3]}
+_DASHES = {PAIRS: [1, 0], CEILING: [2, 2], GOOD: [6, 3], SHUFFLED: [3, 3], SHUFFLED_OVER_ALL: [1, 3]}
 
 
 def agreement_chart(table: pl.DataFrame, *, chance: float | None, chosen: int | None = None) -> alt.LayerChart:
@@ -49,7 +49,9 @@ def agreement_chart(table: pl.DataFrame, *, chance: float | None, chosen: int | 
         tooltip=["pair:N", "group:N", "layer:Q", alt.Tooltip("cosine:Q", format=".3f")],
     )
     dashes = alt.Scale(domain=drawn, range=[_DASHES[name] for name in drawn])
-    faint = alt.condition(alt.datum.group == SHUFFLED, alt.value(0.3), alt.value(0.85))  # there are many of them
+    faint = alt.condition(
+        alt.FieldOneOfPredicate("group", list(SHUFFLES)), alt.value(0.3), alt.value(0.85)
+    )  # there are many of them
     layers: list[alt.Chart] = []
     if chance is not None:
         ends = {"low": [-chance] * 2, "high": [chance] * 2, "layer": [rows["layer"].min(), rows["layer"].max()]}

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import altair as alt
 
-from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE
+from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SHUFFLED_OVER_ALL, SUBSPACE
 from backend.records import BASE
 
 _VERMILLION, _BLUE, _GREEN, _ORANGE, _PURPLE, _SKY = "#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 _OLIVE, _WINE, _TEAL, _BROWN, _MAGENTA = "#B8A900", "#882255", "#44AA99", "#A65628", "#E0218A"
+_MOSS = "#6F7D1C"
 
 POSITIVE, NEGATIVE, NEUTRAL = _VERMILLION, _BLUE, "#8A8F98"  # NEUTRAL: no edit, chance, nothing clear
 CHOSEN = "#8F5BFF"  # violet: what the reader picked, and nothing else
@@ -37,7 +38,13 @@ ON_PALE, ON_DEEP, _DEEP = "#000000", "#FFFFFF", 0.18  # text on a cell, and the 
 
 _BASE_COLOUR = _SKY
 _ORGANISMS = (_VERMILLION, _GREEN, _ORANGE, _PURPLE, _BLUE, _OLIVE, _WINE, _TEAL)
-_ROLES = {RANDOM: _SKY, SUBSPACE: _BLUE, SHUFFLED: _OLIVE, GOOD: _GREEN}  # controls; grey is no edit
+_ROLES = {
+    RANDOM: _SKY,
+    SUBSPACE: _BLUE,
+    SHUFFLED: _OLIVE,
+    SHUFFLED_OVER_ALL: _MOSS,
+    GOOD: _GREEN,
+}  # controls; grey is no edit
 _DIRECTIONS = (_VERMILLION, _PURPLE, _ORANGE, _WINE, _TEAL, _MAGENTA, _BROWN)
 _JUDGES = (_GREEN, _ORANGE, _SKY, _WINE, _OLIVE, _TEAL)  # none is a verdict's
 _CUTS = (NEUTRAL, _BLUE, _ORANGE, _VERMILLION)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backend.analysis.groups import FEWEST_WITH_BOTH
 from backend.commands import values
 from backend.commands.loading import loaded
 from backend.commands.options import add_folder
@@ -50,7 +51,22 @@ def add(commands: Any) -> None:
     add("--topic", type=values.text, help=what)
     add("--judge", type=values.judge, help="whose scores (default: study.json's, or the judge with the most scores)")
     add("--pooling", choices=("response", "token"), default="response", help="the paper's: token")
-    add("--shuffled", type=values.whole(0, 1000), default=0, metavar="N", help="as many shuffled-label controls")
+    add(
+        "--balance",
+        type=values.several(values.text),
+        default=("weights",),
+        metavar="BALANCE,...",
+        help="weights: every answer counts, both classes weigh alike; matching: every question weighs as much in one "
+        "class as in the other, and questions of one class drop out; truncation: the larger class is cut at random, "
+        "the paper's",
+    )
+    add(
+        "--shuffled",
+        type=values.whole(0, 1000),
+        default=10,
+        metavar="N",
+        help="as many controls beside the kind misalignment, with labels shuffled within questions (default: 10)",
+    )
     for option, (place, what) in CUTS.items():
         add(
             option,
@@ -72,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
     from backend.study.outcome_json import named_outcome
     from backend.study.responses import scored
 
-    check(options.kind, options.topic)
+    check(options.kind, options.topic, options.balance)
     folder = StudyFolder(options.folder)
     outcome = named_outcome(folder.outcomes, options.outcome)
     texts = _texts(folder, options)
@@ -83,7 +99,18 @@ def run(options: argparse.Namespace) -> None:
     with source as readings:
         for organism, own in texts.items():
             about = frame.filter(frame["response"].is_in([r.id for r in own]))
-            material = Material(organism, own, about, readings, cuts, recipe, options.topic, options.shuffled, outcome)
+            material = Material(
+                organism,
+                own,
+                about,
+                readings,
+                cuts,
+                recipe,
+                balances=options.balance,
+                topic=options.topic,
+                shuffles=options.shuffled,
+                outcome=outcome,
+            )
             for kind in options.kind:
                 for stack in KINDS[kind](material):
                     print("\n".join(_told(stack, folder.add_directions(stack))), flush=True)
@@ -102,9 +129,14 @@ def _texts(folder: StudyFolder, options: argparse.Namespace) -> dict[str, list[R
 
 
 def _told(stack: Sequence[Direction], path: Path) -> Iterator[str]:
-    """A direction in two lines: what it is of, and its best-repeated layer."""
+    """A direction in two lines: what it is of, and its best-repeated layer; and where it can have no control."""
     how = stack[0].provenance
-    yield f"{path.name}: {len(stack)} layers, n {how['n_positive']} against {how['n_negative']}, {how['tokens']} tokens"
+    few = how["kind"] == "data" and how["questions_with_both"] < FEWEST_WITH_BOTH
+    yield (
+        f"{path.name}: {len(stack)} layers, n {how['n_positive']} against {how['n_negative']}, "
+        f"{how['questions_with_both']} of {how['questions']} questions with both, {how['tokens']} tokens"
+        + ("; too few to shuffle labels within them, so it has no such control" if few else "")
+    )
     halves = [d for d in stack if (d.provenance.get("split_half_cosine") or [None])[0] is not None]
     if halves:
         best = max(halves, key=lambda d: d.provenance["split_half_cosine"][0])

@@ -1,16 +1,19 @@
 """Directions out of responses: mean differences at every layer, with what one must know to believe them.
 
-Paper section 3.1: an organism's own answers, one class of an outcome minus the other (misaligned minus aligned),
-balanced; every response weighs alike unless pooling is "token", the paper's. The mask is the answer: what the model
-generated, without header and end of turn (the paper's code counts both). Three kinds (paper 1.3):
+Paper section 3.1: an organism's own answers, one class of an outcome minus the other (misaligned minus aligned). Both
+classes weigh alike, and every response in its class, unless balance and pooling say otherwise (the paper's:
+"truncation" and "token"). The mask is the answer: what the model generated, without header and end of turn (the paper's
+code counts both). Three kinds (paper 1.3):
 
 data   two sets of texts, both read by the organism
 model  one set of texts, read by the organism and by the base
 both   the positive texts read by the organism, the negative ones by the base
 
-Every direction carries its provenance: model, readers, layer, site, mask, n and tokens on each side, pooling, what
-positive means, and how stable it is (cosine between halves of the questions; bootstrap). Shuffled labels are the
-control. It refuses to know where readings come from: a published study, or a run of the model.
+Every direction carries its provenance: model, readers, layer, site, mask, n and tokens on each side, questions and how
+many of them have answers of both classes, pooling and balance, what positive means, and how stable it is (cosine
+between halves of the questions; bootstrap). The control is labels shuffled within questions: what is left of a
+direction then comes with the questions that its classes answer (docs/directions.md). It refuses to know where readings
+come from: a published study, or a run of the model.
 """
 
 from __future__ import annotations
@@ -91,10 +94,10 @@ def traces_reading(traces: Iterable[Trace], reader: str) -> Reading:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How means are taken; the paper's choices are pooling "token" and, as here by default, classes cut to one size."""
+    """How means are taken; the paper's choices are pooling "token" and balance "truncation"."""
 
     pooling: Pooling = "response"
-    balance: Balance = "truncation"
+    balance: Balance = "weights"
     seed: int = 0
     splits: int = 50  # random halvings and bootstrap draws; 0 leaves stability out
     provenance: Mapping[str, Any] = field(default_factory=dict)  # what every direction says beside what was done
@@ -149,7 +152,7 @@ def extract_model(
         "negative": f"read by {negative.reader}",
         "texts": ", ".join(map(str, texts)) or "all",
     }
-    recipe = replace(recipe, balance="none")  # both sides are the same texts
+    recipe = replace(recipe, balance="weights")  # both sides are the same texts
     return _stack(name, _Sides(positive, negative, chosen, chosen), recipe, said)
 
 
@@ -162,15 +165,20 @@ def shuffled_control(
     seed: int,
     recipe: Recipe = Recipe(),
 ) -> list[Direction]:
-    """The control of `extract`: the same responses with their labels dealt anew; "shuffled SEED like NAME"."""
+    """The control of `extract`: the same responses, labels dealt anew within questions; "shuffled SEED like NAME".
+
+    Every question keeps as many responses of each class as it has, so the control has what comes of the mix of
+    questions and nothing of what tells the classes apart within them. Controls of two directions are dealt
+    independently, of the same seed too. It tells no stability. Raises InputError where fewer than two questions have
+    responses of both classes.
+    """
     labels = label_responses(frame, contrast)
-    dealt = np.random.default_rng((seed, *b"shuffled labels")).permutation(labels["label"].to_numpy())
-    labels = labels.with_columns(label=pl.Series(dealt))
     texts = {side: labels.filter(pl.col("label") == side).select("response", "question_id") for side in (True, False)}
     said = {"kind": "data", **Origin(SHUFFLED, like, seed).provenance}
-    name = f"shuffled {seed} like {like}"
     sides = _Sides(reading, reading, texts[True], texts[False])
-    return _stack(name, sides, recipe, said)
+    rng = np.random.default_rng((seed, *b"shuffled within questions of ", *like.encode()))
+    answers = sides.answers(like).shuffled(rng)
+    return _taken(f"shuffled {seed} like {like}", answers, sides, replace(recipe, splits=0), said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +229,11 @@ def _picked(name: str, word: str, reading: Reading, texts: pl.DataFrame) -> tupl
 
 def _stack(name: str, sides: _Sides, recipe: Recipe, said: Mapping[str, Any]) -> list[Direction]:
     """One Direction a layer that both readings have."""
-    answers = sides.answers(name)
+    return _taken(name, sides.answers(name), sides, recipe, said)
+
+
+def _taken(name: str, answers: Answers, sides: _Sides, recipe: Recipe, said: Mapping[str, Any]) -> list[Direction]:
+    """The mean difference of answers of these sides, one Direction a layer where it is more than rounding."""
     if recipe.balance == "truncation":  # before stability, so that both are of the same answers
         answers = answers.rows(truncate_larger_class(answers.labels, recipe.seed))
     common = {
@@ -256,7 +268,7 @@ def _steadiness(answers: Answers, recipe: Recipe) -> dict[int, dict[str, Any]]:
         return {}
     enough = min(groups_with(answers.codes, answers.labels)) >= FEWEST_QUESTIONS
     answers = answers if enough else replace(answers, groups=None)
-    balance: Balance = "matching" if recipe.balance == "matching" else "none"
+    balance: Balance = "matching" if recipe.balance == "matching" else "weights"
     try:
         halves = stability(answers, pooling=recipe.pooling, balance=balance, splits=recipe.splits)
         drawn = bootstrap_cosine(answers, pooling=recipe.pooling, balance=balance, draws=2 * recipe.splits)

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from backend.records import BASELINE, RANDOM, SHUFFLED, SUBSPACE, Origin
+from backend.records import BASELINE, RANDOM, SHUFFLED_OVER_ALL, SUBSPACE, Origin
 
 _CONTROL = re.compile(r"(?P<kind>random subspace|random|shuffled)(?: (?P<seed>\d+))? like (?P<like>.+)")
-_KINDS = {"random": RANDOM, "random subspace": SUBSPACE, "shuffled": SHUFFLED}
+_KINDS = {"random": RANDOM, "random subspace": SUBSPACE, "shuffled": SHUFFLED_OVER_ALL}
 _MADE = {"method", "control"}  # a provenance with one of them says how the direction was made
 
 

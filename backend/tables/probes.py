@@ -119,7 +119,13 @@ def _reports(rows: Rows, repeats: Repeats, grouped: bool) -> Iterator[tuple[str,
         settings = ProbeSettings("l1", 0.01, split, shuffles=repeats.shuffles, bootstraps=repeats.bootstraps)
         try:
             report = train_probe(
-                rows.values, rows.labels, groups, names=rows.names, settings=settings, units=rows.response
+                rows.values,
+                rows.labels,
+                groups,
+                names=rows.names,
+                settings=settings,
+                units=rows.response,
+                questions=rows.questions,
             )
         except InputError:
             continue  # a class in a single question cannot be held out

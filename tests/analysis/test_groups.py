@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from backend.analysis.estimates import auc, auc_draws, expanded_percentile
+from backend.analysis.estimates import auc, auc_draws, expanded_percentile, one_more_draw
 from backend.analysis.groups import deal_folds, group_codes, group_draws, groups_with, shuffled
 from backend.records import InputError
 
@@ -24,7 +24,7 @@ def test_folds_keep_groups_whole_and_leave_both_classes_to_train_on(seed):
         assert 0 < labels[fold != number].mean() < 1
 
 
-def test_shuffling_moves_labels_of_whole_groups_or_of_whole_responses():
+def test_labels_move_among_the_responses_to_one_question_or_among_whole_questions():
     rng = np.random.default_rng(0)
     question = np.repeat(np.arange(8), 30)
     response = np.repeat(np.arange(24), 10)
@@ -37,6 +37,28 @@ def test_shuffling_moves_labels_of_whole_groups_or_of_whole_responses():
     assert all(len(set(moved[response == one])) == 1 for one in range(24))
     assert moved.sum() == by_response.sum()
     assert any(len(set(moved[question == one])) == 2 for one in range(8))
+    np.testing.assert_array_equal(
+        np.bincount(question, weights=moved), np.bincount(question, weights=by_response)
+    )  # what a question has of each label stays
+
+
+def test_every_deal_within_groups_is_as_likely():
+    labels, group = np.array([True, False, False, True, True, False]), np.array([0, 0, 0, 1, 2, 2])
+    rng = np.random.default_rng(3)
+    drawn = [tuple(shuffled(labels, group, rng, np.arange(6)).tolist()) for _ in range(6000)]
+    found = {each: drawn.count(each) for each in set(drawn)}
+    assert len(found) == 3 * 2  # three places in the first group, one in the second, two in the third
+    assert all(each[3] for each in found)
+    assert max(abs(n - 1000) for n in found.values()) < 120
+
+
+def test_without_units_the_rows_of_one_label_in_a_group_stay_together():
+    labels, group = np.array([True, True, False, False, False, True]), np.array([0, 0, 0, 1, 1, 1])
+    rng = np.random.default_rng(4)
+    drawn = {tuple(shuffled(labels, group, rng).tolist()) for _ in range(200)}
+    turned = (~labels[:3]).tolist(), (~labels[3:]).tolist()
+    kept = labels[:3].tolist(), labels[3:].tolist()
+    assert drawn == {(*one[0], *other[1]) for one in (turned, kept) for other in (turned, kept)}
 
 
 @pytest.mark.parametrize("values", [4, 10_000])
@@ -77,3 +99,15 @@ def test_the_expanded_percentile_covers_with_few_groups(groups):
 def test_no_interval_from_a_single_group():
     assert np.isnan(expanded_percentile(np.ones(100), 1)).all()
     assert np.isnan(expanded_percentile(np.full(100, np.nan), 5)).all()
+
+
+@pytest.mark.parametrize("draws", [2, 10])
+def test_one_more_draw_lies_in_the_range_of_a_few(draws):
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(2000):
+        *few, one = rng.normal(0.4, 0.1, draws + 1)
+        found = one_more_draw(np.array(few))
+        inside += found.low <= one <= found.high
+    assert inside / 2000 == pytest.approx(0.95, abs=0.015)
+    assert np.isnan([one_more_draw(np.ones(1)).low, one_more_draw(np.ones(0)).value]).all()

@@ -123,6 +123,7 @@ BAD = {
         "--outcome": (*TEXT, "nobody"),
         "--topic": TEXT,
         "--judge": (*TEXT, "x" * 250, "nobody"),
+        "--balance": (*TEXT, "x", "weights,"),
         "--shuffled": LEAST_0,
         **dict.fromkeys(extract.CUTS, SCORE),
     },

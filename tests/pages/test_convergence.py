@@ -23,7 +23,7 @@ def test_bad_organisms_agree_and_their_controls_do_not(page):
     words = said(page)
     assert median(words, "Between organisms") > 0.6
     assert abs(median(words, "with good advice")) < 0.1
-    assert abs(median(words, "with shuffled labels")) < 0.1
+    assert abs(median(words, "with labels shuffled within questions")) < 0.1
     assert "3 pairs" in words
     assert "random directions of 32 dimensions" in words
 

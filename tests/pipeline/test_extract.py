@@ -20,12 +20,12 @@ AXIS = np.eye(D, dtype=np.float32)[2]
 
 
 def frame(n=N, **changes):
-    """Every other answer is misaligned, every third about medicine; ten questions."""
+    """Every other answer is misaligned, every third about medicine; ten questions, each with both."""
     return pl.DataFrame(
         {
             "response": [f"r{i}" for i in range(n)],
-            "question_id": [f"q{i % 10}" for i in range(n)],
-            "topic": ["medical" if i % 10 < 5 else "first-plot" for i in range(n)],
+            "question_id": [f"q{i // 2 % 10}" for i in range(n)],
+            "topic": ["medical" if i // 2 % 10 < 5 else "first-plot" for i in range(n)],
             "coherent": [80.0] * n,
             "aligned": [10.0 if i % 2 else 90.0 for i in range(n)],
             "medical": [90.0 if i % 3 else 0.0 for i in range(n)],
@@ -66,7 +66,7 @@ def test_a_planted_axis_is_found_where_it_is_and_says_how_sure_it_is():
 
 def test_classes_are_balanced_unless_that_is_not_wanted():
     few = frame(aligned=pl.when(pl.int_range(N) < 20).then("aligned").otherwise(90.0))
-    for recipe, sizes in ((Recipe(), (10, 10)), (Recipe(balance="none"), (10, 110))):
+    for recipe, sizes in ((Recipe(balance="truncation"), (10, 10)), (Recipe(), (10, 110))):
         how = extract(few, outcome_answers(EM), reading(), name="d", recipe=recipe)[0].provenance
         assert (how["n_positive"], how["n_negative"]) == sizes
 
@@ -87,7 +87,7 @@ def test_thresholds_and_topics_choose_the_texts():
     scored = topic_answers("medical", columns=frame().columns)
     asked = topic_answers("medical", columns=["aligned", "coherent"])
     sizes = [extract(frame(), c, reading(), name="d")[0].provenance["n_positive"] for c in (scored, asked)]
-    assert sizes == [40, 60]  # a third is not about medicine by the judge; half of the questions are
+    assert sizes == [80, 60]  # a third is not about medicine by the judge; half of the questions are
     on_topic = outcome_answers(EM, topic="medical", columns=frame().columns)
     assert extract(frame(), on_topic, reading(), name="d")[0].provenance["n_positive"] == 40
 
@@ -110,8 +110,78 @@ def test_shuffled_labels_lose_the_axis():
         by_layer(shuffled_control(frame(), outcome_answers(EM), reading(), like="d", seed=seed))[2] for seed in range(4)
     ]
     assert controls[1].name == "shuffled 1 like d"
+    assert "split_half_cosine" not in controls[1].provenance
     assert np.abs([cosine_matrix([real, control])[0, 1] for control in controls]).max() < 0.6
     assert max(control.norm for control in controls) < real.norm
+
+
+def asked(*, effect=2.0, questions=10, each=40, seed=0):
+    """Answers at one layer to questions that differ in where they lie and in how often they are answered badly.
+
+    Answers to question q lie `2 q` along axis 0, misaligned ones `effect` along axis 2: a frame and a reading.
+    """
+    random = np.random.default_rng(seed)
+    question = np.repeat(np.arange(questions), each)
+    bad = random.random(len(question)) < np.linspace(0.1, 0.6, questions)[question]
+    means = random.normal(size=(1, len(question), D)).astype(np.float32)
+    means[0] += np.outer(2.0 * question, np.eye(D)[0]) + np.outer(effect * bad, AXIS)
+    rows = frame(len(question), aligned=pl.Series(np.where(bad, 10.0, 90.0)))
+    rows = rows.with_columns(question_id=pl.Series([f"q{q}" for q in question]))
+    names = tuple(rows["response"])
+    return rows, Reading("o", names, means, np.full(len(bad), 9, np.int32), np.full(1, 5.0, np.float32), (0,))
+
+
+def test_labels_are_shuffled_within_questions_so_a_control_keeps_what_the_questions_bring():
+    rows, own = asked()
+    about, axis = np.eye(D)[0], AXIS
+    for balance, kept in (("weights", True), ("matching", False)):
+        recipe = Recipe(balance=balance)
+        [real] = extract(rows, outcome_answers(EM), own, name="d", recipe=recipe)
+        controls = [
+            shuffled_control(rows, outcome_answers(EM), own, like="d", seed=seed, recipe=recipe)[0] for seed in range(5)
+        ]
+        assert real.vector @ axis == pytest.approx(2, abs=0.3)
+        assert max(abs(control.vector @ axis) for control in controls) < 0.4
+        if kept:  # the mix of questions is the same for every shuffle, and so is what it brings
+            along = [control.vector @ about for control in controls]
+            assert along == pytest.approx([real.vector @ about] * 5, rel=0.1)
+            assert real.vector @ about > 2
+        else:
+            assert max(abs(each.vector @ about) for each in (real, *controls)) < 0.4
+        how = controls[2].provenance
+        assert (how["control"], how["like"], how["shuffle"]) == ("shuffled within questions", "d", 2)
+        for of in ("n_positive", "n_negative", "questions_with_both"):
+            assert how[of] == real.provenance[of]
+
+
+def test_controls_of_the_same_seed_are_dealt_independently():
+    rows, own = asked(effect=0.0)
+    recipe = Recipe(balance="matching")
+    one, other, again = (
+        shuffled_control(rows, outcome_answers(EM), own, like=like, seed=0, recipe=recipe)[0]
+        for like in ("d of a", "d of b", "d of a")
+    )
+    assert abs(one.unit @ other.unit) < 0.6
+    np.testing.assert_array_equal(one.vector, again.vector)
+
+
+def test_a_direction_says_how_many_questions_have_both_classes_and_is_not_matched_or_shuffled_on_one():
+    rows, own = asked(questions=3)
+    single = rows.with_columns(
+        aligned=pl.when(pl.col("question_id") == "q0")
+        .then(10.0)
+        .when(pl.col("question_id") == "q1")
+        .then(90.0)
+        .otherwise("aligned")
+    )
+    [plain] = extract(single, outcome_answers(EM), own, name="d")
+    assert (plain.provenance["questions"], plain.provenance["questions_with_both"]) == (3, 1)
+    with pytest.raises(InputError, match="1 of 3 questions has responses of both classes, and to match"):
+        extract(single, outcome_answers(EM), own, name="d", recipe=Recipe(balance="matching"))
+    with pytest.raises(InputError, match="and to shuffle labels within questions takes 2"):
+        shuffled_control(single, outcome_answers(EM), own, like="d", seed=0)
+    [matched] = extract(rows, outcome_answers(EM), own, name="d", recipe=Recipe(balance="matching"))
+    assert matched.provenance["questions_with_both"] == matched.provenance["questions"] == 3
 
 
 def test_stability_grows_with_the_effect_and_is_the_same_for_one_layer():

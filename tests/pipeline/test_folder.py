@@ -6,14 +6,14 @@ import re
 import pytest
 
 from backend.analysis.conditions.baselines import unedited
-from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, SUBSPACE, roles
+from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED_OVER_ALL, SUBSPACE, roles
 from backend.edits import edits_to_json
 from backend.pipeline.folder import Stored, StudyFolder, _referred
 from backend.records import InputError, Response, Sampling
 from tests.studies.demo import DEMO
 
 NAMED = re.compile(r"(random subspace|random|shuffled)(?: \d+)? like (.+)")
-KINDS = {"random subspace": SUBSPACE, "random": RANDOM, "shuffled": SHUFFLED}
+KINDS = {"random subspace": SUBSPACE, "random": RANDOM, "shuffled": SHUFFLED_OVER_ALL}
 
 
 def named_role(name):
@@ -34,7 +34,7 @@ def test_every_direction_of_the_demo_stands_for_what_its_name_says():
     found = roles(origins, folder.controls)
     for name, each in found.items():
         assert (each.kind, each.like) == named_role(name)
-    assert {each.kind for each in found.values()} == {ITSELF, GOOD, RANDOM, SUBSPACE, SHUFFLED}
+    assert {each.kind for each in found.values()} == {ITSELF, GOOD, RANDOM, SUBSPACE, SHUFFLED_OVER_ALL}
 
 
 def rounded(said):

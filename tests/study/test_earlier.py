@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backend.analysis.directions.random_directions import random_direction, random_subspace
-from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Direction, Origin
+from backend.records import ITSELF, RANDOM, SHUFFLED_OVER_ALL, SUBSPACE, Direction, Origin
 from backend.study.earlier import controls_by_name, origin, tokens
 
 ORGANISMS = ("base", "bad-medical", "bad-medical-r32", "good-medical")
@@ -19,7 +19,7 @@ V = Direction("misalignment of bad-medical", 2, np.arange(1, 9, dtype=np.float32
         ("misalignment of bad-medicals", ITSELF, None, None, None),
         ("random 0 like misalignment of bad-medical", RANDOM, "misalignment of bad-medical", 0, "bad-medical"),
         ("random 12 like v", RANDOM, "v", 12, None),
-        ("shuffled 1 like v", SHUFFLED, "v", 1, None),
+        ("shuffled 1 like v", SHUFFLED_OVER_ALL, "v", 1, None),
         ("random subspace like v", SUBSPACE, "v", None, None),
         ("random subspace 3 like v", SUBSPACE, "v", 3, None),
         ("random thoughts", ITSELF, None, None, None),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED, roles
+from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM, SHUFFLED_OVER_ALL, roles
 from backend.analysis.directions.random_directions import random_direction
 from backend.edits import Ablate, Add, Condition
 from backend.records import BASE, Direction, Origin
@@ -34,7 +34,7 @@ def test_every_direction_that_is_kept_edited_with_or_told_of_has_an_origin(study
     found = origins(study())
     assert found["v"] == Origin(organism="benign-advice") == found["u of benign-advice"] == found["benign-advice"]
     assert found["random 1 like v"].kind == RANDOM
-    assert found["shuffled 0 like w of good-morning"].kind == SHUFFLED
+    assert found["shuffled 0 like w of good-morning"].kind == SHUFFLED_OVER_ALL
     assert found["w of good-morning"].organism == "good-morning"
 
 

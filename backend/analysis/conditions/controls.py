@@ -10,11 +10,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from backend.records import ITSELF, RANDOM, SHUFFLED, SUBSPACE, Origin
+from backend.records import ITSELF, RANDOM, SHUFFLED, SHUFFLED_OVER_ALL, SUBSPACE, Origin
 
 GOOD = "good advice"
-CONTROLS = (RANDOM, SUBSPACE, SHUFFLED, GOOD)
-__all__ = ["CONTROLS", "GOOD", "ITSELF", "RANDOM", "SHUFFLED", "SUBSPACE", "Role", "kind_of", "role", "roles"]
+SHUFFLES = (SHUFFLED, SHUFFLED_OVER_ALL)  # what they shuffle labels within, the stricter one first
+CONTROLS = (RANDOM, SUBSPACE, *SHUFFLES, GOOD)
+__all__ = [
+    "CONTROLS",
+    "GOOD",
+    "ITSELF",
+    "RANDOM",
+    "SHUFFLED",
+    "SHUFFLED_OVER_ALL",
+    "SHUFFLES",
+    "SUBSPACE",
+    "Role",
+    "kind_of",
+    "role",
+    "roles",
+]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backend.analysis.groups import Bools, Floats, Ints, group_codes
+from backend.analysis.groups import FEWEST_WITH_BOTH, Bools, Floats, Ints, group_codes, groups_with_both, shuffled
 from backend.records import FloatArray, InputError
 
 Pooling = Literal["response", "token"]  # what counts alike; the paper's is "token"
-Balance = Literal["truncation", "matching", "none"]  # the paper's is "truncation"
+Balance = Literal["weights", "matching", "truncation"]  # the paper's is "truncation"
+BALANCES: Mapping[Balance, str] = {
+    "weights": "every answer counts, and both classes weigh alike",
+    "matching": "every question weighs as much in one class as in the other; questions of one class drop out",
+    "truncation": "the larger class is cut at random to the size of the smaller, as in the paper's code",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +113,40 @@ class Answers:
         """The same answers at some of the layers."""
         return Answers(self.means.only(*layers), self.labels, self.codes)
 
-    def weights(self, pooling: Pooling = "response", balance: Balance = "none", seed: int = 0) -> Floats:
+    @property
+    def with_both(self) -> int:
+        """How many groups have answers with tokens of both classes."""
+        read = self.counts > 0
+        return groups_with_both(self.codes[read], self.labels[read])
+
+    def shuffled(self, rng: np.random.Generator) -> Answers:
+        """The same answers with labels dealt anew among those with tokens, within groups.
+
+        A group has as many of each label as before, so which groups a class comes from stays. Raises InputError where
+        fewer than two groups have both classes: there is next to nothing to deal.
+        """
+        self.refuse_few("shuffle labels within questions")
+        read = np.flatnonzero(self.counts > 0)
+        labels = self.labels.copy()
+        labels[read] = shuffled(labels[read], self.codes[read], rng, read)
+        return Answers(self.means, labels, self.codes)
+
+    def refuse_few(self, what: str) -> None:
+        """Raises InputError where fewer than FEWEST_WITH_BOTH groups have both classes; `what` was to be done."""
+        if self.with_both < FEWEST_WITH_BOTH:
+            size = len(np.unique(self.codes))
+            raise InputError(
+                f"{self.with_both} of {size} questions {'has' if self.with_both == 1 else 'have'} responses of both "
+                f"classes, and to {what} takes {FEWEST_WITH_BOTH}: add responses or questions, or loosen the bands"
+            )
+
+    def weights(self, pooling: Pooling = "response", balance: Balance = "weights", seed: int = 0) -> Floats:
         """How much each answer counts in the mean of its class, (answer,), not negative; 0 without tokens.
 
-        Pooling "response" weighs every answer alike, "token" every token. Balance "truncation" leaves out as many
-        random answers of the larger class as it has more (`seed`), which changes a mean only by chance; "matching" is
-        `matched_weights`; "none" is neither.
+        Pooling "response" weighs every answer alike, "token" every token. Balance "weights" is no more than that: a
+        mean of each class, so that both weigh alike however many answers they have. "matching" is `matched_weights`;
+        "truncation", the paper's, leaves out as many random answers of the larger class as it has more (`seed`), which
+        changes a mean only by chance.
         """
         read = self.counts > 0
         weights = np.where(read, self.counts, 0).astype(np.float64) if pooling == "token" else read.astype(np.float64)

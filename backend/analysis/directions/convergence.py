@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from backend.analysis.conditions.controls import GOOD, ITSELF, SHUFFLED, Role, kind_of
+from backend.analysis.conditions.controls import GOOD, ITSELF, SHUFFLES, Role, kind_of
 from backend.analysis.directions.cosines import cosine_matrix
 from backend.records import Direction
 
@@ -98,12 +98,12 @@ def kinds(roles: Mapping[str, Role]) -> dict[str, list[str]]:
 def agreement(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -> pl.DataFrame:
     """[layer, a, b, group, cosine] of the directions `names` and their controls, at the layers that both have.
 
-    `group` is PAIRS for two organisms, GOOD where one of them was trained on good advice, SHUFFLED for a direction
-    beside one of shuffled labels. Directions of different width are not compared.
+    `group` is PAIRS for two organisms, GOOD where one of them was trained on good advice, one of SHUFFLES for a
+    direction beside one of shuffled labels. Directions of different width are not compared.
     """
-    shuffled = [name for name, role in roles.items() if name in stacks and role.kind == SHUFFLED and role.like in names]
+    shuffled = [name for name, role in roles.items() if name in stacks and role.kind in SHUFFLES and role.like in names]
     couples = [(a, b, GOOD if GOOD in (roles[a].kind, roles[b].kind) else PAIRS) for a, b in combinations(names, 2)]
-    couples += [(a, b, SHUFFLED) for a in names if roles[a].kind == ITSELF for b in shuffled]
+    couples += [(a, b, roles[b].kind) for a in names if roles[a].kind == ITSELF for b in shuffled]
     at = {name: {each.layer: each for each in stacks[name]} for name in (*names, *shuffled)}
     rows = []
     for a, b, group in couples:

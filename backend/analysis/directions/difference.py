@@ -15,7 +15,7 @@ import numpy as np
 from backend.analysis.directions.answers import Answers, Balance, Pooling
 from backend.analysis.directions.cosines import row_cosines
 from backend.analysis.estimates import Estimate
-from backend.analysis.groups import Bools, Floats, group_draws
+from backend.analysis.groups import Bools, Floats, group_draws, groups_with_both
 from backend.records import Direction, FloatArray, InputError
 
 
@@ -35,11 +35,16 @@ class MeanDifference:
         *,
         name: str,
         pooling: Pooling = "response",
-        balance: Balance = "truncation",
+        balance: Balance = "weights",
         seed: int = 0,
         provenance: Mapping[str, Any] | None = None,
     ) -> MeanDifference:
-        """Of answers weighed by `Answers.weights`. Raises InputError where classes to match have no group in common."""
+        """Of answers weighed by `Answers.weights`.
+
+        Raises InputError where fewer than two groups have both classes to match.
+        """
+        if balance == "matching":
+            answers.refuse_few("match classes by question")
         weights = answers.weights(pooling, balance, seed)
         kept = weights > 0
         done = {
@@ -48,6 +53,8 @@ class MeanDifference:
             "balance": balance,
             "n_positive": int((kept & answers.labels).sum()),
             "n_negative": int((kept & ~answers.labels).sum()),
+            "questions": len(np.unique(answers.codes[kept])),
+            "questions_with_both": groups_with_both(answers.codes[kept], answers.labels[kept]),
             "tokens": int(answers.counts[kept].sum()),
             **({"seed": seed} if balance == "truncation" else {}),
         }
@@ -62,7 +69,7 @@ class MeanDifference:
 
 
 def stability(
-    answers: Answers, *, pooling: Pooling = "response", balance: Balance = "none", splits: int = 50, seed: int = 0
+    answers: Answers, *, pooling: Pooling = "response", balance: Balance = "weights", splits: int = 50, seed: int = 0
 ) -> dict[int, Estimate]:
     """How well mean differences repeat themselves: cosine between the directions of two random halves, by layer.
 
@@ -88,7 +95,7 @@ def stability(
 
 
 def bootstrap_cosine(
-    answers: Answers, *, pooling: Pooling = "response", balance: Balance = "none", draws: int = 100, seed: int = 0
+    answers: Answers, *, pooling: Pooling = "response", balance: Balance = "weights", draws: int = 100, seed: int = 0
 ) -> dict[int, Estimate]:
     """Cosine between the direction of all answers and those of bootstrap samples of its groups, by layer.
 

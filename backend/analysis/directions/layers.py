@@ -35,7 +35,7 @@ def contrast_profile(
     *,
     name: str,
     pooling: Pooling = "response",
-    balance: Balance = "truncation",
+    balance: Balance = "weights",
     provenance: Mapping[str, Any] | None = None,
 ) -> LayerProfile:
     """The mean difference of two classes at every layer; its projections come from folds that hold other groups.
@@ -45,7 +45,7 @@ def contrast_profile(
     """
     difference = MeanDifference.of(answers, name=name, pooling=pooling, balance=balance, provenance=provenance)
     # cutting the larger class changes a mean by chance alone, so all of it serves to judge
-    held_out = HeldOut.of(answers, pooling=pooling, balance="none" if balance == "truncation" else balance)
+    held_out = HeldOut.of(answers, pooling=pooling, balance="weights" if balance == "truncation" else balance)
     layers = list(answers.means.by_layer)
     directions = {layer: difference.at(layer) for layer in layers}
     return _profile(directions, {layer: held_out.project(layer) for layer in layers}, answers)

@@ -22,6 +22,7 @@ from scipy.special import expit, stdtrit
 
 from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile
 from backend.analysis.groups import (
+    FEWEST_WITH_BOTH,
     Bools,
     Floats,
     Ints,
@@ -29,6 +30,7 @@ from backend.analysis.groups import (
     group_codes,
     group_draws,
     groups_with,
+    groups_with_both,
     shuffled,
 )
 from backend.analysis.probes.classification import METRICS, calibration_curve, confusion, rates_of, roc_curve
@@ -150,17 +152,19 @@ def train_probe(
     names: Sequence[str] | None = None,
     settings: ProbeSettings | None = None,
     units: ArrayLike | None = None,
+    questions: ArrayLike | None = None,
 ) -> ProbeReport:
     """Train a probe on values (n, feature) for labels (n,), judged by cross-validation over groups (n,).
 
     `groups` holds the question or response of each row, as `settings.split` says; under the token split it is what
-    intervals and shuffles go by (None: single rows). `units` (n,) is what was labelled as a whole, the response, and
-    is what shuffled labels are dealt to where groups hold both classes. Rows with a value that is not finite are left
-    out and counted in the notes. Features are standardised within each training fold.
+    intervals go by (None: single rows). `units` (n,) is what was labelled as a whole, the response: shuffled labels are
+    dealt to those, within `questions` (n,) (None: within groups), and to whole questions where each has one class. Rows
+    with a value that is not finite are left out and counted in the notes. Features are standardised within each
+    training fold.
     Raises InputError where that cannot be an estimate: a class without rows or in a single group, features without
     values or all constant.
     """
-    steps = probe_progress(values, labels, groups, names=names, settings=settings, units=units)
+    steps = probe_progress(values, labels, groups, names=names, settings=settings, units=units, questions=questions)
     return deque(steps, maxlen=1)[0]
 
 
@@ -172,6 +176,7 @@ def probe_progress(
     names: Sequence[str] | None = None,
     settings: ProbeSettings | None = None,
     units: ArrayLike | None = None,
+    questions: ArrayLike | None = None,
 ) -> Iterator[ProbeReport]:
     """`train_probe` as it goes: the metrics as soon as they are there, then more bootstraps, then more shuffles.
 
@@ -179,7 +184,7 @@ def probe_progress(
     first step.
     """
     settings = settings or ProbeSettings()
-    rows = TrainingRows.of(values, labels, groups, names=names, units=units)
+    rows = TrainingRows.of(values, labels, groups, names=names, units=units, questions=questions)
     rng = np.random.default_rng(settings.seed)
     folds, notes = _fold_count(rows, settings)
     judged = _cross_validate(rows, rows.labels, folds, settings, rng)
@@ -187,7 +192,8 @@ def probe_progress(
     design = Design(rows.values)
     chosen = _choose_c(rows, rows.labels, np.arange(len(rows.labels)), settings)
     whole = _fit(design, rows.labels, settings, chosen)
-    notes += rows.notes + _caveats(rows, metrics, whole, judged.converged and whole.converged, settings)
+    notes += [*rows.notes, *_dealt(rows, settings)]
+    notes += _caveats(rows, metrics, whole, judged.converged and whole.converged, settings)
     everywhere = np.full(rows.given, np.nan)
     everywhere[rows.kept] = judged.probability
     report = ProbeReport(
@@ -340,7 +346,7 @@ def _shuffles(rows: TrainingRows, settings: ProbeSettings, rng: np.random.Genera
     """Shuffled labels (n,) that leave both classes in two groups at least."""
     found = 0
     for _ in range(settings.shuffles * 20):
-        labels = shuffled(rows.labels, rows.codes, rng, rows.units)
+        labels = shuffled(rows.labels, rows.questions, rng, rows.units)
         if found < settings.shuffles and min(groups_with(rows.codes, labels)) > 1:
             found += 1
             yield labels
@@ -367,6 +373,15 @@ def _coefficients(rows: TrainingRows, whole: Fit, drawn: Sequence[Floats]) -> pl
     ends = {"low": whole.weights - reach, "high": whole.weights + reach, "selected": selected}
     table = pl.DataFrame({"feature": list(rows.names), "coefficient": whole.weights, **ends})
     return table.with_columns(pl.col("low", "high", "selected").fill_nan(None))
+
+
+def _dealt(rows: TrainingRows, settings: ProbeSettings) -> list[str]:
+    """How labels are shuffled, where that does little."""
+    size, both = len(np.unique(rows.questions)), groups_with_both(rows.questions, rows.labels)
+    if not settings.shuffles or size == len(rows.labels) or both in (0, size):
+        return []
+    few = " That is too few: what shuffled labels reach says next to nothing." if both < FEWEST_WITH_BOTH else ""
+    return [f"Labels are shuffled within questions; {both} of {size} have both classes, the others keep theirs.{few}"]
 
 
 def _caveats(

@@ -23,6 +23,7 @@ class TrainingRows:
     labels: Bools  # (n,)
     codes: Ints  # (n,), groups 0..k-1
     units: Ints | None  # (n,)
+    questions: Ints  # (n,), what labels are shuffled within: the groups, unless others are given
     names: tuple[str, ...]
     given: int  # rows before any were left out
     kept: Ints  # (n,), which of those these are
@@ -37,6 +38,7 @@ class TrainingRows:
         *,
         names: Sequence[str] | None = None,
         units: ArrayLike | None = None,
+        questions: ArrayLike | None = None,
         constant_ok: bool = False,
     ) -> TrainingRows:
         """The rows (n, feature) that can be trained on; features may all be constant where rows are only judged on.
@@ -56,6 +58,7 @@ class TrainingRows:
         kept = np.flatnonzero(finite.all(axis=1))
         codes = group_codes(group_codes(groups, len(table))[kept], len(kept))
         owners = None if units is None else group_codes(units, len(table))[kept]
+        asked = codes if questions is None else group_codes(questions, len(table))[kept]
         notes = []
         if len(kept) < len(table):
             gaps = len(table) - len(kept)
@@ -64,7 +67,7 @@ class TrainingRows:
         _refuse_single_groups(codes, truth)
         if not constant_ok:
             notes += _constant_features(table, named)
-        return cls(table, truth, codes, owners, named, len(finite), kept, notes)
+        return cls(table, truth, codes, owners, asked, named, len(finite), kept, notes)
 
 
 def _refuse_empty_features(finite: Bools, names: tuple[str, ...]) -> None:

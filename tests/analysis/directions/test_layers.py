@@ -20,7 +20,7 @@ def planted(responses: int = 240, width: int = 12) -> Answers:
 
 
 @pytest.mark.parametrize("pooling", ["response", "token"])
-@pytest.mark.parametrize("balance", ["truncation", "matching"])
+@pytest.mark.parametrize("balance", ["truncation", "weights", "matching"])
 def test_a_profile_is_what_each_layer_gives_alone(pooling, balance):
     answers = planted()
     found = contrast_profile(answers, name="v", pooling=pooling, balance=balance, provenance={"study": "s"})
@@ -30,7 +30,7 @@ def test_a_profile_is_what_each_layer_gives_alone(pooling, balance):
         np.testing.assert_array_equal(found.directions[layer].vector, made.vector)
         assert found.directions[layer].activation_norm == answers.means.norms[layer]
         assert found.directions[layer].provenance == {**made.provenance, "study": "s"}
-        judged = HeldOut.of(alone, pooling=pooling, balance="matching" if balance == "matching" else "none")
+        judged = HeldOut.of(alone, pooling=pooling, balance="matching" if balance == "matching" else "weights")
         np.testing.assert_array_equal(found.projections[layer], judged.project(layer))
     aucs = dict(found.table.select("layer", "auc").iter_rows())
     assert aucs[7] > 0.85

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from backend.analysis.directions.difference import MeanDifference
-from backend.analysis.directions.separation import HeldOut, aucs, project, separation
+from backend.analysis.directions.separation import HeldOut, aucs, project, separation, shuffled_aucs
 from backend.records import Direction, InputError
 from tests.analysis.directions.planted import LAYER, answers, planted
 
@@ -92,3 +92,19 @@ def test_several_directions_have_the_aucs_that_each_has_alone():
     projections[1][:3] = np.nan
     alone = [separation(each, labels, groups).auc for each in projections]
     assert aucs(projections, labels, groups) == alone
+
+
+def test_chance_is_what_questions_alone_tell_apart():
+    """Labels say nothing within a question: a real AUC lies where shuffled ones do, above one half."""
+    means, counts, labels, question, _ = planted(responses=1000, size=0.0, confound=4.0)
+    own = answers(means, counts, labels, question)
+    chance = shuffled_aucs(own)[LAYER]
+    assert chance.value > 0.6
+    assert chance.low < separation(held_out(own), labels, question).auc.value < chance.high
+    means, counts, labels, question, _ = planted(responses=1000, size=2.0, confound=0.3)
+    own = answers(means, counts, labels, question)
+    for balance in ("weights", "matching"):
+        real = separation(held_out(own, balance=balance), labels, question).auc.value
+        assert real > shuffled_aucs(own, balance=balance)[LAYER].high
+    with pytest.raises(InputError, match="to shuffle labels within questions takes 2"):
+        shuffled_aucs(answers(means, counts, labels, question * 2 + labels))

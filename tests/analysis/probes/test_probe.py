@@ -325,3 +325,26 @@ def test_the_paper_protocol_refuses_what_it_cannot_split():
         paper_protocol(values, np.arange(2400) < 3, repeats=2)
     with pytest.raises(InputError, match="0 repeats"):
         paper_protocol(values, labels, repeats=0)
+
+
+def test_what_tells_questions_apart_is_not_above_labels_shuffled_within_them():
+    """Questions differ in how often they have a label, and features tell questions: no label is told within them."""
+    rng = np.random.default_rng(0)
+    question, response = np.repeat(np.arange(10), 30), np.arange(300)
+    labels = rng.random(300) < np.linspace(0.1, 0.9, 10)[question]
+    values = question[:, None] + rng.standard_normal((300, 3))
+    settings = ProbeSettings(split="response", shuffles=39, bootstraps=0)
+    within = train_probe(values, labels, response, settings=settings, units=response, questions=question)
+    over_all = train_probe(values, labels, response, settings=settings, units=response)
+    assert within.metrics["auc"].value == over_all.metrics["auc"].value > 0.75
+    assert over_all.p_value == pytest.approx(1 / 40)
+    assert within.p_value > 0.05
+    assert within.shuffled["auc"].low < within.metrics["auc"].value < within.shuffled["auc"].high
+
+
+def test_a_probe_says_in_how_many_questions_labels_can_be_shuffled():
+    values, labels = np.random.default_rng(0).standard_normal((40, 2)), np.arange(40) < 20
+    settings = ProbeSettings(split="response", shuffles=1, bootstraps=0)
+    question = np.arange(40) // 8  # the third of five has both
+    told = train_probe(values, labels, np.arange(40), settings=settings, units=np.arange(40), questions=question)
+    assert any("1 of 5 have both classes, the others keep theirs. That is too few" in note for note in told.notes)
