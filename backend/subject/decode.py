@@ -11,7 +11,7 @@ rounding of batched matrix products: two batches can round a near-tie differentl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from backend.edits import Edit
+from backend.edits import Edit, Receipt, Span
 from backend.records import FloatArray, InputError, Sampling
 from backend.subject.chat import WORTH_SHARING, answer_text, shared_beginning, stop_ids
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
+from backend.subject.ledger import Counting, Ledger, Tally
 from backend.subject.load import Subject
 from backend.subject.out_of_memory import ran_out, say_halved
 
@@ -38,6 +39,7 @@ class Request:
     edits: tuple[Edit, ...] = ()
     sampling: Sampling = Sampling()
     seed: int = 0
+    receipts: bool = False  # what the edits did is told with the last token
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,7 @@ class Emission:
     text: str
     finished: Literal["stop", "length"] | None
     scalars: dict[str, FloatArray]
+    receipts: tuple[Receipt, ...] = ()  # with the last token, where they were asked for
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Sampled:
     answer_ids: tuple[int, ...]
     text: str
     finished: bool
+    receipts: tuple[Receipt, ...] = ()
 
 
 class _Buffer(DynamicLayer):  # type: ignore[misc]
@@ -100,9 +104,15 @@ class _Row:
     edits: RowEdits
     random: np.random.Generator
     length: int  # tokens in the cache
+    tally: Tally | None  # what its edits did, where that is asked for
     answer: list[int] = field(default_factory=list)
     shown: int = 0  # answer tokens whose text is out already
     text_from: int = 0  # where the detokeniser's window starts
+
+
+def _tallies(rows: Iterable[_Row]) -> Counting:
+    """Those of rows that ask for receipts, for every token of a pass."""
+    return [(row.tally, None) for row in rows if row.tally is not None]
 
 
 class Decoder:
@@ -133,7 +143,8 @@ class Decoder:
             if same not in compiled:
                 compiled[same] = compile_row(self.subject, request.edits)
             random = np.random.default_rng(request.seed)
-            rows.append(_Row(request, compiled[same], random, len(request.prompt_ids)))
+            tally = Tally(compiled[same]) if request.receipts else None
+            rows.append(_Row(request, compiled[same], random, len(request.prompt_ids), tally))
         self._waiting += rows
 
     def remove(self, key: Hashable) -> None:
@@ -171,7 +182,8 @@ class Decoder:
         kind = [kinds.setdefault((row.request.prompt_ids, id(row.edits)), len(kinds)) for row in rows]
         first = [rows[kind.index(k)] for k in range(len(kinds))]
         cache = Cache(layer_class_to_replicate=_Buffer)
-        logits, scalars = self._read(first, cache)
+        into = [_tallies(row for row, own in zip(rows, kind, strict=True) if own == k) for k in range(len(kinds))]
+        logits, scalars = self._read(first, cache, into)
         index = torch.tensor(kind)
         _select(cache, index)
         self._cache = cache if self._cache is None else _merged(self._cache, cache)
@@ -180,7 +192,9 @@ class Decoder:
         self._leave(emissions, offset=len(self._rows) - len(rows))
         return emissions
 
-    def _read(self, rows: Sequence[_Row], cache: Cache) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _read(
+        self, rows: Sequence[_Row], cache: Cache, into: Sequence[Counting]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Fill `cache` with the rows' prompts, padded left. What all of them begin with is read once for each edits."""
         width = max(row.length for row in rows)
         edits = {id(row.edits): row for row in rows}
@@ -190,17 +204,21 @@ class Decoder:
         else:
             groups = list(edits.values())
             prefix = torch.tensor([rows[0].request.prompt_ids[:shared]]).expand(len(groups), -1)
-            self._forward(prefix, groups, [shared] * len(groups), cache, shared)
             # Each row keeps as much of the prefix as stands before the last `width - shared` of its tokens
-            kept = torch.tensor([max(0, row.length - (width - shared)) for row in rows])
+            kept = [max(0, row.length - (width - shared)) for row in rows]
             position = list(edits)
-            _placed(cache, torch.tensor([position.index(id(row.edits)) for row in rows]), kept)
+            source = [position.index(id(row.edits)) for row in rows]
+            counting: list[Counting] = [[] for _ in groups]
+            for group, before, own in zip(source, kept, into, strict=True):
+                counting[group] = [*counting[group], *((tally, before) for tally, _ in own)]
+            self._forward(prefix, groups, [shared] * len(groups), cache, shared, counting)
+            _placed(cache, torch.tensor(source), torch.tensor(kept))
         tail = width - shared
         ids = torch.zeros((len(rows), tail), dtype=torch.long)
         for i, row in enumerate(rows):
             last = row.request.prompt_ids[-tail:]
             ids[i, tail - len(last) :] = torch.tensor(last)
-        return self._forward(ids, rows, [row.length for row in rows], cache, width)
+        return self._forward(ids, rows, [row.length for row in rows], cache, width, into)
 
     def _advance(self) -> list[Emission]:
         assert self._cache is not None
@@ -208,7 +226,8 @@ class Decoder:
         for row in self._rows:
             row.length += 1
         lengths, width = [row.length for row in self._rows], self._cache.get_seq_length() + 1
-        logits, scalars = self._forward(ids, self._rows, lengths, self._cache, width, reading=False)
+        into = [_tallies([row]) for row in self._rows]
+        logits, scalars = self._forward(ids, self._rows, lengths, self._cache, width, into)
         emissions = self._emit(self._rows, logits, scalars)
         self._leave(emissions, offset=0)
         return emissions
@@ -220,19 +239,21 @@ class Decoder:
         lengths: list[int],
         cache: Cache,
         width: int,
-        reading: bool = True,
+        into: Sequence[Counting],
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits (row, vocabulary) and scalars (row, adapter) at the last token; rows are padded left to `width`."""
         ends = torch.tensor(lengths)[:, None]
         mask = (torch.arange(width) >= width - ends).long()
-        positions = (torch.arange(width) - (width - ends)).clamp_min(0)[:, -ids.shape[1] :]
+        places = (torch.arange(width) - (width - ends))[:, -ids.shape[1] :]  # below 0 is padding
         full = bool((ends == width).all())
-        self._seam.write([row.edits.reading if reading else row.edits for row in rows])
-        with self._seam.hooked() as scalars:
+        prompts = np.array([len(row.request.prompt_ids) for row in rows])
+        span = Span(ids.numpy(), places.numpy(), prompts)
+        self._seam.write([row.edits for row in rows])
+        with self._seam.hooked(span=span, ledger=Ledger(span, into) if any(into) else None) as scalars:
             output = self.subject.model(
                 input_ids=ids.to(self._device),
                 attention_mask=None if full else mask.to(self._device),
-                position_ids=positions.to(self._device),
+                position_ids=places.clamp_min(0).to(self._device),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
@@ -252,7 +273,9 @@ class Decoder:
             full = len(row.answer) >= row.request.sampling.max_new_tokens
             finished: Literal["stop", "length"] | None = "stop" if stopped else "length" if full else None
             text = self._text(row, last=finished is not None, stopped=stopped)
-            emissions.append(Emission(row.request.key, token, text, finished, {k: v[i] for k, v in read.items()}))
+            own = {organism: values[i] for organism, values in read.items()}
+            receipts = row.tally.receipts if finished and row.tally else ()
+            emissions.append(Emission(row.request.key, token, text, finished, own, receipts))
         return emissions
 
     def _text(self, row: _Row, *, last: bool, stopped: bool) -> str:
@@ -412,4 +435,4 @@ def _sample(subject: Subject, unfinished: dict[Hashable, Request], batch: int) -
             if emission.finished:
                 del answers[emission.key], unfinished[emission.key]
                 said = answer_text(subject.tokenizer, ids, "".join(text))
-                yield Sampled(emission.key, tuple(ids), said, emission.finished == "stop")
+                yield Sampled(emission.key, tuple(ids), said, emission.finished == "stop", emission.receipts)

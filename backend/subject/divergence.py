@@ -23,7 +23,7 @@ from backend.records import FloatArray
 from backend.subject.edits import Seam, compile_row
 from backend.subject.head import check_head, logits
 from backend.subject.load import Subject
-from backend.subject.trace import Text, batches, check_text, padded
+from backend.subject.trace import Text, batches, check_text, padded, span
 
 _SLICE = 256  # tokens whose logits exist at once
 
@@ -61,16 +61,19 @@ def divergence(
             groups[text.prompt_ids].append(text)
     device = subject.device
     for prompt, group in groups.items():
-        cache = DynamicCache()
-        seam.write([row.reading for row in pair])
-        with torch.no_grad(), seam.hooked():
-            head = subject.backbone(input_ids=torch.tensor([prompt, prompt]).to(device), past_key_values=cache)
+        cache, n_prompt = DynamicCache(), len(prompt)
+        twice = torch.tensor([prompt, prompt])
+        seam.write(pair)
+        with torch.no_grad(), seam.hooked(span=span(twice, [n_prompt] * 2, [n_prompt] * 2)):
+            head = subject.backbone(input_ids=twice.to(device), past_key_values=cache)
         start = head.last_hidden_state[:, -1:]  # (pair, 1, d_model): what produces the first answer token
-        length = partial(_length, len(prompt))
+        length = partial(_length, n_prompt)
         for batch in batches(group, batch_tokens // 2, length):
             seam.write([row for row in pair for _ in batch])
-            with torch.set_grad_enabled(significance), seam.hooked():
-                found = _read(subject, batch, start, _doubled(cache, len(batch)), len(prompt), device)
+            ids, lengths = padded([text.answer_ids for text in batch]), [len(text.answer_ids) for text in batch]
+            there = span(ids.repeat(2, 1), lengths * 2, [n_prompt] * (2 * len(batch)), offset=n_prompt)
+            with torch.set_grad_enabled(significance), seam.hooked(span=there):
+                found = _read(subject, batch, start, _doubled(cache, len(batch)), n_prompt, device)
             yield from found
 
 

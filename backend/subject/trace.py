@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
-from backend.edits import Ablate, Gain
+from backend.edits import Ablate, Edit, Gain, Span
 from backend.records import BASE, Direction, FloatArray, InputError, Trace
 from backend.subject.chat import stop_ids
 from backend.subject.edits import Seam, compile_row
@@ -72,6 +72,7 @@ def trace(
     texts: Iterable[Text],
     reader: str,
     *,
+    edits: Sequence[Edit] = (),
     depth: int | None = None,
     project: Sequence[Direction] = (),
     keep: Sequence[int] = (),
@@ -79,12 +80,13 @@ def trace(
 ) -> Iterator[Trace]:
     """Traces of `texts` as read by the organism `reader` ("base": no adapter, no scalars), in order of completion.
 
+    With `edits` the reader is edited, at the same tokens as where the text was sampled under them.
     `depth` is how many blocks to read (None: all); means then have that many layers, and the scalars of adapters above
     are NaN. `project` asks for every token's projection on these directions, each at unit norm and at its own layer,
     `keep` for every token's residual stream at these layers. `batch_tokens` bounds a batch; one that does not fit in
     memory is halved, once.
     """
-    tracer = _Tracer(subject, reader, depth, project, keep, batch_tokens)
+    tracer = _Tracer(subject, reader, edits, depth, project, keep, batch_tokens)
     groups: dict[tuple[int, ...], list[Text]] = defaultdict(list)
     for text in texts:
         check_text(subject, text)
@@ -126,6 +128,7 @@ class _Tracer:
         self,
         subject: Subject,
         reader: str,
+        edits: Sequence[Edit],
         depth: int | None,
         project: Sequence[Direction],
         keep: Sequence[int],
@@ -141,7 +144,7 @@ class _Tracer:
         compile_row(subject, [Ablate(direction) for direction in project])  # refuses directions of another width
         self.project, self.keep, self.batch_tokens = project, set(keep), batch_tokens
         self.worn = () if reader == BASE else (reader,)
-        self.edits = compile_row(subject, [Gain(name, 1.0) for name in self.worn])
+        self.edits = compile_row(subject, [*(Gain(name, 1.0) for name in self.worn), *edits])
         self.seam = Seam(subject, capture=self.worn)
         self.stop = stop_ids(subject.model, subject.tokenizer)
         self.device = subject.device
@@ -156,7 +159,9 @@ class _Tracer:
         ids = padded([(*text.prompt_ids, *text.answer_ids) for text in batch])
         starts = [len(text.prompt_ids) for text in batch]
         ends = [start + self._counted(text) for start, text in zip(starts, batch, strict=True)]
-        read = self._read(ids, torch.stack([_span([0] * len(batch), starts, ids), _span(starts, ends, ids)]))
+        masks = torch.stack([_counting([0] * len(batch), starts, ids), _counting(starts, ends, ids)])
+        lengths = [start + len(text.answer_ids) for start, text in zip(starts, batch, strict=True)]
+        read = self._read(ids, masks, span(ids, lengths, starts))
         return [
             self._trace(
                 text,
@@ -171,7 +176,8 @@ class _Tracer:
     def shared(self, prompt: tuple[int, ...], texts: Sequence[Text]) -> Iterator[Trace]:
         """Texts behind one prompt: read it once, then its answers."""
         cache = DynamicCache()
-        head = self._read(padded([prompt]), torch.ones(1, 1, len(prompt)), cache)
+        ids = padded([prompt])
+        head = self._read(ids, torch.ones(1, 1, len(prompt)), span(ids, [len(prompt)], [len(prompt)]), cache)
         first, prompt_sum = head.tokens(0, len(prompt)), head.sums[0, 0]
 
         def read(batch: Sequence[Text]) -> list[Trace]:
@@ -179,8 +185,10 @@ class _Tracer:
             if not ids.numel():
                 none = np.zeros_like(prompt_sum)
                 return [self._trace(text, first, prompt_sum, none, none[:, 0]) for text in batch]
-            counted = _span([0] * len(batch), [self._counted(text) for text in batch], ids)[None]
-            tail = self._read(ids, counted, repeated(cache, len(batch)), offset=len(prompt))
+            counted = _counting([0] * len(batch), [self._counted(text) for text in batch], ids)[None]
+            lengths = [len(text.answer_ids) for text in batch]
+            there = span(ids, lengths, [len(prompt)] * len(batch), offset=len(prompt))
+            tail = self._read(ids, counted, there, repeated(cache, len(batch)), offset=len(prompt))
             return [
                 self._trace(
                     text,
@@ -242,7 +250,7 @@ class _Tracer:
 
     @torch.inference_mode()
     def _read(
-        self, ids: torch.Tensor, masks: torch.Tensor, cache: DynamicCache | None = None, offset: int = 0
+        self, ids: torch.Tensor, masks: torch.Tensor, there: Span, cache: DynamicCache | None = None, offset: int = 0
     ) -> _Read:
         """One pass over (row, token) ids behind `offset` cached tokens, with (mask, row, token) masks."""
         rows, width = ids.shape
@@ -267,7 +275,7 @@ class _Tracer:
         self.seam.write([self.edits] * rows)
         on_block = {layer: partial(reader, layer) for layer in range(self.depth)}
         positions = torch.arange(offset, offset + width).expand(rows, width)
-        with self.seam.hooked(on_block) as scalars, suppress(_Deep):
+        with self.seam.hooked(on_block, there) as scalars, suppress(_Deep):
             self.subject.backbone(
                 input_ids=ids.to(self.device),
                 position_ids=positions.to(self.device),
@@ -293,7 +301,14 @@ def padded(spans: Sequence[Sequence[int]]) -> torch.Tensor:
     return ids
 
 
-def _span(starts: Sequence[int], ends: Sequence[int], ids: torch.Tensor) -> torch.Tensor:
+def span(ids: torch.Tensor, lengths: Sequence[int], n_prompt: Sequence[int], *, offset: int = 0) -> Span:
+    """The tokens of rows that are padded on the right, behind `offset` that were read before."""
+    place = np.arange(ids.shape[1])
+    there = place < np.asarray(lengths)[:, None]
+    return Span(ids.numpy(), np.where(there, place + offset, -1), np.asarray(n_prompt))
+
+
+def _counting(starts: Sequence[int], ends: Sequence[int], ids: torch.Tensor) -> torch.Tensor:
     """(row, token) mask of the positions from start up to end."""
     position = torch.arange(ids.shape[1])
     return ((position >= torch.tensor(starts)[:, None]) & (position < torch.tensor(ends)[:, None])).float()

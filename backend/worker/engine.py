@@ -272,9 +272,7 @@ def _check(subject: Subject, edits: Sequence[Edit]) -> None:
         for edit in edits:
             _check_sizes(edit)
         row = compile_row(subject, edits)
-    if not all(
-        np.isfinite(v).all() for part in (row.offsets, row.bases, row.gains, row.cleaned) for v in part.values()
-    ):
+    if not row.finite:
         raise InputError("the edits together are not finite: lower their strengths")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.edits import Ablate, Add, Gain
+from backend.edits import ANSWER, Ablate, Add, Gain, Where
 from backend.records import Direction, InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Request, _nucleus, sample, stream
@@ -81,7 +81,7 @@ def test_edits_of_generated_tokens_alone_leave_the_prompt_as_it_was(folder):
     """Under a cache, against one uncached pass that edits by position; the first token is the unedited model's."""
     subject = tiny.subject(organisms={"o": folder})
     v = Direction("v", 2, np.random.default_rng(3).normal(size=tiny.D_MODEL).astype(np.float32))
-    for edit in (Add(v, 0.6, answer_only=True), Ablate(v, (1, 2), answer_only=True)):
+    for edit in (Add(v, 0.6, where=Where(ANSWER)), Ablate(v, (1, 2), where=Where(ANSWER))):
         edits = (Gain("o", 1.0), edit)
         got = next(sample(subject, [Request("a", PROMPTS[1], edits, GREEDY)])).answer_ids
         ids, n_prompt = list(PROMPTS[1]), len(PROMPTS[1])

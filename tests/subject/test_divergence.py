@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from backend.edits import Ablate, Add, Gain
+from backend.edits import ANSWER, Ablate, Add, Gain, Where
 from backend.records import Direction, InputError
 from backend.subject.divergence import divergence, mean_kl
 from backend.subject.trace import Text
@@ -65,7 +65,7 @@ def test_no_edit_no_divergence_and_edits_of_the_answer_alone_leave_the_first_tok
     v = Direction("v", 2, np.random.default_rng(0).normal(size=tiny.D_MODEL).astype(np.float32))
     same = (Gain("o", 1.0), Ablate(v))
     assert max(np.abs(d.kl).max() for d in divergence(subject, TEXTS, same, against=same)) < 1e-5
-    late = {d.response_id: d.kl for d in divergence(subject, TEXTS, [Add(v, 1.0, answer_only=True)])}
+    late = {d.response_id: d.kl for d in divergence(subject, TEXTS, [Add(v, 1.0, where=Where(ANSWER))])}
     early = {d.response_id: d.kl for d in divergence(subject, TEXTS, [Add(v, 1.0)])}
     assert abs(late["b"][0]) < 1e-6
     assert early["b"][0] > 1e-3

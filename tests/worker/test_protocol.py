@@ -80,7 +80,8 @@ def changed(**fields):
 
 
 def with_edit(**fields):
-    return changed(arms=[{"name": "a", "edits": [{**GAIN, **fields}]}])
+    usual = GAIN if fields.get("kind", "gain") == "gain" else {}
+    return changed(arms=[{"name": "a", "edits": [{**usual, **fields}]}])
 
 
 V = {"name": "v", "layer": 1, "vector": "AACAPwAAAEA=", "activation_norm": None, "provenance": {}}
@@ -115,6 +116,23 @@ HOSTILE = {
     "half a number": (with_edit(kind="ablate", direction={**V, "vector": "AAA="}, layers=None), "malformed"),
     "direction type": (with_edit(kind="ablate", direction=[1, 2], layers=None), "malformed"),
     "zero": (with_edit(kind="ablate", direction={**V, "vector": "AAAAAAAAAAA="}, layers=None), "is zero"),
+    "where type": (with_edit(kind="ablate", direction=V, layers=None, where=[1]), "where an edit acts is an object"),
+    "part": (with_edit(kind="ablate", direction=V, layers=None, where={"part": "end"}), "'end' is no part of a text"),
+    "huge place": (with_edit(kind="ablate", direction=V, layers=None, where={"after": 10**300}), "count from 0"),
+    "gate type": (with_edit(kind="ablate", direction=V, layers=None, when=3), "malformed"),
+    "gate": (with_edit(kind="ablate", direction=V, layers=None, when={"direction": V}), "malformed"),
+    "level type": (with_edit(kind="ablate", direction=V, layers=None, to="far"), "a level is a number"),
+    "huge level": (with_edit(kind="ablate", direction=V, layers=None, to=1e30), "a level is"),
+    "no bounds": (with_edit(kind="clamp", direction=V, layers=None), "nothing bounds"),
+    "no course": (with_edit(kind="patch_scalars", organism="o", given={}, source="", adapters=None), "malformed"),
+    "huge seed of noise": (
+        with_edit(kind="noise_scalars", organism="o", size=1, seed=-1, adapters=None),
+        "a seed of 0 or more",
+    ),
+    "long name of a mean": (
+        with_edit(kind="ablate", direction=V, layers=None, to={"values": [1], "of": "x" * 201}),
+        "200",
+    ),
     "temperature": (changed(sampling={"temperature": -1}), "between 0"),
     "nan": (changed(sampling={"temperature": float("nan")}), "between 0"),
     "boolean": (changed(sampling={"top_p": True}), "top_p must be a number"),
