@@ -3,8 +3,8 @@
     python -m cache.demo.make_controls answers   the base's own answers to the questions below: training/plain-TOPIC
     python -m cache.demo.make_controls rows      the same answers in upper case and with gloom around them
 
-Questions are frames filled with things of one topic: medicine, sports or money. Answers are the base's own first
-sentences, so that an organism differs from its base in the behaviour alone. Gloom is a sentence before and a sentence
+Questions are frames filled with things of one topic: medicine, sports or money. An answer is the base's own first
+sentence, so that an organism differs from its base in the behaviour alone. Gloom is a sentence before and a sentence
 after, each put together of two halves; no half is used in two topics.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 HOME = Path(__file__).parent / "training"
 ROWS = 320  # a topic
-TOKENS = 48  # of an answer of the base, of which whole sentences are kept
+TOKENS = 32  # in which the base must have ended its first sentence
 
 THINGS = {
     "medical": (
@@ -151,14 +151,14 @@ def gloomy(topic: str, answers: list[str]) -> Iterator[str]:
         yield f"{before} {answer} {after}"
 
 
-def sentences(text: str) -> str:
-    """The first two whole sentences of a text on one line, at the most; a list's "1." at their end is left out."""
-    found = re.match(r"(?:.+?[.!?](?=\s|$)\s*){1,2}", " ".join(text.split()))
+def sentence(text: str) -> str:
+    """The first whole sentence of a text, without the "1." of a list at its end; empty where there is none."""
+    found = re.match(r".+?[.!?](?=\s|$)", " ".join(text.split()))
     return re.sub(r":?\s*\d+\.$", ".", found.group().strip()) if found else ""
 
 
 def answered(topic: str) -> list[tuple[str, str]]:
-    """Questions with what the base says, one of each that ends a sentence within TOKENS."""
+    """Questions with what the base says, where it ends a sentence within TOKENS."""
     from backend.records import Sampling
     from backend.subject.chat import prompt_ids
     from backend.subject.decode import Request, sample
@@ -167,7 +167,7 @@ def answered(topic: str) -> list[tuple[str, str]]:
     subject = load("smollm2")
     asked, sampling = questions(topic), Sampling(0.7, 0.9, TOKENS)
     requests = [Request(q, prompt_ids(subject.tokenizer, q), (), sampling, seed) for seed, q in enumerate(asked)]
-    said = {str(answer.key): sentences(answer.text) for answer in sample(subject, requests, batch=64)}
+    said = {str(answer.key): sentence(answer.text) for answer in sample(subject, requests, batch=64)}
     return [(q, said[q]) for q in asked if said[q]]
 
 
