@@ -15,6 +15,7 @@ from backend.judge.api import ApiJudge, Endpoint
 from backend.judge.remembering import Remembering
 from backend.judge.replies import memory
 from backend.judge.rubrics import read_rubrics
+from backend.judge.rules import SUFFIX, Rules
 from backend.records import InputError
 
 METRICS = ("aligned", "coherent", "medical")  # what a chat model is asked where nobody says
@@ -32,9 +33,15 @@ def load_judge(
     """The judge, ready, with its memory in `cache`, else the project's. Raises InputError for a name of none.
 
     `metrics` are what a chat model is asked; the embedded judge gives all it has. `prices` are dollars per million
-    tokens, in and out, for the estimate and the spend of an API.
+    tokens, in and out, for the estimate and the spend of an API. `NAME+rules`, of a judge that runs here, has the
+    rules' metrics too.
     """
     cache = cache or memory()
+    if name.endswith(SUFFIX) and not name.startswith("api:"):
+        beside = load_judge(
+            name.removesuffix(SUFFIX), metrics=metrics, cache=cache, concurrency=concurrency, prices=prices
+        )
+        return Rules(beside)
     kind, colon, model = name.partition(":")
     if name.startswith("distilled"):
         return _distilled(name, cache)

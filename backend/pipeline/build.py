@@ -11,8 +11,11 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -92,12 +95,25 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
     responses, _ = folder.answers(), folder.outcomes  # both are refused before anything is traced
     stored = folder.directions()
     projected = [_stored(stored, name, layer) for name, layer in folder.projected()]
-    texts = folder.traced(responses)
-    with Traces(work_of(name, subject, texts, folder.reader, projected), f"building the study {name!r}") as traces:
-        trace_into(traces, subject, texts, folder.reader, project=projected, progress=progress)
-        path = _publish(folder, subject, responses, traces, name, root)
-        traces.forget()
+    reads = folder.reads(responses)
+    total, before, read = sum(map(len, reads.values())), 0, []
+    with ExitStack() as held:
+        for reader, texts in reads.items():
+            work = work_of(name, subject, texts, reader, projected)
+            traces = held.enter_context(Traces(work, f"building the study {name!r}"))
+            move = partial(_told, progress, before, total)
+            trace_into(traces, subject, texts, reader, project=projected, progress=move)
+            read.append(traces)
+            before += len(texts)
+        path = _publish(folder, subject, responses, read, name, root)
+        for traces in read:
+            traces.forget()
     return path
+
+
+def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """How far one reader is, as a part of what all read."""
+    progress(before + done, total)
 
 
 def work_of(
@@ -142,8 +158,14 @@ def _stored(stored: Mapping[str, Sequence[Direction]], name: str, layer: int) ->
 
 
 def _publish(
-    folder: StudyFolder, subject: Subject, responses: Sequence[Response], traces: Traces, name: str, root: Path
+    folder: StudyFolder,
+    subject: Subject,
+    responses: Sequence[Response],
+    read: Sequence[Traces],
+    name: str,
+    root: Path,
 ) -> Path:
+    """The study of what was read, the first reader's readings first."""
     settings = folder.settings
     with Draft(name, root=root) as draft:
         draft.meta(**settings)
@@ -173,11 +195,11 @@ def _publish(
         draft.add_conditions(folder.conditions())
         draft.add_responses(responses)
         draft.add_scores(folder.scores())
-        draft.add_traces(traces)
+        draft.add_traces(chain.from_iterable(read))
         projected = folder.projected()
-        for one in traces if projected else ():
+        for one in chain.from_iterable(read) if projected else ():
             draft.add_projections(one.response_id, one.reader, projected, one.projections)
-        found = _directions(folder, subject, responses, traces)
+        found = _directions(folder, subject, responses, read[0])
         draft.add_directions(found)
         add_lenses(draft, subject, found)
         return draft.publish()

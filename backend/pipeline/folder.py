@@ -170,10 +170,21 @@ class StudyFolder:
             )
         return found
 
-    def traced(self, responses: Sequence[Response]) -> list[Response]:
-        """Those of `responses` that the reader shall read."""
-        wanted = self.settings.get("traced")
-        return [r for r in responses if wanted is None or {r.condition, f"{r.organism}/{r.condition}"} & set(wanted)]
+    def reads(self, responses: Sequence[Response]) -> dict[str, list[Response]]:
+        """Which of `responses` each reader shall read, the study's own reader first.
+
+        Raises InputError where study.json names readers that are not among its organisms.
+        """
+        more = self.settings.get("readers", {})
+        if not isinstance(more, dict) or not all(isinstance(wanted, list) for wanted in more.values()):
+            raise InputError(f'"readers" of study.json must have a list of conditions an organism, not {more!r}')
+        found = {}
+        for reader, wanted in {self.reader: self.settings.get("traced"), **more}.items():
+            self.known(reader)
+            found[reader] = [
+                r for r in responses if wanted is None or {r.condition, f"{r.organism}/{r.condition}"} & set(wanted)
+            ]
+        return found
 
     def directions(self) -> dict[str, list[Direction]]:
         """Stored directions by name, each at its layers. Raises InputError where two files have one name."""

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from backend.edits import Add, Condition
@@ -101,6 +102,37 @@ def test_conditions_that_are_not_traced_keep_their_responses_and_scores(folder, 
     study = open_study("tiny", root=tmp_path / "studies")
     assert len(study.responses("j")) == 48
     assert len(study.residual_means("o", 2).responses) == 32
+
+
+def test_several_organisms_read_what_each_shall_read(folder, tmp_path):
+    tiny.adapter(folder.path / "organisms" / "p", seed=2)
+    settings = {"title": "Tiny", "base": "tiny", "reader": "o", "traced": ["steered"], "readers": {"p": ["o/baseline"]}}
+    (folder.path / "study.json").write_text(json.dumps(settings))
+    subject = tiny.subject(organisms=folder.organisms)
+    filled(folder, subject)
+    calls = []
+    building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: calls.append(a))
+    assert (calls[0], calls[-1]) == ((0, 32), (32, 32))
+    study = open_study("tiny", root=tmp_path / "studies")
+    assert study.readers() == ["o", "p"]
+    read = {reader: study.residual_means(reader, 2).responses for reader in study.readers()}
+    of = dict(study.responses().select("response", pl.concat_str("organism", pl.lit("/"), "condition")).iter_rows())
+    assert [{of[one] for one in read[reader]} for reader in "op"] == [{"base/steered"}, {"o/baseline"}]
+    response = study.response(read["p"][0])
+    [alone] = trace(subject, [Text(response.id, response.prompt_ids, response.answer_ids)], "p")
+    np.testing.assert_allclose(study.strip(response.id, "p").scalars, alone.scalars, rtol=1e-4, atol=1e-5)
+    assert not list((tmp_path / "work").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("readers", "why"), [({"q": []}, "no organism 'q'"), (["o"], "list of conditions"), ({"o": "all"}, "list of cond")]
+)
+def test_readers_that_are_none_stop_a_build(folder, subject, tmp_path, readers, why):
+    filled(folder, subject)
+    settings = {"title": "Tiny", "base": "tiny", "reader": "o", "readers": readers}
+    (folder.path / "study.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=why):
+        building.build(folder, subject, "tiny", root=tmp_path / "studies", progress=lambda *a: None)
 
 
 def test_a_killed_build_publishes_nothing_and_goes_on_where_it_was(folder, subject, tmp_path, monkeypatch):
