@@ -64,6 +64,11 @@ class Band:
         found: pl.Expr = self.inside(pl.col(f"{self.metric}{suffix}").cast(pl.Float64).fill_nan(None))
         return found
 
+    def miss(self) -> pl.Expr:
+        """How far a value is outside, 0 inside."""
+        value = pl.col(self.metric).cast(pl.Float64)
+        return pl.max_horizontal(pl.lit(0.0), self.low - value, value - self.high)
+
     def __str__(self) -> str:
         low, high = (round(end, 6) + 0.0 for end in (self.low, self.high))
         if high == np.inf:
