@@ -185,3 +185,50 @@ def _interval(hits: Floats, n: Floats, about: Estimand) -> tuple[float, float]:
     points = np.concatenate([about.rates(row, n, scores) for row in hits])
     low, high = np.quantile(points, [0.025, 0.975])
     return float(low), float(high)
+
+
+# --- what to label next -----------------------------------------------------------------------------------------------
+
+
+def allocation(both: pl.DataFrame, n: int) -> pl.DataFrame:
+    """[stratum, answers, labels, share, wanted]: how to spread n more labels over the rows of `side_by_side`.
+
+    Neyman's allocation (1934): a stratum gets labels by its size times the standard deviation of the verdict in it, as
+    the labels so far have it with half a hit and half a miss added. No stratum gets more than it has left, and each
+    that has none gets one. `share` is that of hits, so smoothed.
+    """
+    table = _strata(both)
+    weight = (table["answers"] * (table["share"] * (1 - table["share"])).sqrt()).to_numpy()
+    left = (table["answers"] - table["labels"]).to_numpy()
+    have = table["labels"].to_numpy()
+    wanted = np.minimum((have == 0).astype(int), left)
+    for _ in range(max(0, min(n, int(left.sum())) - int(wanted.sum()))):
+        # the stratum in which one more label takes most off the variance
+        gain = np.where(wanted < left, weight**2 / ((have + wanted) * (have + wanted + 1)).clip(1), -1.0)
+        wanted[int(gain.argmax())] += 1
+    return table.with_columns(wanted=pl.Series(wanted, dtype=pl.Int64))
+
+
+def labels_for(both: pl.DataFrame, half_width: float) -> int:
+    """How many labels in all, at Neyman's allocation, leave the judge's error a 95 % interval of +- half_width.
+
+    What the questions leave open comes on top, and more labels do not lessen it. Raises InputError where the width is
+    not above 0.
+    """
+    if not half_width > 0:
+        raise InputError(f"a half-width of {half_width} cannot be reached: give one above 0")
+    table = _strata(both)
+    spread = float((table["answers"] * (table["share"] * (1 - table["share"])).sqrt()).sum()) / float(both.height)
+    return int(min(np.ceil((ndtri(0.975) * spread / half_width) ** 2), both.height))
+
+
+def _strata(both: pl.DataFrame) -> pl.DataFrame:
+    """[stratum, answers, labels, share] of every stratum with answers, in order of STRATA."""
+    labelled, hits = pl.col("hit").is_not_null().sum(), pl.col("hit").fill_null(False).sum()
+    counted = both.group_by("stratum").agg(answers=pl.len(), labels=labelled, hits=hits).sort("stratum")
+    return counted.select(
+        stratum=pl.col("stratum").replace_strict(dict(enumerate(STRATA)), return_dtype=pl.String),
+        answers=pl.col("answers").cast(pl.Int64),
+        labels=pl.col("labels").cast(pl.Int64),
+        share=(pl.col("hits") + 0.5) / (pl.col("labels") + 1),
+    )

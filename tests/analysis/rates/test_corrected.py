@@ -6,7 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from backend.analysis.rates.corrected import NEAR, corrected_rate, corrected_rates, rogan_gladen, side_by_side
+from backend.analysis.rates.corrected import (
+    NEAR,
+    STRATA,
+    allocation,
+    corrected_rate,
+    corrected_rates,
+    labels_for,
+    rogan_gladen,
+    side_by_side,
+)
 from backend.analysis.rates.rates import THESE_QUESTIONS
 from backend.outcomes import EM
 from backend.records import InputError
@@ -134,3 +143,35 @@ def test_what_cannot_be_corrected_is_refused() -> None:
 def test_strata_follow_the_outcome() -> None:
     edge = scored([(29.9, 51.0), (30.0, 51.0), (30 + NEAR - 1, 51.0), (31 + NEAR, 51.0), (29.9, 50.0)])
     assert side_by_side(edge, scored([HIT, NO]), EM)["stratum"].to_list() == [0, 1, 1, 2, 3]
+
+
+def test_labels_go_where_they_take_most_off_the_variance() -> None:
+    """Against every way to spread five more labels over two strata."""
+    judge = scored([OF[0]] * 40 + [OF[2]] * 60)
+    labels = scored([HIT, NO, HIT, NO, NO, NO], ids=[0, 1, 2, 50, 51, 52])
+    both = side_by_side(judge, labels)
+    table = allocation(both, 5)
+    assert table["stratum"].to_list() == [STRATA[0], STRATA[2]]
+    assert table["share"].to_list() == pytest.approx([2.5 / 4, 0.5 / 4])
+
+    def variance(first: int) -> float:
+        parts = zip((0.4, 0.6), (2.5 / 4, 0.5 / 4), (3 + first, 3 + 5 - first), strict=True)
+        return sum(w**2 * p * (1 - p) / n for w, p, n in parts)
+
+    assert table["wanted"].to_list() == [best := min(range(6), key=variance), 5 - best]
+    assert allocation(both, 1000)["wanted"].to_list() == [37, 57]
+
+
+def test_a_stratum_without_labels_is_labelled_first() -> None:
+    judge, labels = answers()
+    table = allocation(side_by_side(judge, labels.filter(~pl.col("response").is_in(["r30", "r31"]))), 1)
+    assert table.filter(pl.col("wanted") > 0)["stratum"].to_list() == [STRATA[3]]
+
+
+def test_how_many_labels_a_width_needs() -> None:
+    both = side_by_side(scored([OF[0]] * 50 + [OF[2]] * 950), scored([HIT, NO], ids=[0, 999]))
+    spread = 0.05 * np.sqrt(0.75 * 0.25) + 0.95 * np.sqrt(0.75 * 0.25)
+    assert labels_for(both, 0.05) == int(np.ceil((1.959964 * spread / 0.05) ** 2))
+    assert labels_for(both, 1e-6) == 1000
+    with pytest.raises(InputError, match="a half-width of 0 cannot be reached"):
+        labels_for(both, 0)
