@@ -55,6 +55,14 @@ class Band:
             return Band(self.metric, -np.inf, float(np.nextafter(self.low, -np.inf)))
         return None
 
+    def at(self, edge: float) -> Band:
+        """The same side of another edge, which is inside or not as its own is. Raises InputError without one edge."""
+        if len(self.edges) != 1:
+            raise InputError(f"{self} has {len(self.edges)} edges: only a band with one can be cut elsewhere")
+        if self.high == np.inf:
+            return Band(self.metric, edge, np.inf) if self.low == self.edges[0] else above(self.metric, edge)
+        return Band(self.metric, -np.inf, edge) if self.high == self.edges[0] else below(self.metric, edge)
+
     def inside(self, values: Any) -> Any:
         """Elementwise, of an array (row,) of float64 or of a polars expression."""
         return (values >= self.low) & (values <= self.high)
@@ -63,6 +71,11 @@ class Band:
         """True inside, False outside, null without a number. `suffix` is that of the column."""
         found: pl.Expr = self.inside(pl.col(f"{self.metric}{suffix}").cast(pl.Float64).fill_nan(None))
         return found
+
+    def miss(self) -> pl.Expr:
+        """How far a value is outside, 0 inside."""
+        value = pl.col(self.metric).cast(pl.Float64)
+        return pl.max_horizontal(pl.lit(0.0), self.low - value, value - self.high)
 
     def __str__(self) -> str:
         low, high = (round(end, 6) + 0.0 for end in (self.low, self.high))
@@ -185,6 +198,10 @@ class Outcome:
         """It and, among the same responses, what its gate asks."""
         gate = self.gate
         return (self,) if gate is None else (self, Outcome(gate.metric, (gate,), self.needs, GATED, source=self.source))
+
+    def cut(self, metric: str, edge: float) -> Outcome:
+        """The same outcome with the band of one metric cut elsewhere. Raises InputError where that has no one edge."""
+        return replace(self, hit=tuple(band.at(edge) if band.metric == metric else band for band in self.hit))
 
     @property
     def contrast(self) -> Contrast:

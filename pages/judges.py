@@ -24,6 +24,7 @@ from backend.records import InputError
 from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
 from panels.asked import linked
+from panels.corrected_rates import show_corrected
 from panels.frame import choose_outcome, current_study, explained, per_study, plain, responses_of
 from panels.point import reading_chart
 
@@ -306,6 +307,7 @@ def show_comparison(study: Study) -> None:
         return
     show_agreement(study, pairs, judge, reference, outcome)
     show_judged_rates(judges, judge, reference, outcome)
+    show_corrected(study, judges[judge], judges[reference], judge, reference, outcome)
     with explained():
         show_apart(pairs, judge, reference, outcome)
 

@@ -5,6 +5,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from backend.outcomes import EM
 from backend.records import Score
 from backend.study import open_study, with_scores
 from backend.study.labels import KINDS, Label, append_labels, read_labels
@@ -63,13 +64,31 @@ def test_two_judges_are_compared_on_what_both_scored(root):
     assert JUDGE in said(page)
 
 
+def farthest(page: AppTest):
+    """The answers on which the judges differ most."""
+    return next(table.value for table in page.dataframe if "difference" in table.value.columns)
+
+
+def test_rates_are_corrected_by_the_reference_where_it_has_verdicts(root):
+    second_judge(root)
+    page = show()
+    table = next(table.value for table in page.dataframe if "reason" in table.value.columns)
+    responses = open_study("synthetic", root).responses("second").drop_nulls("aligned")
+    assert len(table) == responses.select("organism", "condition").n_unique()
+    for _, row in table.iterrows():  # everything is labelled: nothing is left but the reference's own rate
+        own = responses.filter(organism=row["organism"], condition=row["condition"])
+        assert row["value"] == pytest.approx(own.select(EM.hits()).to_series().mean())
+        assert row["low"] <= row["value"] <= row["high"]
+    assert "What to label next" in [each.label for each in page.expander]
+
+
 def test_the_metric_changes_what_differs_most(root):
     second_judge(root)
     page = show()
-    before = page.dataframe[2].value
+    before = farthest(page)
     page.segmented_control(key="judges_metric").set_value("aligned").run()
     assert not page.exception
-    after = page.dataframe[2].value
+    after = farthest(page)
     assert "aligned" in after.columns
     assert list(before["response"]) != list(after["response"])
     assert after["difference"].abs().is_monotonic_decreasing

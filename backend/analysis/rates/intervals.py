@@ -191,8 +191,7 @@ def _grid() -> tuple[Floats, Floats, Floats, Floats]:
     correlations of answers to one question are at equal steps of the distribution function of Beta(1/2, 1). The paper's
     eight questions have a correlation of about 0.2; less weight on large ones covers too little where they are larger.
     """
-    angles = np.pi * (np.arange(_MEANS) + 0.5) / _MEANS
-    means = ((1 - np.cos(angles)) / 2)[:, None]
+    means = _middles()
     correlation = ((np.arange(_CORRELATIONS) + 0.5) / _CORRELATIONS) ** 2  # the quantile of Beta(1/2, 1)
     size = (1 - correlation) / correlation
     alpha, beta = means * size, (1 - means) * size
@@ -214,3 +213,26 @@ def _posterior(hits: tuple[float, ...], n: tuple[float, ...]) -> tuple[Floats, F
     mass = np.exp(log_posterior - log_posterior.max()).sum(axis=1)
     below = np.append(0, np.cumsum(mass) / mass.sum())
     return ndtri(np.clip(below, _NEVER, 1 - _NEVER)), np.append(0, _grid()[3])
+
+
+def question_rates(hits: Floats, n: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """Draws from the joint distribution of every question's own rate, (draw, question); n may be 0.
+
+    The same model with the neutral prior Beta(1/3, 1/3) on the mean (Kerman 2011, doi 10.1214/11-EJS648): it serves for
+    shares that are summed over strata, where Jeffreys' prior of each would add up to a bias away from 0.
+    """
+    alpha, beta, _, _ = _grid()
+    counted = (_log_likelihood(*count) for count in zip(hits, n, strict=True) if count[1])
+    log_posterior = sum(counted, start=np.zeros(alpha.shape)) - _NEUTRAL * np.log(_middles() * (1 - _middles()))
+    mass = np.exp(log_posterior - log_posterior.max())
+    mean, correlation = np.divmod(rng.choice(mass.size, draws, p=(mass / mass.sum()).ravel()), _CORRELATIONS)
+    one, other = alpha[mean, correlation][:, None] + hits, beta[mean, correlation][:, None] + n - hits
+    return rng.beta(np.maximum(one, _NEVER), np.maximum(other, _NEVER))
+
+
+_NEUTRAL = 1 / 2 - 1 / 3
+
+
+def _middles() -> Floats:
+    """The means of the grid, (mean, 1)."""
+    return (1 - np.cos(np.pi * (np.arange(_MEANS) + 0.5) / _MEANS))[:, None] / 2
