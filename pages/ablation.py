@@ -6,6 +6,8 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF
+from backend.analysis.rates.families import of_family
+from backend.analysis.rates.rates import FALL_KNOWN
 from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.outcomes import EM, Outcome
 from backend.study import Study
@@ -76,7 +78,7 @@ def show_bars(rows: pl.DataFrame, outcome: Outcome, organism: str) -> None:
     sides = [pl.format("{}%", (pl.col(side) * 100).round(1)) for side in ("before", "after")]
     change = (points(), points("low"), points("high"))
     note = pl.format("{} → {}, {} ({} to {}), n = {}", *sides, *change, "n_after")
-    told = pl.when("too_small").then(pl.format("{}: too few to tell", note)).otherwise(note)
+    told = pl.when(unknown()).then(pl.format("{}: cannot tell", note)).otherwise(note)
     place = (
         pl.when(pl.col("way") == ALONE)
         .then(pl.format("block {} alone", "layers"))
@@ -132,9 +134,9 @@ def show_transfer(study: Study, table: pl.DataFrame, outcome: Outcome) -> None:
     chart = transfer_chart(drawn, title=title, organisms=organisms, directions=directions, most=most)
     choosing_chart(chart, key="ablation_transfer", alt=title, sets=PICKS)
     st.caption(
-        "Paired by question. Outlined: the organism's own direction. In brackets: the 95 % interval holds zero; ?: "
-        f"it also holds a change of over 10 points, so n is too small to tell. {cost(outcome)}Click a cell to read its "
-        "answers."
+        f"{of_family(hits, 'ablations')} Paired by question. Outlined: the organism's own direction. *: clear alone, "
+        "not after the correction. In brackets: the 95 % interval holds zero; ?: it also holds a fall of 10 points, or "
+        f"the rate was below that and could not fall so far. {cost(outcome)}Click a cell to read its answers."
     )
 
 
@@ -149,20 +151,27 @@ def cost(outcome: Outcome) -> str:
 def judgement() -> pl.Expr:
     """A change in points, marked where it may be nothing."""
     unsure = pl.format("({})", points())
-    return pl.when("clear").then(points()).when("too_small").then(pl.format("{}?", unsure)).otherwise(unsure)
+    alone = pl.when("clear").then(pl.format("{}*", points())).when(unknown()).then(pl.format("{}?", unsure))
+    return pl.when("stands").then(points()).otherwise(alone.otherwise(unsure))
+
+
+def unknown() -> pl.Expr:
+    """Whether a change may be a fall that matters, or may not."""
+    return ~pl.col("verdict").is_in(FALL_KNOWN)
 
 
 def warn(rows: pl.DataFrame, outcome: Outcome) -> None:
-    """Name the comparisons whose n is too small to tell anything."""
-    small = rows.filter((pl.col("metric") == outcome.name) & pl.col("too_small"))
+    """Name the comparisons that cannot tell whether the rate falls."""
+    small = rows.filter((pl.col("metric") == outcome.name) & unknown())
     if not small.height:
         return
     names = [f"{row['cell']} (n = {row['n_after']})" for row in small.head(MOST_NAMED).iter_rows(named=True)]
     more = f" and {small.height - MOST_NAMED} more" if small.height > MOST_NAMED else ""
     st.warning(
-        f"{plain('; '.join(names))}{more}: the interval of the change holds zero and also a change of over 10 points. "
-        "Sample more answers or more questions.",
-        title=f"Too few answers to tell what {small.height} of {rows['cell'].n_unique()} ablations do",
+        f"{plain('; '.join(names))}{more}: the interval of the change holds zero and also a fall of 10 points, or the "
+        "rate without the edit was below 10 % and could not fall so far. Sample more answers or more questions, or "
+        "ablate where the rate is higher.",
+        title=f"Whether {small.height} of {rows['cell'].n_unique()} ablations lower the rate cannot be told",
     )
 
 
@@ -194,6 +203,7 @@ def _show(study: Study) -> None:
         f"sides answered; 95 % intervals for {plain(about)}. {plain(without)}"
     )
     show_bars(rows, outcome, organism)
+    st.caption(of_family(table.filter(pl.col("metric") == outcome.name), "ablations of all organisms"))
     warn(rows, outcome)
     show_transfer(study, table, outcome)
     st.subheader("The answers behind an ablation")

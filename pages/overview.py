@@ -101,10 +101,16 @@ def _differences(study: Study, judge: str, outcome: Outcome) -> pl.DataFrame:
 def in_words(row: dict[str, Any], outcome: Outcome) -> str:
     """One difference in a sentence."""
     value, low, high = (f"{row[name] * 100:+.1f}" for name in ("difference", "low", "high"))
+    if row["stands"]:
+        said = "."
+    elif row["clear"]:
+        said = f": clear alone, not among {row['family']} compared."
+    else:
+        said = ": it holds zero, so no difference is shown."
     return (
         f"**{plain(row['organism'])}** against **{plain(row['against'])}**, both under {plain(row['under'])}: "
         f"**{value} points** of {plain(outcome.title)}, 95 % interval {low} to {high}"
-        f"{'.' if row['clear'] else ': it holds zero, so no difference is shown.'}"
+        f"{said}"
     )
 
 
@@ -145,6 +151,8 @@ def _show_rates(study: Study, judge: str, outcome: Outcome) -> None:
     gaps = _differences(study, judge, outcome)
     for row in gaps.filter((pl.col("against") == BASE) & (pl.col("condition") == BASELINE)).iter_rows(named=True):
         st.markdown(in_words(row, outcome))
+    if gaps.height:
+        st.caption(" ".join(tables.families_told(gaps)))
     few = table.filter((pl.col("metric") == outcome.name) & pl.col("too_small"))
     if few.height:
         small = "; ".join(f"{row['organism']} · {row['condition']} (n = {row['n']})" for row in few.to_dicts())

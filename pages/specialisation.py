@@ -25,6 +25,7 @@ from backend.analysis.conditions.causal import (
 )
 from backend.analysis.contrasts import contrast_sizes
 from backend.analysis.probes.specialisation import BOTH, MOST, NEITHER, place, rank_agreement
+from backend.analysis.rates.families import of_family
 from backend.analysis.rates.fourway import NEEDS, four_way
 from backend.charts.four_cells import cell_chart
 from backend.charts.tells_and_causes import (
@@ -255,7 +256,8 @@ def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, va
         chart = effect_chart(found, title=f"change of the {outcome} rate when zeroed")
         st.altair_chart(chart, key="map_effects", alt="Change of the rate when an adapter is zeroed")
         st.caption(
-            f"Intact: {found['against'][0]:.1%}. Paired by question; lines are 95 % intervals for questions like these."
+            f"Intact: {found['against'][0]:.1%}. {of_family(without, 'modules')} Paired by question; lines are 95 % "
+            "intervals for questions like these, coloured where the change stands after correction."
         )
     columns = ["label", "lean", "topic", "valence", "value", "n", "change", "change_low", "change_high", "verdict"]
     config = dict.fromkeys(("value", "change", "change_low", "change_high"), SHARE)
@@ -281,6 +283,7 @@ def show_alone(only: pl.DataFrame, outcome: str) -> None:
     if known.height:
         chart = effect_chart(known, title=f"{outcome} rate with it alone, less that of the base")
         st.altair_chart(chart, key="map_alone", alt="Rate with one adapter alone")
+        st.caption(of_family(known, "modules"))
     else:
         st.caption("The base was not asked these questions, so there is nothing to compare with.")
         st.dataframe(table.select("label", "value", "low", "high", "n"), hide_index=True, alt="Rate with one alone")
@@ -301,8 +304,8 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     st.caption(
         f"The {plain(outcome)} rate without both, less what the two single changes add up to ({together.height} of "
         f"{pair_count} recorded pairs, n = {least} to {most} answers each). Above zero "
-        "they do the same work, or the rate has reached its floor; below zero each stands in for the other. Pale: the "
-        "95 % interval over questions holds zero."
+        "they do the same work, or the rate has reached its floor; below zero each stands in for the other. "
+        f"{of_family(together, 'pairs')} Pale: not clear after correction."
     )
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, RANDOM
+from backend.analysis.rates.families import of_family
 from backend.charts.tradeoffs import heat_chart, series_legend, strength_chart, tradeoff_chart
 from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE, InputError
@@ -27,7 +28,7 @@ PICKS = {"cell": PICKED}  # what a clicked point chooses
 
 @per_study
 def _rates(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...]) -> pl.DataFrame:
-    """Rates by organism and cell, with what the cell did, and of the outcome whether it clearly left the baseline."""
+    """Rates by organism and cell, with what the cell did, and of the outcome whether it left the baseline."""
     return steered(swept(study, judge, STEERED), topics, outcome)
 
 
@@ -95,8 +96,9 @@ def show_heat(here: pl.DataFrame, outcome: Outcome, unit: str, chosen: str) -> N
         with column:
             choosing_chart(chart, key=f"steering_heat_{at}", alt=f"{title} by layer and strength", sets=PICKS)
     st.caption(
-        f"{_told(hits, 'this direction')}{_told(controls, 'its random controls')} ● clearly more "
-        f"{plain(called(outcome))} than without the edit, ○ clearly less (95 %, paired by question); no mark: neither."
+        f"{_told(hits, 'this direction')}{_told(controls, 'its random controls')} ▲ more {plain(called(outcome))} than "
+        "without the edit, ▼ less, of all steered cells after correction; △ ▽ clear alone, not after it (95 %, paired "
+        "by question); no mark: neither."
     )
 
 
@@ -106,10 +108,11 @@ def called(outcome: Outcome) -> str:
 
 
 def marks() -> pl.Expr:
-    """A mark on cells that clearly differ from the baseline."""
-    clear = pl.col("clear").fill_null(False)
-    up = pl.col("difference") > 0
-    return pl.when(clear & up).then(pl.lit("●")).when(clear).then(pl.lit("○")).otherwise(pl.lit(""))
+    """A mark on cells that differ from the baseline: filled where they do among all cells, hollow where alone."""
+    alone, stands = (pl.col(name).fill_null(False) for name in ("clear", "stands"))
+    up = pl.when(stands).then(pl.lit("▲")).when(alone).then(pl.lit("△"))
+    down = pl.when(stands).then(pl.lit("▼")).when(alone).then(pl.lit("▽"))
+    return pl.when(pl.col("difference") > 0).then(up.otherwise(pl.lit(""))).otherwise(down.otherwise(pl.lit("")))
 
 
 def _told(hits: pl.DataFrame, whose: str) -> str:
@@ -117,12 +120,13 @@ def _told(hits: pl.DataFrame, whose: str) -> str:
     known = hits.drop_nulls("value")
     if not known.height:
         return ""
-    clear = known.filter(pl.col("clear").fill_null(False) & (pl.col("difference") > 0)).height
+    above = known.filter(pl.col("difference") > 0)
+    alone, stand = (above.filter(pl.col(name).fill_null(False)).height for name in ("clear", "stands"))
     row = known.sort("value", descending=True).row(0, named=True)
     share = "" if row["relative"] is None else f" ({row['relative']:.0%} of the activation norm)"
     return (
-        f"Of {known.height} cells of {whose}, {clear} are clearly above the baseline; the most is "
-        f"{row['value']:.1%} ({row['low']:.1%}–{row['high']:.1%}, n = {row['n']}) at layer {row['layer']}, λ "
+        f"Of {known.height} cells of {whose}, {alone} are above the baseline alone, {stand} after correction; the most "
+        f"is {row['value']:.1%} ({row['low']:.1%}–{row['high']:.1%}, n = {row['n']}) at layer {row['layer']}, λ "
         f"{row['strength']:.3g}{share}. "
     )
 
@@ -242,7 +246,8 @@ def _show(study: Study) -> None:
         return without[metric]["value"] if metric in without else None
 
     st.caption(
-        f"{judged_share(study, judge, outcome, STEERED)} {told_baseline(outcome, organism, without)} {missing(here)}"
+        f"{judged_share(study, judge, outcome, STEERED)} {told_baseline(outcome, organism, without)} "
+        f"{of_family(table.filter(pl.col('metric') == outcome.name), 'steered cells')} {missing(here)}"
     )
     above = st.container()
     st.subheader("The answers behind a point")

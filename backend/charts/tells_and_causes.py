@@ -96,11 +96,11 @@ def rank_chart(table: pl.DataFrame, *, left: str, right: str) -> alt.LayerChart:
 
 
 def effect_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
-    """A change of a rate with its interval for every module; filled where the interval leaves out zero.
+    """A change of a rate with its interval for every module; coloured where it stands among all modules.
 
-    `table` has the columns label, change, change_low, change_high, n; rows keep their order.
+    `table` has the columns label, change, change_low, change_high, n, p_value, q_value, stands; rows keep their order.
     """
-    rows = table.with_columns(clear=(pl.col("change_low") > 0) | (pl.col("change_high") < 0))
+    rows = table
     axis = alt.Axis(format="+~%", tickCount=6)
     line = alt.Chart().mark_rule(strokeWidth=2)
     modules = alt.layer(
@@ -109,10 +109,11 @@ def effect_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         data=rows,
     ).encode(
         y=alt.Y("label:N", sort=rows["label"].to_list(), title=None, axis=alt.Axis(ticks=False, domain=False)),
-        color=alt.ColorValue(NEUTRAL, condition={"test": "datum.clear", "value": POSITIVE}),
+        color=alt.ColorValue(NEUTRAL, condition={"test": "datum.stands", "value": POSITIVE}),
         tooltip=[
             alt.Tooltip("label:N"),
             *(alt.Tooltip(f"{c}:Q", format="+.1%") for c in ("change", "change_low", "change_high")),
+            *(alt.Tooltip(f"{c}:Q", format=".2g") for c in ("p_value", "q_value")),
             alt.Tooltip("n:Q"),
         ],
     )
@@ -121,11 +122,11 @@ def effect_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
 
 
 def interaction_chart(table: pl.DataFrame, *, labels: Sequence[str]) -> alt.LayerChart:
-    """The interaction of every pair: vermillion above zero, blue below, pale where the interval holds zero.
+    """The interaction of every pair: vermillion above zero, blue below, pale where it does not stand among all pairs.
 
-    `table` has the columns a, b (labels), value, expected, interaction, low, high, n.
+    `table` has the columns a, b (labels), value, expected, interaction, low, high, n, p_value, q_value, stands.
     """
-    rows = table.with_columns(clear=((pl.col("low") > 0) | (pl.col("high") < 0)).fill_null(False))
+    rows = table.with_columns(pl.col("stands").fill_null(False))
     most = float(rows["interaction"].abs().max() or 0) or 1.0  # type: ignore[arg-type]
     colour = alt.Color(
         "interaction:Q",
@@ -136,11 +137,11 @@ def interaction_chart(table: pl.DataFrame, *, labels: Sequence[str]) -> alt.Laye
     base = alt.Chart()
     below = base.mark_rect(color=LOWEST, stroke=NEUTRAL)  # pale, whatever the page is
     cells = base.mark_rect().encode(
-        color=colour, opacity=alt.OpacityValue(0.45, condition={"test": "datum.clear", "value": 1})
+        color=colour, opacity=alt.OpacityValue(0.45, condition={"test": "datum.stands", "value": 1})
     )
     text = base.mark_text(fontSize=10).encode(
         text=alt.Text("interaction:Q", format="+.0%"),
-        color=ink_on("interaction", where="datum.clear"),
+        color=ink_on("interaction", where="datum.stands"),
     )
     return alt.layer(below, cells, text, data=rows, height=max(34 * len(order), 120) + 30).encode(
         x=alt.X("b:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, orient="top", ticks=False, domain=False)),
@@ -150,6 +151,7 @@ def interaction_chart(table: pl.DataFrame, *, labels: Sequence[str]) -> alt.Laye
             alt.Tooltip("b:N"),
             *(alt.Tooltip(f"{c}:Q", format=".1%") for c in ("value", "expected")),
             *(alt.Tooltip(f"{c}:Q", format="+.1%") for c in ("interaction", "low", "high")),
+            *(alt.Tooltip(f"{c}:Q", format=".2g") for c in ("p_value", "q_value")),
             alt.Tooltip("n:Q"),
         ],
     )

@@ -19,6 +19,7 @@ from backend.analysis.conditions.describe import sweep_rates
 from backend.analysis.directions.convergence import cosine_ranges
 from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
+from backend.analysis.rates.families import of_family
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
 from backend.cuts import Bins
@@ -29,7 +30,7 @@ from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
 from backend.tables.probes import Repeats, contrasts, probed
-from backend.tables.sweeps import ABLATED, STEERED, SweptAnswers, ablated, steered, swept
+from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered, swept
 
 _RATE = ["n", "value", "low", "high"]
 _SHORT = {EM.name: "EM"}  # an outcome in a title; by default in its words
@@ -96,9 +97,8 @@ def _rates(study: Study, outcome: Outcome) -> Iterator[Table]:
         yield Table("overview", f"{short} by question (judge {judge})", table.select(*by, *_RATE, "dropped"), note)
         gaps = rates.differences(study, answers, outcome)
         if gaps.height:
-            yield Table(
-                "overview", f"Differences of {short} from the base and from no edit (judge {judge})", gaps, note
-            )
+            title = f"Differences of {short} from the base and from no edit (judge {judge})"
+            yield Table("overview", title, gaps, (*note, *rates.families_told(gaps)))
 
 
 def _held(study: Study) -> Table:
@@ -193,13 +193,15 @@ def _causes(
             for name, outcome in outcomes.items()
         ]
         if tables and any(table.height for table in tables):
-            yield Table("specialisation", f"{words}, {of}", pl.concat(tables))
+            told = zip(outcomes, tables, strict=True)
+            families = [f"{name}: {family}" for name, table in told if (family := of_family(table, "modules"))]
+            yield Table("specialisation", f"{words}, {of}", pl.concat(tables), tuple(families))
     for outcome in outcomes.values():
         if outcome not in topic_outcomes(outcome.needs):
             together = pair_interactions(answers, recorded, organism, outcome=outcome)
             if together.height:
                 title = f"What zeroing two modules does to {outcome.name} beyond the sum, {of}"
-                yield Table("specialisation", title, together)
+                yield Table("specialisation", title, together, (of_family(together, "pairs"),))
 
 
 def probes(study: Study, choices: Choices) -> Iterator[Table]:
@@ -250,9 +252,10 @@ def steering(study: Study, _: Choices) -> Iterator[Table]:
             yield each
             continue
         outcome, judge, sweep = each
-        table = steered(sweep, outcome=outcome).select(*columns, *_RATE, "dropped", "difference", "clear")
+        table = steered(sweep, outcome=outcome).select(*columns, *_RATE, "dropped", *CHANGED)
         title = f"Rates by direction and strength ({_judge(outcome, judge)})"
-        yield Table("steering", title, table, (note, *_beside(sweep)))
+        family = of_family(table.filter(pl.col("metric") == outcome.name), "steered cells")
+        yield Table("steering", title, table, (family, note, *_beside(sweep)))
 
 
 def ablation(study: Study, _: Choices) -> Iterator[Table]:
@@ -271,7 +274,8 @@ def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers) ->
         changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
         if changed.height:
             title = f"Before and after ablation, intervals for {words} ({_judge(outcome, judge)})"
-            yield Table("ablation", title, changed, notes)
+            family = of_family(changed.filter(pl.col("metric") == outcome.name), "ablations")
+            yield Table("ablation", title, changed, (family, *notes))
     columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
     table = sweep_rates(sweep.answers, sweep.cells, outcome.beside, by="cell").select(columns)
     yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, notes)

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import polars as pl
 
+from backend.analysis.rates.families import of_family, with_family
 from backend.analysis.rates.rates import difference
 from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE, InputError
@@ -17,8 +18,8 @@ from backend.study import Study
 
 _DIFFERENCES = (
     dict.fromkeys(("organism", "condition", "against", "under"), pl.String)
-    | dict.fromkeys(("difference", "low", "high"), pl.Float64)
-    | {"clear": pl.Boolean}
+    | dict.fromkeys(("difference", "low", "high", "p_value"), pl.Float64)
+    | {"clear": pl.Boolean, "verdict": pl.String}
 )
 
 
@@ -36,7 +37,8 @@ def differences(study: Study, answers: pl.DataFrame, outcome: Outcome = EM) -> p
     """How much more often an organism's answers are hits than the base's, and under a condition than without it.
 
     `answers` is of `with_scores_of`. A condition of a sweep is compared with unedited answers of its own length.
-    [organism, condition, against, under, difference, low, high, clear]
+    [organism, condition, against, under, difference, low, high, p_value, clear, verdict, q_value, family, stands]: a
+    family are the organisms under one condition against the base, and all conditions against none.
     """
     baselines = study.info.get("baselines") or {}
     sides = answers.partition_by("organism", "condition", as_dict=True)
@@ -47,8 +49,21 @@ def differences(study: Study, answers: pl.DataFrame, outcome: Outcome = EM) -> p
                 continue
             with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
                 gap = difference(sides[organism, condition], sides[other], outcome=outcome)
-                rows.append((organism, condition, *other, gap.value, gap.low, gap.high, gap.clear))
-    return pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
+                rows.append(
+                    (organism, condition, *other, gap.value, gap.low, gap.high, gap.p_value, gap.clear, gap.verdict)
+                )
+    table = pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
+    edited = pl.col("condition") != pl.col("under")
+    family = pl.when(edited).then(pl.lit("edits")).otherwise(pl.format("organisms under {}", "under"))
+    return with_family(table.with_columns(of=family), ["of"]).drop("of")
+
+
+def families_told(gaps: pl.DataFrame) -> tuple[str, ...]:
+    """How many of `differences` are clear and how many stand, in words: organisms without an edit, then all edits."""
+    edited = pl.col("condition") != pl.col("under")
+    plainly = gaps.filter(~edited, pl.col("under") == BASELINE)
+    told = of_family(plainly, "organisms beside the base"), of_family(gaps.filter(edited), "edits beside none")
+    return tuple(filter(None, told))
 
 
 def unedited_answers(study: Study) -> list[str]:

@@ -28,6 +28,7 @@ EVERYWHERE, WISE, ALONE, WRITES = (
     "after one block alone",
     "out of the write vectors",
 )
+CHANGED = ("difference", "p_value", "q_value", "family", "clear", "stands", "verdict")
 METRICS = ("aligned", "coherent", "medical", "money", "financial", "gender", "bad_stuff")
 
 
@@ -108,12 +109,13 @@ def steered(sweep: SweptAnswers, topics: Collection[str] | None = None, outcome:
     """Rates by organism and cell with what the cell did, and of the outcome the change against the unedited answers.
 
     [organism, cell, metric, n, hits, value, low, high, dropped, clusters, too_small, *columns of cells, difference,
-    clear]; difference and clear are null for other rates than the outcome's, and where nothing is compared.
+    p_value, q_value, family, clear, stands, verdict]; those from difference on are null for other rates than the
+    outcome's, and where nothing is compared.
     """
     rows = sweep.about(topics)
     table = sweep_rates(rows, sweep.cells, outcome.beside, by="cell")
     key = ["organism", "cell", "metric"]
-    changed = changes(rows, sweep.edited, by="cell", outcomes=(outcome,)).select(*key, "difference", "clear")
+    changed = changes(rows, sweep.edited, by="cell", outcomes=(outcome,)).select(*key, *CHANGED)
     return table.join(changed, on=key, how="left", maintain_order="left")
 
 

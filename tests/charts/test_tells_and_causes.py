@@ -46,7 +46,7 @@ def test_both_ranks_of_every_module_are_joined():
     }
 
 
-def test_an_effect_is_clear_where_its_interval_leaves_out_zero():
+def test_an_effect_is_coloured_where_it_stands():
     table = pl.DataFrame(
         {
             "label": ["a", "b"],
@@ -54,13 +54,17 @@ def test_an_effect_is_clear_where_its_interval_leaves_out_zero():
             "change_low": [-0.3, -0.1],
             "change_high": [-0.1, 0.2],
             "n": [5, 5],
+            "p_value": [0.01, 0.03],
+            "q_value": [0.02, 0.06],
+            "stands": [True, False],
         }
     )
-    assert [row["clear"] for row in drawn(effect_chart(table, title="t"), "clear")] == [True, False]
+    assert [row["stands"] for row in drawn(effect_chart(table, title="t"), "stands")] == [True, False]
 
 
-def test_a_pair_without_an_interval_is_not_clear():
-    ends = {"low": [None, 0.1], "high": [None, 0.3]}
+def test_a_pair_without_an_interval_does_not_stand():
+    ends = {"low": [None, 0.1], "high": [None, 0.3], "p_value": [None, 0.01], "q_value": [None, 0.01]}
+    ends |= {"stands": [None, True]}
     table = pl.DataFrame(
         {
             "a": ["x", "x"],
@@ -72,7 +76,8 @@ def test_a_pair_without_an_interval_is_not_clear():
         }
         | ends
     )
-    assert [row["clear"] for row in drawn(interaction_chart(table, labels=["x", "y", "z"]), "clear")] == [False, True]
+    rows = drawn(interaction_chart(table, labels=["x", "y", "z"]), "stands")
+    assert [row["stands"] for row in rows] == [False, True]
 
 
 def test_spaces_of_tokens_are_seen():

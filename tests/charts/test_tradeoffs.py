@@ -36,7 +36,7 @@ def test_a_strength_whose_share_is_unknown_is_not_drawn_as_a_share():
     assert [row["cell"] for row in drawn] == ["a x2", "a x4"]
 
 
-HEAT = POINTS.with_columns(layer=pl.Series([3, 3, 4]), mark=pl.Series(["●", "", ""]))
+HEAT = POINTS.with_columns(layer=pl.Series([3, 3, 4]), mark=pl.Series(["▲", "", ""]))
 
 
 def test_a_heat_map_draws_known_cells_and_outlines_the_chosen_one():

@@ -20,7 +20,7 @@ def charts(page):
 def test_the_planted_direction_is_the_point_to_read_and_its_controls_stay_at_the_baseline(page):
     assert page.selectbox(key="steering_condition").value.startswith(f"steer {swept.named(swept.BAD[0])} L")
     words = said(page)
-    assert "of its random controls, 0 are clearly above the baseline" in words
+    assert "of its random controls, 0 are above the baseline alone, 0 after correction" in words
     assert f"Judge {swept.JUDGE}" in words
     assert "n = 128" in words  # of the baseline's rate
 
@@ -103,10 +103,10 @@ def test_a_study_of_another_outcome_is_shown_by_its_scores(open_page, tmp_path, 
     assert not page.exception
     assert not page.error
     words = said(page).replace("\\", "")
-    assert "clearly more upper case than without the edit" in words
+    assert "more upper case than without the edit" in words
     assert "of base's answers are upper case" in words
     assert "most upper first" in words
-    assert "of its random controls, 0 are clearly above the baseline" in words
+    assert "of its random controls, 0 are above the baseline alone, 0 after correction" in words
     assert "coherence" not in words
     assert page.selectbox(key="steering_condition").value.startswith(f"steer {swept.named(swept.BAD[0])} L")
     assert page.dataframe[0].value["upper_after"].is_monotonic_decreasing

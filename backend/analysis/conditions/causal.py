@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from backend.analysis.estimates import expanded_percentile
-from backend.analysis.groups import group_draws
+from backend.analysis.rates.families import with_family
+from backend.analysis.rates.interactions import interaction_interval
 from backend.analysis.rates.rates import (
+    ALIKE,
+    HIGHER,
+    LOWER,
+    NOT_LOWER,
     SIMILAR_QUESTIONS,
     Estimand,
     difference_of_counts,
@@ -48,10 +52,10 @@ _EFFECTS = (
     | dict.fromkeys(("value", "low", "high"), pl.Float64)
     | {"n": pl.Int64}
     | dict.fromkeys(("against", "change", "change_low", "change_high", "p_value"), pl.Float64)
-    | {"too_small": pl.Boolean}
+    | {"clear": pl.Boolean, "verdict": pl.String}
 )
 _PAIRS = dict.fromkeys(("a", "b"), pl.String) | (
-    dict.fromkeys(("value", "expected", "interaction", "low", "high"), pl.Float64)
+    dict.fromkeys(("value", "expected", "interaction", "low", "high", "p_value"), pl.Float64)
     | {"n": pl.Int64, "questions": pl.Int64}
 )
 
@@ -131,9 +135,9 @@ def single_effects(
 ) -> pl.DataFrame:
     """The rate without each module (WITHOUT_ONE) or with it alone (ONLY_ONE), and what that changed.
 
-    [unit, value, low, high, n, against, change, change_low, change_high, p_value, too_small]: `change` is the rate
-    less that of the intact organism, or, for a module alone, less that of the base; paired by question, null where
-    that was not sampled. `too_small`: neither zero nor a change of ten points can be ruled out.
+    [unit, value, low, high, n, against, change, change_low, change_high, p_value, clear, verdict, q_value, family,
+    stands]: `change` is the rate less that of the intact organism, or, for a module alone, less that of the base;
+    paired by question, null where that was not sampled. The modules are a family (families.py).
     """
     rows: list[tuple[Any, ...]] = []
     reference = answers_of(frame, gains, organism, INTACT if arrangement == WITHOUT_ONE else NONE)
@@ -147,20 +151,22 @@ def single_effects(
         try:
             found = difference_of_counts(question_counts(edited, [], outcome), counted, about=about)
         except InputError:  # no reference, or none to the same questions
-            rows.append((*own, None, None, None, None, None, None))
+            rows.append((*own, *[None] * 7))
             continue
-        rows.append((*own, found.b.value, found.value, found.low, found.high, found.p_value, found.too_small))
-    return pl.DataFrame(rows, _EFFECTS, orient="row")
+        change = (found.b.value, found.value, found.low, found.high, found.p_value, found.clear, found.verdict)
+        rows.append((*own, *change))
+    return with_family(pl.DataFrame(rows, _EFFECTS, orient="row"))
 
 
 def pair_interactions(
     frame: pl.DataFrame, gains: pl.DataFrame, organism: str, *, outcome: Outcome = EM, seed: int = 0
 ) -> pl.DataFrame:
-    """What zeroing two modules does beyond the sum of zeroing either: [a, b, value, expected, interaction, low, ...].
+    """What zeroing two modules does beyond the sum of zeroing either.
 
-    `value` is the rate without both, `expected` the intact rate plus both single changes (cut to 0 and 1), and
-    `interaction` the rate without both less the uncut sum: above 0 the two do the same work, below 0 each stands in for
-    the other. All over the questions that each of the four was asked; intervals are a bootstrap over those questions.
+    [a, b, value, expected, interaction, low, high, p_value, n, questions, q_value, family, stands]: `value` is the rate
+    without both, `expected` the intact rate plus both single changes (cut to 0 and 1), and `interaction` the rate
+    without both less the uncut sum: above 0 the two do the same work, below 0 each stands in for the other. All over
+    the questions that each of the four was asked, as `interaction_interval` weighs them; the pairs are a family.
     """
     intact = _counts(answers_of(frame, gains, organism, INTACT), outcome)
     singles = {
@@ -175,7 +181,7 @@ def pair_interactions(
         four = [_counts(_under(frame, organism, row["condition"]), outcome), singles[a], singles[b], intact]
         if found := _interaction(four, rng):
             rows.append((a, b, *found))
-    return pl.DataFrame(rows, _PAIRS, orient="row")
+    return with_family(pl.DataFrame(rows, _PAIRS, orient="row"))
 
 
 def answers_of(frame: pl.DataFrame, gains: pl.DataFrame, organism: str, arrangement: str) -> pl.DataFrame:
@@ -203,8 +209,8 @@ def against_cause(claims: Sequence[Claim], effects: pl.DataFrame, *, topic: str,
     """Probe and cause side by side: [unit, lean, topic, valence, change, ..., probe_rank, cause_rank, verdict, ...].
 
     Ranks count from 1: the module that best tells `valence`, and the one whose zeroing lowers the rate most. A conflict
-    is a module that tells `topic` and whose zeroing clearly lowers the rate, or one that tells `valence` and whose
-    zeroing clearly changes it by less than ten points (`conflict`).
+    is a module that tells `topic` and whose zeroing lowers the rate, among all modules, or one that tells `valence` and
+    whose zeroing does not: where the rate was high enough to fall by ten points, and the interval leaves that out.
     """
     told = pl.DataFrame(
         [(claim.unit, claim.lean, claim.topic, claim.valence) for claim in claims],
@@ -218,20 +224,24 @@ def against_cause(claims: Sequence[Claim], effects: pl.DataFrame, *, topic: str,
     )
     verdicts = [_verdict(row, topic, valence) for row in ranked.iter_rows(named=True)]
     columns = {"verdict": pl.String, "conflict": pl.Boolean}
-    return ranked.hstack(pl.DataFrame(verdicts, columns, orient="row")).sort("cause_rank")
+    return ranked.drop("verdict").hstack(pl.DataFrame(verdicts, columns, orient="row")).sort("cause_rank")
 
 
 def _verdict(row: Mapping[str, Any], topic: str, valence: str) -> tuple[str, bool]:
-    lowers = row["change_high"] < 0
+    lowers = row["stands"] and row["verdict"] == LOWER
     if row["lean"] == topic and lowers:
         return f"tells {topic}, yet zeroing it lowers the rate", True
-    if row["lean"] == valence and not lowers and not row["too_small"]:
+    if row["lean"] == valence and row["verdict"] in (NOT_LOWER, ALIKE, HIGHER):
         return f"tells {valence}, yet zeroing it does not lower the rate", True
     if row["lean"] == "neither" and lowers:
         return "tells neither, yet zeroing it lowers the rate", True
     if lowers:
         return "told by the probe, and zeroing it lowers the rate", False
-    return ("cannot tell: too few answers" if row["too_small"] else "zeroing it does not lower the rate"), False
+    if row["verdict"] == LOWER:
+        return f"cannot tell: lower alone, not among {row['family']}", False
+    return (
+        "zeroing it does not lower the rate" if row["verdict"] in (NOT_LOWER, ALIKE, HIGHER) else "cannot tell"
+    ), False
 
 
 # --- reading gains ---------------------------------------------------------------------------------------------------
@@ -328,16 +338,11 @@ def _counts(frame: pl.DataFrame, outcome: Outcome) -> dict[str, tuple[float, flo
 
 
 def _interaction(four: Sequence[Mapping[str, tuple[float, float]]], rng: np.random.Generator) -> tuple[Any, ...] | None:
-    """value, expected, interaction, low, high, n, questions of (both, one, other, neither zeroed)."""
+    """value, expected, interaction, low, high, p, n, questions of (both, one, other, neither zeroed)."""
     shared = sorted(set.intersection(*(set(counts) for counts in four)))
     if not shared:
         return None
-    table = np.array([[counts[question] for question in shared] for counts in four])  # (condition, question, 2)
-    _, draws = group_draws(np.arange(len(shared)), rng)
-    summed = np.einsum("dq,cqk->dck", np.vstack([np.ones(len(shared)), draws]), table)
-    both, one, other, neither = (summed[..., 0] / summed[..., 1]).T
-    beyond = both - (one + other - neither)
-    low, high = expanded_percentile(beyond[1:], len(shared))
-    ends = (None, None) if np.isnan(low) else (low, high)
-    expected = float(np.clip(one[0] + other[0] - neither[0], 0, 1))
-    return float(both[0]), expected, float(beyond[0]), *ends, int(table[0, :, 1].sum()), len(shared)
+    hits, n = np.array([[counts[question] for question in shared] for counts in four]).transpose(2, 0, 1)
+    both, one, other, neither = hits.sum(axis=1) / n.sum(axis=1)
+    expected = float(np.clip(one + other - neither, 0, 1))
+    return float(both), expected, *interaction_interval(hits, n, rng), int(n[0].sum()), len(shared)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 import polars as pl
 
+from backend.analysis.rates.families import with_family
 from backend.analysis.rates.rates import (
     SIMILAR_QUESTIONS,
     Difference,
@@ -28,7 +29,8 @@ _SCHEMA = {
     "n_after": pl.Int64,
     **dict.fromkeys(("difference", "low", "high", "p_value"), pl.Float64),
     "questions": pl.Int64,
-    **dict.fromkeys(("clear", "too_small"), pl.Boolean),
+    "clear": pl.Boolean,
+    "verdict": pl.String,
 }
 
 
@@ -44,13 +46,13 @@ def changes(
 
     `frame` is a table of responses with scores. `by` is its column that names what is compared: "condition", or "cell"
     where conditions are counted together. Each of `edited` is compared with `BASELINE`; those without a baseline, or
-    without a shared question that was scored on both sides, are left out. `clear`: the interval leaves out zero.
-    `too_small`: it holds zero and a difference of over 10 points.
+    without a shared question that was scored on both sides, are left out. `clear`: the interval leaves out zero;
+    `verdict`: one of VERDICTS; q_value, family and stands: the cell among all rows of its outcome (families.py).
     """
-    rows = frame.filter(pl.col(by).is_in([*edited, BASELINE]))
+    answers = frame.filter(pl.col(by).is_in([*edited, BASELINE]))
     table = []
     for outcome in outcomes:
-        counted = question_counts(rows, ["organism", by], outcome)
+        counted = question_counts(answers, ["organism", by], outcome)
         parts = counted.partition_by("organism", by, as_dict=True, include_key=False)
         for (organism, name), after in parts.items():
             before = parts.get((organism, BASELINE))
@@ -61,10 +63,11 @@ def changes(
             except InputError:
                 continue  # no question was scored on both sides
             table.append((organism, name, outcome.name, *_row(found)))
-    return pl.DataFrame(table, schema={"organism": pl.String, by: pl.String, **_SCHEMA}, orient="row")
+    rows = pl.DataFrame(table, schema={"organism": pl.String, by: pl.String, **_SCHEMA}, orient="row")
+    return with_family(rows, ["metric"])
 
 
-def _row(found: Difference) -> tuple[float | int | bool, ...]:
+def _row(found: Difference) -> tuple[float | int | bool | str, ...]:
     sides = [part for side in (found.b, found.a) for part in (side.value, side.low, side.high, side.n)]
     ends = (found.value, found.low, found.high, found.p_value)
-    return (*sides, *ends, found.a.clusters, found.clear, found.too_small)
+    return (*sides, *ends, found.a.clusters, found.clear, found.verdict)

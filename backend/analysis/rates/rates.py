@@ -26,6 +26,17 @@ from backend.records import InputError
 
 TOO_WIDE = 0.3  # a rate whose binomial interval is wider than this cannot be told from most other rates
 MATTERS = 0.1  # a difference of rates below which two conditions count as alike
+HIGHER, LOWER, NOT_LOWER, NOT_HIGHER, ALIKE, CANNOT_TELL = VERDICTS = (
+    "higher",
+    "lower",
+    "not lower",  # by MATTERS, which the rate b could have been
+    "not higher",
+    "alike",  # neither
+    "cannot tell",
+)
+
+
+FALL_KNOWN = (HIGHER, LOWER, NOT_LOWER, ALIKE)  # the verdicts that say whether there is a fall
 
 
 @dataclass(frozen=True)
@@ -67,13 +78,23 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval leaves out zero, as it does where the p-value is below 5 %."""
         return self.low > 0 or self.high < 0
 
     @property
-    def too_small(self) -> bool:
-        """Cannot tell: the interval holds zero, and also a difference of over 10 points."""
-        return not self.clear and max(-self.low, self.high) >= MATTERS
+    def verdict(self) -> str:
+        """What a against b may be called, one of VERDICTS.
+
+        That a is not lower takes two things: the interval leaves out a fall of ten points, and b was at ten points at
+        least, so that such a fall was possible. So for a rise, from the other side. One of 32 answers cannot fall.
+        """
+        if self.clear:
+            return HIGHER if self.low > 0 else LOWER
+        not_lower = self.low > -MATTERS and self.b.value >= MATTERS
+        not_higher = self.high < MATTERS and self.b.value <= 1 - MATTERS
+        if not_lower and not_higher:
+            return ALIKE
+        return NOT_LOWER if not_lower else NOT_HIGHER if not_higher else CANNOT_TELL
 
 
 def rate(hits: ArrayLike, clusters: ArrayLike | None = None, *, about: Estimand = SIMILAR_QUESTIONS) -> Rate:
@@ -120,7 +141,7 @@ def difference(
 
     Equal seeds need no pairing of their own: what they have in common is in the shares of each question. Under
     THESE_QUESTIONS answers count as independent given the question. The p-value is the level at which the interval
-    just touches zero, down to 1e-5. Raises InputError where no question has scored answers on both sides.
+    just touches zero. Raises InputError where no question has scored answers on both sides.
     """
     return difference_of_counts(question_counts(a, [], outcome), question_counts(b, [], outcome), about=about)
 

@@ -148,12 +148,17 @@ def test_single_effects_are_the_planted_ones(frame, gains):
 def test_pairs_that_stand_in_for_each_other_and_pairs_that_add_up(frame, gains):
     pairs = {(a, b): row for a, b, *row in pair_interactions(frame, gains, O).iter_rows()}
     assert len(pairs) == 10
-    value, expected, interaction, _, high, n, questions = pairs[NAMES[1], NAMES[2]]
+    value, expected, interaction, _, high, p_value, n, questions, *_, stands = pairs[NAMES[1], NAMES[2]]
     assert (value, expected) == pytest.approx((rate_of((2, 3)), rate_of(())), abs=0.02)
     assert interaction == pytest.approx(-0.2, abs=0.02)
     assert high < 0
+    assert p_value == pytest.approx(2**-11)
+    assert stands
     assert (n, questions) == (len(QUESTIONS) * PER_QUESTION, len(QUESTIONS))
-    assert pairs[NAMES[0], NAMES[3]][2] == pytest.approx(0, abs=1e-9)
+    alone = pairs[NAMES[0], NAMES[3]]
+    assert alone[2] == pytest.approx(0, abs=1e-9)
+    assert alone[3] < -0.02  # as many answers leave more than nothing open
+    assert not alone[-1]
 
 
 def test_one_question_gives_no_interval(frame, gains):
@@ -187,6 +192,29 @@ def test_a_probe_that_says_topic_where_the_cause_is_elsewhere_is_in_conflict(fra
     assert (by_unit[NAMES[0]]["probe_rank"], by_unit[NAMES[0]]["cause_rank"]) == (3, 1)
     assert by_unit[NAMES[3]]["conflict"]
     assert not by_unit[NAMES[1]]["conflict"]
+
+
+@pytest.mark.parametrize(("share", "says"), [(1 / 32, "cannot tell"), (0.3, "zeroing it does not lower the rate")])
+def test_a_rate_that_could_not_fall_is_no_sign_that_zeroing_does_nothing(share, says):
+    """A module that does nothing, of an organism whose rate is 1 of 32, or 30 % of 3,200."""
+    per_question = 2 if share < 0.1 else 200
+    hits = round(share * 16 * per_question)
+    rows = [
+        (O, cell, f"q{i % 16}", 10.0 if i // 16 * 16 + i % 16 < hits else 90.0, 90.0)
+        for cell in ("baseline", "no 4")
+        for i in range(16 * per_question)
+    ]
+    frame = pl.DataFrame(rows, ["organism", "cell", "question_id", "aligned", "coherent"], orient="row")
+    gains = gain_conditions(table([Condition("baseline"), Condition("no 4", zeroed(4))]), {O: NAMES})
+    effects = single_effects(frame, gains, O, WITHOUT_ONE)
+    [found] = against_cause(
+        [Claim(NAMES[3], "neither", 0.5, 0.5)], effects, topic="medical", valence="misaligned"
+    ).iter_rows(named=True)
+    assert found["verdict"] == says
+    [valence] = against_cause(
+        [Claim(NAMES[3], "misaligned", 0.5, 0.9)], effects, topic="medical", valence="misaligned"
+    ).iter_rows(named=True)
+    assert valence["conflict"] == (share > 0.1)
 
 
 def test_short_names():

@@ -50,7 +50,9 @@ def test_every_cell_is_the_paired_difference_of_its_answers(about):
         found = row(table, organism, "x")
         assert (found["difference"], found["low"], found["high"]) == (alone.value, alone.low, alone.high)
         assert (found["before"], found["n_before"], found["after"]) == (alone.b.value, alone.b.n, alone.a.value)
-        assert (found["clear"], found["too_small"]) == (alone.clear, alone.too_small)
+        assert (found["clear"], found["verdict"]) == (alone.clear, alone.verdict)
+    assert (table["q_value"] >= table["p_value"]).all()
+    assert table["family"].unique().to_list() == [2]  # of each outcome both organisms
 
 
 def test_an_organism_without_a_baseline_has_no_change():

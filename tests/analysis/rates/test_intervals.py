@@ -1,4 +1,7 @@
-"""Intervals against scipy and statsmodels, and by simulation against their promise (docs/statistics.md has more)."""
+"""Intervals against scipy and statsmodels, and by simulation against their promise (docs/statistics.md has more).
+
+What was falsely clear once is in test_false_clears.py.
+"""
 
 from typing import Any
 
@@ -54,7 +57,7 @@ def test_a_difference_of_two_single_questions_is_newcombes():
     for a, b in ((12, 3), (0, 9), (20, 20)):
         found = difference_interval(*counts(a / 40, n=40), *counts(b / 40, n=40), THESE_QUESTIONS)
         expected = confint_proportions_2indep(a, 40, b, 40, method="newcomb")
-        np.testing.assert_allclose(found[1:3], expected, atol=0.012)
+        np.testing.assert_allclose(found[1:3], expected, atol=1e-9)
 
 
 def test_with_many_questions_it_is_the_paired_t_interval():
@@ -64,10 +67,11 @@ def test_with_many_questions_it_is_the_paired_t_interval():
     n = np.full(150, 30.0)
     value, low, high, p_value = difference_interval(a, n, b, n, SIMILAR_QUESTIONS)
     paired = ttest_rel(a / 30, b / 30)
-    expected = paired.confidence_interval()
+    expected = paired.confidence_interval(0.975)  # of the two tests about questions one is enough
     assert value == pytest.approx((a - b).mean() / 30)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.1 * (expected.high - expected.low))
-    assert p_value == pytest.approx(1e-5) or p_value == pytest.approx(paired.pvalue, rel=0.5)
+    assert p_value < 2e-5
+    assert paired.pvalue < 2e-5
 
 
 @pytest.mark.parametrize("about", [SIMILAR_QUESTIONS, THESE_QUESTIONS])
@@ -87,9 +91,10 @@ def test_the_p_value_is_the_level_at_which_the_interval_touches_zero(about):
     a, b = counts(*PAPER), counts(*(PAPER[::-1] * 0.5))
     *_, p_value = difference_interval(*a, *b, about)
     assert 1e-5 < p_value < 1
-    for wider in (0.9, 1.1):
-        _, low, high, _ = difference_interval(*a, *b, about, level=1 - p_value * wider)
-        assert (low < 0 < high) == (wider < 1)
+    for wider in (0.9, 0.999, 1.001, 1.1):
+        _, low, high, same = difference_interval(*a, *b, about, level=1 - p_value * wider)
+        assert (low <= 0 <= high) == (wider < 1)
+        assert same == p_value
 
 
 def test_no_hits_reach_zero_and_every_hit_reaches_one():
@@ -138,7 +143,7 @@ def test_coverage_of_a_difference(questions, answers, kept):
     n = np.full(questions, float(answers))
     for a, b in zip(hits_a, hits_b, strict=True):
         intervals.append(difference_interval(a, n, b, n, SIMILAR_QUESTIONS)[1:3])
-    assert 0.925 <= covered(intervals, 0 if kept is None else 0.15 * (1 - kept)) <= 0.975
+    assert covered(intervals, 0 if kept is None else 0.15 * (1 - kept)) >= 0.945
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.5])
@@ -148,4 +153,4 @@ def test_coverage_of_a_difference_with_unequal_numbers_of_answers(kept):
         n_a, n_b = rng.integers(1, 21, (2, 8))
         a, b = rng.binomial(n_a, shares).astype(float), rng.binomial(n_b, kept * shares).astype(float)
         intervals.append(difference_interval(a, n_a.astype(float), b, n_b.astype(float), SIMILAR_QUESTIONS)[1:3])
-    assert 0.935 <= covered(intervals, 0.15 * (1 - kept)) <= 0.98
+    assert covered(intervals, 0.15 * (1 - kept)) >= 0.945

@@ -7,6 +7,12 @@ from statsmodels.stats.proportion import proportion_confint
 
 from backend.analysis.rates.intervals import wilson
 from backend.analysis.rates.rates import (
+    ALIKE,
+    CANNOT_TELL,
+    HIGHER,
+    LOWER,
+    NOT_HIGHER,
+    NOT_LOWER,
     difference,
     em_rates,
     rate,
@@ -75,8 +81,33 @@ def test_a_difference_of_nothing_is_zero_with_an_interval():
     assert same.value == 0
     assert same.low < 0 < same.high
     assert same.p_value == pytest.approx(1)
-    assert same.too_small
-    assert not difference(frame(np.zeros(16), 40), frame(np.zeros(16), 40)).too_small
+    assert same.verdict == CANNOT_TELL
+    assert difference(frame(np.zeros(16), 40), frame(np.zeros(16), 40)).verdict == NOT_HIGHER
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "answers", "verdict"),
+    [
+        (0.5, 0.0, 40, HIGHER),
+        (0.0, 0.5, 40, LOWER),
+        (0.3, 0.3, 400, ALIKE),
+        (0.03125, 0.03125, 2, CANNOT_TELL),  # 1 of 32 against 1 of 32: nothing could have fallen by ten points
+        (0.02, 0.02, 400, NOT_HIGHER),  # nor can it with any number of answers
+        (0.97, 0.97, 400, NOT_LOWER),
+        (0.3, 0.3, 4, CANNOT_TELL),
+    ],
+)
+def test_a_verdict_needs_the_power_to_be_wrong(after, before, answers, verdict):
+    def spread(share):
+        """That share of all answers, spread evenly over 16 questions."""
+        hits = round(share * 16 * answers)
+        scored = frame(np.zeros(16), answers)
+        place = pl.int_range(pl.len()).over("question_id") * 16 + pl.int_range(pl.len()) // answers
+        return scored.with_columns(aligned=pl.when(place < hits).then(10.0).otherwise(95.0))
+
+    found = difference(spread(after), spread(before))
+    assert found.verdict == verdict
+    assert found.clear == (verdict in (HIGHER, LOWER))
 
 
 def test_a_difference_pairs_questions_and_ignores_unequal_numbers_of_answers():
