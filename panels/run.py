@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from backend.charts.strip import common_scale
+from backend.edits import Receipt, together
 from backend.records import FloatArray
 
 ENDINGS = {"stop": "ended by itself", "length": "reached the limit of tokens", "cancelled": "stopped"}
@@ -25,6 +26,8 @@ class LiveAnswer:
     pieces: list[str] = field(default_factory=list)  # (token,) text as it came; a piece may be empty
     read: list[Mapping[str, FloatArray]] = field(default_factory=list)  # (token,) scalars that came with it
     reason: str | None = None  # why it ended: "stop", "length" or "cancelled"; None while it grows, "" before it begins
+    receipts: tuple[Receipt, ...] = ()  # what its edits did, once it has ended by itself
+    edited: bool = False  # it has edits, whose receipts are waited for
 
     def token(self, text: str, scalars: Mapping[str, FloatArray]) -> None:
         """Take the next token."""
@@ -42,6 +45,15 @@ class LiveAnswer:
         if self.reason == "":
             return "Nothing written yet."
         return f"{len(self.pieces)} tokens, {'writing' if self.reason is None else ENDINGS[self.reason]}"
+
+    @property
+    def effects(self) -> list[str]:
+        """What its edits did, a line each; where it was stopped, that nobody knows."""
+        if self.receipts:
+            return [receipt.words for receipt in together(self.receipts)]
+        if self.edited and self.reason == "cancelled":
+            return ["stopped before the receipt of its edits came"]
+        return []
 
     def values(self, organism: str, adapter: int) -> FloatArray:
         """The scalar of one adapter at every token, (token,); NaN where the organism has no such adapter.

@@ -124,6 +124,17 @@ def test_where_when_and_levels_survive_json():
     assert (back[5].when.threshold, back[5].when.under, len(back[0].directions)) == (0.25, True, 2)
 
 
+def test_a_share_of_the_activation_norm_stands_for_a_strength():
+    said = {name: value for name, value in Add(V, 1.0, (1, 2)).to_json().items() if name != "strength"}
+    [edit] = edits_from_json([{**said, "share": 0.5}])
+    assert (edit.strength, edit.relative, edit.layers) == (2.0, 0.5, (1, 2))
+    with pytest.raises(InputError, match="given twice"):
+        edits_from_json([{**said, "share": 0.5, "strength": 1.0}])
+    unknown = Add(Direction("u", 3, np.ones(2, np.float32)), 1.0).to_json()
+    with pytest.raises(InputError, match="does not know the activation norm"):
+        edits_from_json([{**{k: v for k, v in unknown.items() if k != "strength"}, "share": 0.5}])
+
+
 def test_what_cannot_be_held_is_refused():
     wrong = (
         lambda: Clamp(V),

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     Designed = Callable[[Subject, Sequence[Response]], SweepDesign]  # what needs the model is done when it is there
 
 KEEPS = "what was finished is kept: the same command goes on from there"
+WHERE = (
+    "all (every token but the attention sink), paper (the sink too), prompt or answer; behind a comma also first=N, "
+    "after=N, tokens=ID+ID, no-special, sink"
+)
 TOKENS = 40  # of an answer: enough to judge, half of what `sample` draws
 
 
@@ -57,6 +61,7 @@ def _add_steer(kinds: Any) -> argparse.ArgumentParser:
     add("--like", type=values.text, action="append", default=[], metavar="NAME", help=like)
     add("--controls-only", action="store_true", help="add controls to a sweep that is there already")
     add("--organism", type=values.name, default=BASE, help="what is steered")
+    add("--where", type=values.where, default="all", metavar="TOKENS", help=WHERE)
     parser.set_defaults(prepare=_steer)
     return parser
 
@@ -72,6 +77,9 @@ def _add_ablate(kinds: Any) -> argparse.ArgumentParser:
     add("--layer", type=layer, required=True, help="of the direction that is taken out everywhere")
     add("--random", type=values.seeds_or_none, default="0-1", metavar="SEEDS", help="of random directions, or none")
     add("--subspace", action="store_true", help="a random subspace that disturbs as much, too")
+    to = "what projections are brought to: zero, mean (of the base's answers) or both"
+    add("--to", type=values.targets, default="zero,mean", help=to)
+    add("--where", type=values.where, default="all", metavar="TOKENS", help=WHERE)
     parser.set_defaults(prepare=_ablate)
     return parser
 
@@ -137,6 +145,7 @@ def _steer(options: argparse.Namespace, folder: StudyFolder) -> Designed:
         random=options.random,
         others=[folder.direction(name) for name in options.like],
         organism=folder.known(options.organism),
+        where=options.where,
     )
     return lambda subject, baselines: design
 
@@ -150,6 +159,8 @@ def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
         [folder.known(name) for name in options.organism or folder.organisms],
         random=options.random,
         subspace=options.subspace,
+        where=options.where,
+        to=options.to,
     )
     return partial(ablation.design, said=partial(print, flush=True))
 

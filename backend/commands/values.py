@@ -11,7 +11,9 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from backend.edits import Where
 
 MOST = 2**31  # seeds and counts: what every generator and table of the project holds
 LAYERS = 1000  # more than any model has
@@ -148,6 +150,35 @@ def strengths(said: str) -> tuple[tuple[float, ...], bool]:
         rule = "write 4%,8% (shares of the activation norm) or 1,2 (raw multiples)"
         raise ArgumentTypeError(f"{said!r} is no list of strengths: {rule}") from error
     return (tuple(value / 100 for value in values), True) if shares == {True} else (values, False)
+
+
+def where(said: str) -> Where:
+    """ "answer,first=5" as those tokens; "all" leaves the attention sink out, "paper" is every token with it."""
+    part, *narrowed = [each.strip() for each in said.split(",")]
+    fields: dict[str, Any] = {"part": "all", "sink": True} if part == "paper" else {"part": part}
+    try:
+        for each in narrowed:
+            name, _, value = each.partition("=")
+            if each in ("no-special", "sink"):
+                fields |= {"sink": True} if each == "sink" else {"special": False}
+            elif name in ("first", "after"):
+                fields[name] = int(value)
+            elif name == "tokens":
+                fields[name] = tuple(int(token) for token in value.split("+"))
+            else:
+                raise ValueError(each)
+        return Where(**fields)
+    except ValueError as error:  # InputError is one
+        rule = "write all, paper, prompt or answer, and behind it first=N, after=N, tokens=ID+ID, no-special or sink"
+        raise ArgumentTypeError(f"{said!r} names no tokens ({error}): {rule}") from error
+
+
+def targets(said: str) -> tuple[str, ...]:
+    """ "zero,mean" as what projections are brought to."""
+    found = tuple(dict.fromkeys(part.strip() for part in said.split(",")))
+    if not set(found) <= {"zero", "mean"}:
+        raise ArgumentTypeError(f"{said!r} is not zero, mean or zero,mean")
+    return found
 
 
 def group(said: str) -> tuple[str, tuple[int, ...]]:

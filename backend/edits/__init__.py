@@ -8,7 +8,7 @@ The same edit has a kind in JSON (add, ablate, ablate_write, gain), which stored
 word in tables (steer, ablate, ablate_write, scale), which a study's record about conditions holds. Both stay.
 """
 
-from backend.edits.along import Ablate, AblateWrite, Add, Clamp
+from backend.edits.along import Ablate, AblateWrite, Add, Clamp, strength_of
 from backend.edits.edit import EVERYWHERE, WRITES, Condition, Edit, EditRow, amount, edits_from_json, edits_to_json
 from backend.edits.receipt import Receipt, together
 from backend.edits.scalars import ClampScalars, Course, Gain, NoiseScalars, PatchScalars
@@ -42,5 +42,6 @@ __all__ = [
     "amount",
     "edits_from_json",
     "edits_to_json",
+    "strength_of",
     "together",
 ]

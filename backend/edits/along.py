@@ -6,14 +6,15 @@ form, every token with the attention sink; `PLAIN`, which leaves the sink out, i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
 from backend.edits.edit import EVERYWHERE, WRITES, Edit, EditRow, amount
 from backend.edits.where import EVERY, Level, When, Where
-from backend.records import Direction, InputError
+from backend.records import Direction, InputError, direction_from_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,17 @@ class Add(Edit, kind="add"):
     def __post_init__(self) -> None:
         finite("strength", self.strength)
         object.__setattr__(self, "layers", tuple(self.layers) or (self.direction.layer,))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], direction: Callable[[Any], Direction] = direction_from_json) -> Self:
+        """As of any edit; a `share` of the activation norm at the direction's layer may stand for the strength."""
+        if "share" not in value:
+            return super().from_json(value, direction)
+        if "strength" in value:
+            raise InputError("a strength is given twice, as strength and as share: give one of them")
+        rest = {name: each for name, each in value.items() if name != "share"}
+        edit = super().from_json({**rest, "strength": 0.0}, direction)
+        return replace(edit, strength=strength_of(edit.direction, float(value["share"])))
 
     @property
     def row(self) -> EditRow:
@@ -139,6 +151,17 @@ class AblateWrite(Edit, kind="ablate_write"):
     def words(self) -> str:
         """What is taken out of whose write vectors."""
         return f"{self.organism}: {_named(self.direction)} out of its write vectors"
+
+
+def strength_of(direction: Direction, share: float) -> float:
+    """The multiple of the raw vector that is a share of the activation norm. Raises InputError where it is unknown."""
+    strength = direction.strength(share)
+    if strength is None:
+        raise InputError(
+            f"direction {direction.name!r} does not know the activation norm at layer {direction.layer}: "
+            "give strengths as raw multiples, or extract it again"
+        )
+    return strength
 
 
 def interval(low: Level | None, high: Level | None) -> str:

@@ -8,13 +8,13 @@ dimensions as that takes. It refuses to know what the answers say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from backend.analysis.directions.random_directions import random_subspace
-from backend.edits import Ablate, Condition
+from backend.edits import Ablate, Condition, Edit
 from backend.pipeline.sample import worn
 from backend.records import Direction, InputError, Response
 from backend.subject.divergence import divergence, mean_kl
@@ -43,20 +43,27 @@ def disturbance(subject: Subject, organism: str, condition: Condition, texts: Se
 
 
 def matched_subspace(
-    subject: Subject, organism: str, direction: Direction, texts: Sequence[Response], *, seed: int = 0
+    subject: Subject,
+    organism: str,
+    direction: Direction,
+    texts: Sequence[Response],
+    *,
+    ablated: Callable[[Direction], Edit] = Ablate,
+    seed: int = 0,
 ) -> Matched:
-    """The random subspace whose ablation everywhere disturbs most nearly as `direction`'s does, by ratio.
+    """The random subspace whose ablation disturbs most nearly as `direction`'s does, by ratio.
 
+    `ablated` says how one direction is taken out, by default everywhere, at every token and to zero.
     Subspaces are drawn anew for every size, so that disturbance grows with it on average alone: bisection finds a size
     that comes near, and of all sizes measured the nearest is taken.
     """
-    target = disturbance(subject, organism, Condition("one", (Ablate(direction),)), texts)
+    target = disturbance(subject, organism, Condition("one", (ablated(direction),)), texts)
     largest = direction.vector.size - 1
     measured: dict[int, float] = {}
 
     def at(size: int) -> float:
         if size not in measured:
-            edits = tuple(Ablate(each) for each in random_subspace(direction, size, seed))
+            edits = tuple(ablated(each) for each in random_subspace(direction, size, seed))
             measured[size] = disturbance(subject, organism, Condition("many", edits), texts)
         return measured[size]
 

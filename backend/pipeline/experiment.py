@@ -9,17 +9,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backend.analysis.directions.random_directions import random_direction
+from backend.edits import PLAIN, Receipt, Where
 from backend.pipeline import grids
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.folder import StudyFolder
-from backend.pipeline.grids import Stack, Strengths
+from backend.pipeline.grids import Mean, Stack, Strengths, Taken
 from backend.pipeline.sweep import Cell, Progress, Sweep, run_sweep
-from backend.records import BASELINE, ITSELF, Adapter, Direction, InputError, Response
+from backend.records import BASE, BASELINE, ITSELF, Adapter, Direction, InputError, Response
 from backend.subject.load import Subject
+from backend.subject.trace import Text
+from backend.subject.trace import trace as trace_texts
+
+ZERO, MEAN = "zero", "mean"  # what a projection is brought to
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +47,15 @@ def steering_design(
     random: Sequence[int],
     others: Sequence[Stack],
     organism: str,
+    where: Where = PLAIN,
 ) -> SweepDesign:
     """Each layer's own direction at every strength (no `layers`: none of them), and controls at `control_layers`."""
-    cells = grids.steer(stack, strengths, layers=layers, organism=organism) if layers is None or layers else []
+    cells = []
+    if layers is None or layers:
+        cells += grids.steer(stack, strengths, layers=layers, organism=organism, where=where)
     if control_layers:
-        cells += grids.steer_controls(
-            stack, strengths, layers=control_layers, random=random, others=others, organism=organism
-        )
+        beside = partial(grids.steer_controls, stack, strengths, random=random, others=others)
+        cells += beside(layers=control_layers, organism=organism, where=where)
     return SweepDesign(cells, {"kind": "steer"})
 
 
@@ -61,49 +71,84 @@ class Ablation:
     organisms: Sequence[str]
     random: Sequence[int]  # seeds of random directions
     subspace: bool  # a random subspace that disturbs as much, too
+    where: Where = PLAIN
+    to: Sequence[str] = (ZERO, MEAN)  # what projections are brought to: zero, the mean of the base's answers, or both
 
     def __post_init__(self) -> None:
         for stack in self.stacks:
             _at(stack, self.layer)
 
     def design(self, subject: Subject, baselines: Sequence[Response], *, said: Callable[[str], None]) -> SweepDesign:
-        """The cells. A subspace is matched with the model, on baseline answers, which takes a while: `said` is told.
+        """The cells. What is read or matched with the model, on baseline answers, takes a while: `said` is told.
 
-        The record has the disturbance of what a subspace was matched with, in nats a token.
+        The record has the disturbance of what a subspace was matched with, in nats a token. Raises InputError where the
+        base has no answers to take the mean of.
         """
         cells: list[Cell] = []
         disturbed: dict[str, dict[str, float]] = {}  # organism -> condition -> nats a token
+        ways = self._ways(subject, baselines, said)
         for organism in self.organisms:
             for stack in self.stacks:
                 direction = _at(stack, self.layer)
-                cells.append(grids.ablate_everywhere(direction, organism))
+                cells += [grids.ablate_everywhere(direction, organism, how) for how in ways]
                 if direction.origin.organism != organism:
                     continue
-                cells += [
-                    grids.ablate_layerwise(stack, organism),
-                    grids.ablate_at(direction, organism),
-                    grids.ablate_write(direction, organism),
-                ]
+                for how in ways:
+                    cells += [grids.ablate_layerwise(stack, organism, how), grids.ablate_at(direction, organism, how)]
+                cells.append(grids.ablate_write(direction, organism))
                 if direction.origin.kind != ITSELF:
                     continue  # a control itself: shuffled labels
-                random = [grids.ablate_everywhere(random_direction(direction, s), organism) for s in self.random]
-                cells += random
-                if self.subspace:
-                    said(f"matching a random subspace for {direction.name!r} out of {organism}")
-                    texts = some(baselines, organism, BASELINE)
-                    cell, disturbed[organism] = _matched(subject, organism, direction, random, texts)
-                    cells.append(cell)
+                for how in ways:
+                    drawn = [random_direction(direction, seed) for seed in self.random]
+                    random = [grids.ablate_everywhere(each, organism, how) for each in drawn]
+                    cells += random
+                    if self.subspace:
+                        said(f"matching a random subspace for {direction.name!r} out of {organism}{how.words}")
+                        texts = some(baselines, organism, BASELINE)
+                        cell, measured = _matched(subject, organism, direction, how, random, texts)
+                        disturbed.setdefault(organism, {}).update(measured)
+                        cells.append(cell)
         return SweepDesign(cells, {"kind": "ablate", "disturbance": disturbed})
+
+    def _ways(self, subject: Subject, baselines: Sequence[Response], said: Callable[[str], None]) -> list[Taken]:
+        """To zero, to the mean, or both; the mean is read from answers of the base."""
+        ways = [Taken(self.where)] if ZERO in self.to else []
+        if MEAN in self.to:
+            said(f"reading the mean of {BASE}")
+            ways.append(Taken(self.where, mean_of(subject, BASE, baselines)))
+        return ways
+
+
+def mean_of(subject: Subject, organism: str, baselines: Sequence[Response], *, texts: int = 64) -> Mean:
+    """The mean residual stream of an organism over tokens of its own unedited answers, as it reads them itself.
+
+    Raises InputError where it has none.
+    """
+    read = [Text(r.id, r.prompt_ids, r.answer_ids) for r in some(baselines, organism, BASELINE, texts)]
+    if not read:
+        raise InputError(
+            f"{organism} has no unedited answers to take a mean of: sample them first (python -m backend sample "
+            f"--organism {organism}), or ablate to zero alone (--to zero)"
+        )
+    traces = [trace for trace in trace_texts(subject, read, organism) if trace.n_answer]
+    weights = [trace.n_answer for trace in traces]
+    stream = np.average([trace.answer_mean for trace in traces], axis=0, weights=weights).astype(np.float32)
+    return Mean(organism, dict(enumerate(stream)))
 
 
 def _matched(
-    subject: Subject, organism: str, direction: Direction, random: Sequence[Cell], texts: Sequence[Response]
+    subject: Subject,
+    organism: str,
+    direction: Direction,
+    how: Taken,
+    random: Sequence[Cell],
+    texts: Sequence[Response],
 ) -> tuple[Cell, dict[str, float]]:
     """The cell of a random subspace that disturbs as a direction does, and how much it, they and `random` do."""
-    found = matched_subspace(subject, organism, direction, texts)
-    cell = grids.ablate_subspace(found.basis, organism)
+    found = matched_subspace(subject, organism, direction, texts, ablated=how.edit)
+    cell = grids.ablate_subspace(found.basis, organism, how)
     measured = {
-        grids.ablate_everywhere(direction, organism).condition.name: found.target,
+        grids.ablate_everywhere(direction, organism, how).condition.name: found.target,
         cell.condition.name: found.disturbance,
         **{each.condition.name: disturbance(subject, organism, each.condition, texts) for each in random},
     }
@@ -165,9 +210,19 @@ def conduct(
     batch: int,
     progress: Progress,
 ) -> Kept:
-    """Sample a sweep and keep it in the folder, with the unedited answers `cut` for it and how it was sampled."""
+    """Sample a sweep and keep it in the folder, with the unedited answers `cut` for it and how it was sampled.
+
+    The record has the receipts of every cell's edits, over the answers that this run drew.
+    """
     start = time.monotonic()
-    with run_sweep(subject, sweep, batch=batch, progress=progress) as answers:
+    receipts: dict[str, dict[str, list[Receipt]]] = {}
+
+    def told(cell: Cell, told: Sequence[Receipt]) -> None:
+        own = receipts.setdefault(cell.organism, {})
+        known = own.get(cell.condition.name)
+        own[cell.condition.name] = [a + b for a, b in zip(known, told, strict=True)] if known else list(told)
+
+    with run_sweep(subject, sweep, batch=batch, progress=progress, told=told) as answers:
         seconds = round(time.monotonic() - start)
         record = {
             **record,
@@ -176,6 +231,10 @@ def conduct(
             "seed": sweep.seed,
             "sampling": vars(sweep.sampling),
             "answers": len(answers),
+            "receipts": {
+                organism: {name: [one.to_json() for one in found] for name, found in own.items() if found}
+                for organism, own in receipts.items()
+            },
             "seconds": seconds,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -1,5 +1,6 @@
 """Which cells a sweep has: steering, ablation and gains, each with the controls that it needs.
 
+An edit acts at every token but the attention sink unless `where` says otherwise; a condition's name says which.
 It refuses to know how directions were made, how cells are sampled and what the answers are worth.
 """
 
@@ -10,9 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from backend.analysis.directions.random_directions import random_direction, rescaled
-from backend.edits import Ablate, AblateWrite, Add, Condition, Gain
+from backend.edits import EVERY, PLAIN, Ablate, AblateWrite, Add, Condition, Gain, Level, Where, strength_of
 from backend.pipeline.sweep import Cell
-from backend.records import BASE, Direction, InputError
+from backend.records import BASE, Direction, FloatArray, InputError
 
 Stack = Sequence[Direction]  # one direction at its layers
 
@@ -28,16 +29,20 @@ class Strengths:
         """Raw strengths with how a condition's name says each. Raises InputError on a share of an unknown norm."""
         if not self.share:
             return [(value, f"×{value:g}") for value in self.values]
-        found = []
-        for value in self.values:
-            raw = direction.strength(value)
-            if raw is None:
-                raise InputError(
-                    f"direction {direction.name!r} does not know the activation norm at layer {direction.layer}: "
-                    "give strengths as raw multiples, or extract it again"
-                )
-            found.append((raw, f"{value:.0%}"))
-        return found
+        return [(strength_of(direction, value), f"{value:.0%}") for value in self.values]
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The mean residual stream of some answers, which ablation to a mean leaves a direction's projection of."""
+
+    of: str  # whose answers, in words
+    stream: Mapping[int, FloatArray]  # layer -> (d_model,)
+
+    def level(self, direction: Direction, layers: Sequence[int] | None = None) -> Level:
+        """The mean projection on the unit direction at each layer (None: at every one)."""
+        chosen = sorted(self.stream) if layers is None else layers
+        return Level(tuple(float(self.stream[layer] @ direction.unit) for layer in chosen), self.of)
 
 
 def steer(
@@ -46,10 +51,11 @@ def steer(
     *,
     layers: Sequence[int] | None = None,
     organism: str = BASE,
+    where: Where = PLAIN,
 ) -> list[Cell]:
     """Each layer's own direction added at that layer, at every strength."""
     return [
-        Cell(organism, Condition(f"steer {d.name} L{d.layer} {said}", (Add(d, raw),)))
+        Cell(organism, Condition(f"steer {d.name} L{d.layer} {said}{_at(where)}", (Add(d, raw, where=where),)))
         for d in _chosen(stack, layers)
         for raw, said in strengths.of(d)
     ]
@@ -63,6 +69,7 @@ def steer_controls(
     random: Sequence[int] = (0, 1, 2),
     others: Sequence[Stack] = (),
     organism: str = BASE,
+    where: Where = PLAIN,
 ) -> list[Cell]:
     """The same amounts along random directions and along others (shuffled labels, good advice), at some layers.
 
@@ -73,25 +80,46 @@ def steer_controls(
         there = [random_direction(direction, seed) for seed in random]
         there += [rescaled(d, direction.norm) for other in others for d in other if d.layer == direction.layer]
         for control in there:
-            cells += steer([replace(control, activation_norm=direction.activation_norm)], strengths, organism=organism)
+            known = replace(control, activation_norm=direction.activation_norm)
+            cells += steer([known], strengths, organism=organism, where=where)
     return cells
 
 
-def ablate_layerwise(stack: Stack, organism: str) -> Cell:
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """How directions are taken out: at which tokens, and to zero or to the mean of some answers."""
+
+    where: Where = PLAIN
+    to: Mean | None = None
+
+    def edit(self, direction: Direction, layers: tuple[int, ...] | None = None) -> Ablate:
+        """One direction out of some layers, or of every one."""
+        return Ablate(direction, layers, self.where, to=self.to.level(direction, layers) if self.to else None)
+
+    @property
+    def words(self) -> str:
+        """What a condition's name says of it; nothing of the paper's own form."""
+        return (f" to the mean of {self.to.of}" if self.to else "") + _at(self.where)
+
+
+def ablate_layerwise(stack: Stack, organism: str, how: Taken) -> Cell:
     """Each layer's own direction out of that layer (paper s3.4)."""
-    edits = tuple(Ablate(direction, (direction.layer,)) for direction in stack)
-    return Cell(organism, Condition(f"ablate {_name(stack)} layer-wise", edits))
+    edits = tuple(how.edit(direction, (direction.layer,)) for direction in stack)
+    return Cell(organism, Condition(f"ablate {_name(stack)} layer-wise{how.words}", edits))
 
 
-def ablate_everywhere(direction: Direction, organism: str) -> Cell:
+def ablate_everywhere(direction: Direction, organism: str, how: Taken) -> Cell:
     """One layer's direction out of every layer; out of another organism than its own it is the paper's transfer."""
-    return Cell(organism, Condition(f"ablate {direction.name} L{direction.layer} everywhere", (Ablate(direction),)))
+    name = f"ablate {direction.name} L{direction.layer} everywhere{how.words}"
+    return Cell(organism, Condition(name, (how.edit(direction),)))
 
 
-def ablate_at(direction: Direction, organism: str) -> Cell:
+def ablate_at(direction: Direction, organism: str, how: Taken) -> Cell:
     """One layer's direction out of that layer alone."""
     layer = direction.layer
-    return Cell(organism, Condition(f"ablate {direction.name} L{layer} there", (Ablate(direction, (layer,)),)))
+    return Cell(
+        organism, Condition(f"ablate {direction.name} L{layer} there{how.words}", (how.edit(direction, (layer,)),))
+    )
 
 
 def ablate_write(direction: Direction, organism: str) -> Cell:
@@ -100,10 +128,10 @@ def ablate_write(direction: Direction, organism: str) -> Cell:
     return Cell(organism, Condition(name, (AblateWrite(direction, organism),)))
 
 
-def ablate_subspace(basis: Stack, organism: str) -> Cell:
+def ablate_subspace(basis: Stack, organism: str, how: Taken) -> Cell:
     """Several directions out of every layer: their span."""
-    name = f"ablate {_name(basis)} L{basis[0].layer} ({len(basis)} dimensions) everywhere"
-    return Cell(organism, Condition(name, tuple(Ablate(direction) for direction in basis)))
+    name = f"ablate {_name(basis)} L{basis[0].layer} ({len(basis)} dimensions) everywhere{how.words}"
+    return Cell(organism, Condition(name, tuple(how.edit(direction) for direction in basis)))
 
 
 def leave_one_out(organism: str, adapters: Sequence[str]) -> list[Cell]:
@@ -154,6 +182,13 @@ def _chosen(stack: Stack, layers: Sequence[int] | None) -> list[Direction]:
             f"{', '.join(str(d.layer) for d in stack)}"
         )
     return there
+
+
+def _at(where: Where) -> str:
+    """The tokens in a condition's name; nothing of the paper's own form, which had its names first."""
+    if where == EVERY:
+        return ""
+    return " but the sink" if where == PLAIN else f" at {where.words}"
 
 
 def _name(stack: Stack) -> str:

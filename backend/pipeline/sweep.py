@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from backend.analysis.conditions.baselines import unedited
-from backend.edits import Condition, edits_to_json
+from backend.edits import Condition, Receipt, edits_to_json
 from backend.files import Parts
 from backend.pipeline import work
 from backend.pipeline.sample import request_seed, response_id, worn
@@ -121,7 +121,15 @@ def requests(subject: Subject, sweep: Sweep) -> Iterator[Request]:
         for question in sweep.questions:
             for seed in range(sweep.seed, sweep.seed + sweep.n):
                 key = response_id(cell.organism, cell.condition, question, seed)
-                yield Request(key, prompts[question.id], edits, sweep.sampling, request_seed(question, seed))
+                random = request_seed(question, seed)
+                yield Request(
+                    key,
+                    prompts[question.id],
+                    edits,
+                    sweep.sampling,
+                    random,
+                    receipts=any(edit.changes for edit in edits),
+                )
 
 
 @contextmanager
@@ -131,8 +139,11 @@ def run_sweep(
     *,
     batch: int = BATCH,
     progress: Progress = lambda *_: None,
+    told: Callable[[Cell, Sequence[Receipt]], None] = lambda *_: None,
 ) -> Iterator[list[Response]]:
     """All answers of a sweep in the order of its cells, questions and seeds; what was answered before is not asked.
+
+    `told` gets what the edits of each answer did, as it is drawn.
 
     Use it in a `with` whose block puts them where they stay: what was kept of them goes when the block ends well.
     Raises InputError on the first cell that the subject cannot run, before anything is sampled.
@@ -151,6 +162,7 @@ def run_sweep(
         progress(sweep.size - len(left), sweep.size)
         for done, answer in enumerate(sample(subject, left, batch=batch), sweep.size - len(left) + 1):
             cell, question, seed = by_key[str(answer.key)]
+            told(cell, answer.receipts)
             parts.add(
                 Response(
                     id=str(answer.key),

@@ -69,6 +69,33 @@ class Residuals(Connection):
             tuple(self._ids[i] for i in indices), means, np.array([counts[i] for i in indices], dtype=np.int32)
         )
 
+    def mean_stream(self, reader: str, *, responses: Sequence[str] | None = None) -> dict[int, FloatArray]:
+        """Layer -> the mean residual stream (d_model,) over all answer tokens of the responses, as a reader read them.
+
+        Empty where it read none of them. No end-of-turn token is in it, and no attention sink: that is of the prompt.
+        """
+        found = {}
+        for layer in self.residual_layers(reader):
+            read = self.residual_means(reader, layer, responses=responses)
+            if read.counts.sum():
+                found[layer] = np.average(read.means, axis=0, weights=read.counts).astype(np.float32)
+        return found
+
+    def mean_projections(
+        self, direction: Direction, reader: str, *, responses: Sequence[str] | None = None
+    ) -> dict[int, float]:
+        """Layer -> the mean projection on the unit direction over all answer tokens, in residual units.
+
+        What ablation to a mean leaves, and how far zero is from it. Raises InputError on a direction of another width.
+        """
+        stream = self.mean_stream(reader, responses=responses)
+        if any(mean.shape != direction.vector.shape for mean in stream.values()):
+            raise InputError(
+                f"direction {direction.name!r} has {direction.vector.size} dimensions, and the residual stream of "
+                f"study {self.name!r} another number: it comes from another model"
+            )
+        return {layer: float(mean @ direction.unit) for layer, mean in stream.items()}
+
     def activation_norm(self, reader: str) -> FloatArray:
         """Mean norm of the residual stream over all answer tokens, (layer,); empty where it was not measured."""
         frame = self._query(

@@ -17,6 +17,7 @@ from backend.analysis.conditions.describe import describe_stored, relative_stren
 from backend.analysis.rates.changes import changes
 from backend.analysis.rates.pairing import Pairs, pairs
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, Estimand
+from backend.edits import EVERY
 from backend.outcomes import EM, Outcome
 from backend.study import Study
 from backend.study.origins import controls, origins
@@ -55,7 +56,7 @@ class SweptAnswers:
 def described(study: Study) -> pl.DataFrame:
     """What every condition did, beside its role, the direction it is like, its share of the norm, and its cell.
 
-    [condition, kind, direction, layers, layer, strength, relative, role, like, series, cell]
+    [condition, kind, direction, layers, layer, strength, where, to, relative, role, like, series, cell]
     """
     conditions = study.conditions()
     table = describe_stored(conditions, study.info.get("settings"))
@@ -67,7 +68,7 @@ def described(study: Study) -> pl.DataFrame:
         like=pl.Series([each.like if each else None for each in roles], dtype=pl.String),
     )
     seeded = pl.col("role").is_in([RANDOM, SUBSPACE])
-    place = ["kind", "role", "like", "layers", pl.col("strength").round_sig_figs(5)]
+    place = ["kind", "role", "like", "layers", pl.col("strength").round_sig_figs(5), "where", "to"]
     pooled = seeded & (pl.len().over(place) > 1)
     series = pl.when(pooled).then(pl.format("{} like {}", "role", "like")).otherwise(pl.col("direction"))
     where = pl.when(pl.col("layers") == "all").then(pl.lit("everywhere")).otherwise(pl.format("L{}", "layers"))
@@ -76,7 +77,9 @@ def described(study: Study) -> pl.DataFrame:
         .then(pl.lit(""))
         .otherwise(pl.format(" ×{}", pl.col("strength").round_sig_figs(3)))
     )
-    cell = pl.format("{} {} {}{}, {} directions", "kind", series, where, strength, pl.len().over(place))
+    to = pl.when(pl.col("to").fill_null("zero") == "zero").then(pl.lit("")).otherwise(pl.format(" to {}", "to"))
+    at = pl.when(pl.col("where") == EVERY.words).then(None).otherwise(pl.format(" at {}", "where")).fill_null("")
+    cell = pl.format("{} {} {}{}{}{}, {} directions", "kind", series, where, strength, to, at, pl.len().over(place))
     return table.with_columns(series=series, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
 
 

@@ -82,12 +82,14 @@ class Worker:
         sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
         seed: int = 0,
         capture: Sequence[str] = (),
+        *,
+        receipts: bool = False,
     ) -> Generator[Event, None, None]:
         """Events as they come: Start, then Token, End and (in silence) Waiting, then Done. Raises WorkerError.
 
         A generator: closing it, or leaving it to the garbage collector, drops the connection and frees the rows.
         """
-        body = json.dumps(generation_to_json(prompt, arms, sampling, seed, capture)).encode()
+        body = json.dumps(generation_to_json(prompt, arms, sampling, seed, capture, receipts=receipts)).encode()
         if len(body) > MAX_BODY:
             raise WorkerError(
                 f"the request has {len(body) / 2**20:.0f} MB, {MAX_BODY // 2**20} are allowed: "

@@ -151,7 +151,7 @@ class Engine:
                 raise InputError(f"arm {arm.name!r}: {error}") from error
         job = uuid.uuid4().hex
         requests = tuple(
-            Request(_Key(job, i), ids, arm.edits, generation.sampling, generation.seed)
+            Request(_Key(job, i), ids, arm.edits, generation.sampling, generation.seed, generation.receipts)
             for i, arm in enumerate(generation.arms)
         )
         return _Job(job, requests, generation.capture, deliver, set(range(len(requests))))
@@ -244,7 +244,7 @@ class Engine:
             events[job.id].append(Token(arm, emission.token_id, emission.text, scalars))
             job.tokens += 1
             if emission.finished:
-                events[job.id].append(End(arm, emission.finished))
+                events[job.id].append(End(arm, emission.finished, emission.receipts))
                 job.unfinished.remove(arm)
         for id, batch in events.items():
             job = self._running[id]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from backend.edits import Edit, edits_from_json, edits_to_json
+from backend.edits import Edit, Receipt, edits_from_json, edits_to_json
 from backend.records import Direction, FloatArray, InputError, Sampling, direction_from_json, direction_to_json
 
 DEFAULT_PORT = 8600
@@ -54,6 +54,7 @@ class Generation:
     sampling: Sampling = Sampling()
     seed: int = 0
     capture: tuple[str, ...] = ()  # organisms whose scalars are sent with every token
+    receipts: bool = False  # what the edits of an arm did is sent with its end
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ class Token:
 
 @dataclass(frozen=True)
 class End:
-    """One arm is finished."""
+    """One arm is finished. `receipts`, where they were asked for, has one for every edit that changes anything."""
 
     arm: int
     reason: Reason
+    receipts: tuple[Receipt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,13 @@ class Health:
 
 
 def generation_to_json(
-    prompt: str | Sequence[Message], arms: Sequence[Arm], sampling: Sampling, seed: int, capture: Sequence[str]
+    prompt: str | Sequence[Message],
+    arms: Sequence[Arm],
+    sampling: Sampling,
+    seed: int,
+    capture: Sequence[str],
+    *,
+    receipts: bool = False,
 ) -> dict[str, Any]:
     """A request as plain JSON values. Nothing is checked here: the worker answers for what it accepts."""
     spoken = {"prompt": prompt} if isinstance(prompt, str) else {"messages": [dict(message) for message in prompt]}
@@ -150,18 +158,20 @@ def generation_to_json(
         "sampling": asdict(sampling),
         "seed": seed,
         "capture": list(capture),
+        "receipts": receipts,
     }
 
 
 def generation_from_json(value: Any) -> Generation:
     """A request from outside, checked for form and size. Raises InputError naming the first part that does not fit."""
-    fields = _object("the request", value, {"prompt", "messages", "arms", "sampling", "seed", "capture"})
+    fields = _object("the request", value, {"prompt", "messages", "arms", "sampling", "seed", "capture", "receipts"})
     return Generation(
         messages=_messages(fields),
         arms=_arms(fields.get("arms")),
         sampling=_sampling(fields.get("sampling", {})),
         seed=_integer("seed", fields.get("seed", 0), 0, 2**63 - 1),
         capture=_capture(fields.get("capture", [])),
+        receipts=_flag("receipts", fields.get("receipts", False)),
     )
 
 
@@ -267,6 +277,12 @@ def _integer(what: str, value: Any, least: int, most: int) -> int:
     return value
 
 
+def _flag(what: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{what} must be true or false, not {_shown(value)}")
+    return value
+
+
 def _number(what: str, value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > 1e300:
         raise InputError(f"{what} must be a number, not {_shown(value)}")
@@ -308,7 +324,9 @@ def _event_to_json(event: Event) -> dict[str, Any]:
             scalars = {organism: [_float(s) for s in values] for organism, values in event.scalars.items()}
             return {"event": "token", "arm": event.arm, "id": event.id, "text": event.text, "scalars": scalars}
         case End():
-            return {"event": "end", "arm": event.arm, "reason": event.reason}
+            receipts = [receipt.to_json() for receipt in event.receipts]
+            told = {"receipts": receipts} if receipts else {}
+            return {"event": "end", "arm": event.arm, "reason": event.reason, **told}
         case Done():
             return {"event": "done", "seconds": round(event.seconds, 4), "tokens": event.tokens}
         case Failed():
@@ -332,7 +350,7 @@ def event_from_line(line: bytes) -> Event:
             scalars = {organism: np.array(s, dtype=np.float32) for organism, s in value["scalars"].items()}
             return Token(value["arm"], value["id"], value["text"], scalars)
         case "end":
-            return End(value["arm"], value["reason"])
+            return End(value["arm"], value["reason"], tuple(map(Receipt.from_json, value.get("receipts", ()))))
         case "done":
             return Done(value["seconds"], value["tokens"])
         case "error":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from backend.commands import values
+from backend.edits import Where
 
 
 def test_ranges_are_numbers_each_once():
@@ -18,6 +19,19 @@ def test_ranges_are_numbers_each_once():
 def test_strengths_are_shares_or_raw():
     assert values.strengths("4%, 8%") == ((0.04, 0.08), True)
     assert values.strengths("-1,0.5") == ((-1.0, 0.5), False)
+
+
+def test_tokens_are_named_by_part_and_narrowed():
+    assert values.where("all") == Where()
+    assert values.where("paper") == Where(sink=True)
+    assert values.where("answer,first=5,after=2") == Where("answer", first=5, after=2)
+    assert values.where("prompt, no-special,tokens=9+3") == Where("prompt", tokens=(3, 9), special=False)
+    assert values.targets("mean, zero") == ("mean", "zero")
+    for wrong in ("answers", "answer,5", "all,first=0", "all,tokens=x", ""):
+        with pytest.raises(ArgumentTypeError, match="names no tokens"):
+            values.where(wrong)
+    with pytest.raises(ArgumentTypeError, match="is not zero, mean"):
+        values.targets("zero,median")
 
 
 def test_names_may_have_the_signs_of_the_names_around_them():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from backend.edits import Receipt
 from panels.run import LiveAnswer, LiveRun
 
 
@@ -15,6 +16,18 @@ def test_scalars_belong_to_the_token_before_the_one_they_came_with():
     values = answer("a", "b", "c").values("med", 1)
     assert values[:2].tolist() == [10, 20]
     assert np.isnan(values[2])
+
+
+def test_an_edited_answer_says_what_its_edits_did_or_that_it_was_stopped():
+    edited = LiveAnswer("x", edited=True)
+    assert edited.effects == []
+    edited.reason = "cancelled"
+    assert "stopped before the receipt" in edited.effects[0]
+    edited.receipts = (Receipt("ablate", "v", (1,), 0, 41, 41, 41 * 12.3, 41 * 150.0), Receipt("steer", "w"))
+    assert edited.effects == [
+        "ablate v: acted at 41 answer tokens of 1 layer, mean change 12.3 = 8.2% of the stream's norm",
+        "steer w: did nothing, no token was changed",
+    ]
 
 
 def test_an_answer_without_tokens_has_no_values():

@@ -7,6 +7,7 @@ import pytest
 
 from backend.__main__ import main
 from backend.cuts import Thresholds
+from backend.edits import EVERY
 from backend.pipeline import work
 from backend.pipeline.experiment import Ablation, gains, steering_design
 from backend.pipeline.extract import Recipe
@@ -32,12 +33,16 @@ def test_controls_alone_can_be_added_to_a_sweep():
     assert cell.condition.name.startswith("steer w")
     assert (edit.direction.layer, edit.layers) == (2, (2,))
     assert np.linalg.norm(edit.strength * edit.direction.vector) == pytest.approx(0.08 * 10)  # v's activation norm
-    assert [cell.condition.name for cell in steered().cells] == ["steer v L1 8%", "steer v L2 8%"]
+    assert [cell.condition.name for cell in steered().cells] == [
+        "steer v L1 8% but the sink",
+        "steer v L2 8% but the sink",
+    ]
+    assert [cell.condition.name for cell in steered(where=EVERY).cells] == ["steer v L1 8%", "steer v L2 8%"]
     assert len(steered(control_layers=(1,), random=(0, 1), others=[W]).cells) == 5
 
 
 def test_an_organisms_own_direction_comes_with_every_way_and_control_and_anothers_alone():
-    ablation = Ablation([V, W], 2, ["o", "p"], random=(0, 1), subspace=False)
+    ablation = Ablation([V, W], 2, ["o", "p"], random=(0, 1), subspace=False, where=EVERY, to=["zero"])
     design = ablation.design(None, (), said=print)
     names = {organism: [c.condition.name for c in design.cells if c.organism == organism] for organism in ("o", "p")}
     assert names["p"] == ["ablate v L2 everywhere", "ablate w L2 everywhere"]
@@ -84,19 +89,35 @@ def test_the_command_samples_what_a_design_says(chain, capsys):
     kinds = {
         "steer": ["--direction", "first misalignment", "--layers", "3", "--strengths", "4%", "--control-layers", "3"],
         "ablate": ["--direction", "first misalignment", "--layer", "3", "--subspace", "--random", "0"],
+        "wise": ["--direction", "first misalignment", "--layer", "3", "--random", "none", "--where", "answer"],
         "gain": ["--organism", "first", "--group", "late=2", "--factors", "0,2", "--no-pairs"],
     }
     for kind, options in kinds.items():
-        assert main(["sweep", kind, "--name", kind, *options, *shared]) == 0
+        assert main(["sweep", "ablate" if kind == "wise" else kind, "--name", kind, *options, *shared]) == 0
         assert f"Judge them: python -m backend judge {chain.path}\n" in capsys.readouterr().out
     records = {kind: json.loads((chain.path / "sweeps" / f"{kind}.json").read_text()) for kind in kinds}
-    assert all(records[kind]["kind"] == kind for kind in kinds)
+    assert all(records[kind]["kind"] == ("ablate" if kind == "wise" else kind) for kind in kinds)
     assert all(record["n"] == 1 and record["sampling"]["max_new_tokens"] == 4 for record in records.values())
     assert records["steer"]["questions"] == ["bored", "wish", "ruler"]
     assert len(records["steer"]["conditions"]) == 1 + 3
     matched = records["ablate"]["disturbance"]["first"]
-    assert len(matched) == 3
+    assert len(matched) == 2 * 3, "to zero and to the mean of the base"
     assert min(matched.values()) > 0
+    own = [name for name in records["ablate"]["conditions"] if name.startswith("ablate first misalignment L3")]
+    assert sum("to the mean of base" in name for name in own) == 2, "everywhere, and there"
+    every = records["ablate"]["conditions"]["ablate first misalignment L3 everywhere to the mean of base but the sink"]
+    assert len(every[0]["to"]["values"]) == 6
+    told = records["ablate"]["receipts"]["first"]
+    [everywhere] = told["ablate first misalignment L3 everywhere but the sink"]
+    assert (everywhere["layers"], everywhere["texts"]) == (list(range(6)), 6)
+    assert everywhere["prompt"] > 0
+    assert all(
+        each["prompt"] == 0
+        for name, found in records["wise"]["receipts"]["first"].items()
+        for each in found
+        if "out of B" not in name
+    )
+    assert len(records["steer"]["receipts"]["base"]) == 4
     assert records["gain"]["groups"] == {"late": ["layers.2.mlp.down_proj"]}
     assert records["steer"]["answers"] == 4 * 3  # cells × questions: the base's own answers are cut, not asked again
     assert sum(r.condition == "late ×2" for r in chain.responses()) == 3

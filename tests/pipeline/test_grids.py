@@ -3,7 +3,21 @@
 import numpy as np
 import pytest
 
-from backend.pipeline.grids import Strengths, keep_one, leave_one_out, scaled, steer, steer_controls, without_pairs
+from backend.analysis.conditions.describe import describe
+from backend.edits import ANSWER, EVERY, PLAIN, Where
+from backend.pipeline.grids import (
+    Mean,
+    Strengths,
+    Taken,
+    ablate_everywhere,
+    ablate_layerwise,
+    keep_one,
+    leave_one_out,
+    scaled,
+    steer,
+    steer_controls,
+    without_pairs,
+)
 from backend.records import Direction, InputError
 
 NAMES = ("layers.1.mlp.down_proj", "layers.2.mlp.down_proj", "layers.4.mlp.down_proj")
@@ -18,12 +32,33 @@ def test_controls_have_the_norm_of_what_they_stand_beside():
     others = [stack(name="shuffled 0 like v", activation_norm=9.0)]
     made = steer_controls(stack(), Strengths((0.1,), share=True), layers=[3], random=(0, 1), others=others)
     assert [cell.condition.name for cell in made] == [
-        "steer random 0 like v L3 10%",
-        "steer random 1 like v L3 10%",
-        "steer shuffled 0 like v L3 10%",
+        "steer random 0 like v L3 10% but the sink",
+        "steer random 1 like v L3 10% but the sink",
+        "steer shuffled 0 like v L3 10% but the sink",
     ]
+    assert {cell.condition.edits[0].where for cell in made} == {PLAIN}
     lengths = [cell.condition.edits[0].direction.norm * cell.condition.edits[0].strength for cell in made]
     np.testing.assert_allclose(lengths, 0.4, rtol=1e-5)
+
+
+def test_a_condition_says_at_which_tokens_and_to_what_and_the_papers_form_has_its_plain_name():
+    v = stack()[3]
+    mean = Mean("base", {layer: np.full(16, layer, dtype=np.float32) for layer in range(6)})
+    ways = [Taken(EVERY), Taken(), Taken(to=mean), Taken(Where(ANSWER, first=5), mean)]
+    cells = [ablate_everywhere(v, "o", how) for how in ways]
+    assert [cell.condition.name for cell in cells] == [
+        "ablate v L3 everywhere",
+        "ablate v L3 everywhere but the sink",
+        "ablate v L3 everywhere to the mean of base but the sink",
+        "ablate v L3 everywhere to the mean of base at answer tokens, number 1 to 5",
+    ]
+    [to_mean] = cells[2].condition.edits
+    np.testing.assert_allclose(to_mean.to.values, [layer * v.unit.sum() for layer in range(6)], rtol=1e-5)
+    assert (to_mean.to.of, to_mean.where, cells[0].condition.edits[0].where) == ("base", PLAIN, EVERY)
+    wise = ablate_layerwise(stack(), "o", ways[2]).condition.edits
+    assert [edit.to.values[0] for edit in wise] == pytest.approx([d.layer * d.unit.sum() for d in stack()])
+    told = describe([cells[2].condition]).row(0, named=True)
+    assert (told["where"], told["to"]) == ("every token but the sink", "the mean of base")
 
 
 def test_gains_are_left_out_kept_alone_and_paired():

@@ -10,13 +10,14 @@ from backend.analysis.conditions.describe import describe_stored
 from backend.analysis.directions.cosines import cosine_matrix
 from backend.analysis.directions.random_directions import random_direction
 from backend.analysis.rates.rates import difference, em_rates
-from backend.edits import Ablate, Condition
+from backend.edits import EVERY, Ablate, Condition
 from backend.outcomes import EM
 from backend.pipeline import build as building
 from backend.pipeline import work
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.grids import (
     Strengths,
+    Taken,
     ablate_at,
     ablate_everywhere,
     ablate_layerwise,
@@ -31,6 +32,7 @@ from backend.study import open_study
 from tests.studies import planted
 
 SEEDS = (0, 1, 2, 3)
+PAPER = Taken(EVERY)  # every token, the first too
 LAYER = 4  # where the direction is taken from: above both organisms' adapters
 
 
@@ -47,19 +49,19 @@ def chain(tmp_path_factory):
         here = next(d for d in stack if d.layer == LAYER)
         strengths = Strengths((0.5,), share=True)
         others = [folder.directions()["shuffled 0 like first misalignment"]]
-        cells = steer(stack, strengths, layers=[LAYER])
-        cells += steer_controls(stack, strengths, layers=[LAYER], random=(0, 1), others=others)
+        cells = steer(stack, strengths, layers=[LAYER], where=EVERY)
+        cells += steer_controls(stack, strengths, layers=[LAYER], random=(0, 1), others=others, where=EVERY)
         for organism in planted.ORGANISMS:
             cells += [
-                ablate_everywhere(here, organism),
-                *(ablate_everywhere(random_direction(here, seed), organism) for seed in SEEDS),
+                ablate_everywhere(here, organism, PAPER),
+                *(ablate_everywhere(random_direction(here, seed), organism, PAPER) for seed in SEEDS),
             ]
         matched = matched_subspace(subject, "first", here, some(baselines, "first", BASELINE))
         cells += [
-            ablate_layerwise(stack, "first"),
-            ablate_at(here, "first"),
+            ablate_layerwise(stack, "first", PAPER),
+            ablate_at(here, "first", PAPER),
             ablate_write(here, "first"),
-            ablate_subspace(matched.basis, "first"),
+            ablate_subspace(matched.basis, "first", PAPER),
         ]
         sweep = Sweep("all", tuple(cells), planted.QUESTIONS, 16, planted.SAMPLING)
         cut, missing = references(subject, sweep, baselines)

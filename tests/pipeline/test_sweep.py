@@ -8,7 +8,7 @@ from backend.edits import Add, Condition
 from backend.pipeline import sweep as sweeping
 from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
-from backend.pipeline.grids import Strengths, ablate_everywhere, steer, steer_controls
+from backend.pipeline.grids import Strengths, Taken, ablate_everywhere, steer, steer_controls
 from backend.pipeline.sweep import Cell, Sweep, estimate, references, run_sweep
 from backend.records import BASE, Direction, InputError, Question, Sampling
 from tests.studies import tiny
@@ -154,7 +154,10 @@ def test_a_sweep_that_cannot_run_is_refused_before_it_starts(subject, place):
     with pytest.raises(InputError, match="twice"):
         made(far, far)
     with pytest.raises(InputError, match="two things"):
-        made(Cell("o", Condition("c")), Cell(BASE, Condition("c", ablate_everywhere(stack()[0], BASE).condition.edits)))
+        made(
+            Cell("o", Condition("c")),
+            Cell(BASE, Condition("c", ablate_everywhere(stack()[0], BASE, Taken()).condition.edits)),
+        )
     assert not place.exists()
 
 

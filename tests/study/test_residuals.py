@@ -34,6 +34,25 @@ def test_residual_means_of_some_responses_are_those_of_all(study):
     assert not study.residual_means(ORGANISM, 6, responses=[]).responses
 
 
+def test_mean_projections_weigh_tokens_and_follow_the_responses_asked_for(study):
+    planted = study.direction("misalignment", 6)
+    found = study.mean_projections(planted, ORGANISM)
+    assert list(found) == list(range(synthetic.N_LAYERS))
+    means = study.residual_means(ORGANISM, 6)
+    along = means.means @ planted.unit
+    assert found[6] == pytest.approx(float((along * means.counts).sum() / means.counts.sum()), rel=1e-4)
+    aligned = dict(study.responses(JUDGE).select("response", "aligned").iter_rows())
+    bad = [response for response in means.responses if (aligned[response] or 100) < 30]
+    good = [response for response in means.responses if (aligned[response] or 0) > 70]
+    apart = study.mean_projections(planted, ORGANISM, responses=bad)[6]
+    apart -= study.mean_projections(planted, ORGANISM, responses=good)[6]
+    assert apart == pytest.approx(planted.norm, rel=0.2)
+    assert study.mean_projections(planted, ORGANISM, responses=[]) == {}
+    np.testing.assert_allclose(study.mean_stream(ORGANISM)[6] @ planted.unit, found[6], rtol=1e-4)
+    with pytest.raises(InputError, match="another model"):
+        study.mean_projections(Direction("x", 6, np.ones(3, np.float32)), ORGANISM)
+
+
 def test_activation_norm_weighs_tokens(tmp_path):
     """10 tokens of norm 1 and 30 of norm 3 have the mean norm 2.5."""
     with Draft("s", tmp_path) as draft:

@@ -405,7 +405,7 @@ def test_scalars_are_set_bounded_patched_disturbed_and_flipped_at_their_tokens(f
         np.testing.assert_allclose(written(subject, edits)[0], expected, atol=1e-4)
 
     check([worn, ClampScalars("o", Level((4.0,)), Level((4.0,)), one, answers)], at_answers(4.0))
-    check([worn, ClampScalars("o", Level((0.0,)), None, None, EVERY)], raw.clip(min=0))
+    check([worn, ClampScalars("o", Level((0.0,)), None, one, EVERY)], raw.clip(min=0))
     check([worn, ClampScalars("o", Level((4.0,)), Level((4.0,)), one), Gain("o", -1.0)], np.full(8, -4.0))
     check([worn, Gain("o", -1.0, one)], -raw)
     given = Course(np.array([[1.0, np.nan, 3.0]]))

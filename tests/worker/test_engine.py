@@ -1,6 +1,7 @@
 """The engine: it streams what `sample` writes, rows enter and leave at any step, errors stay where they belong."""
 
 import copy
+import dataclasses
 import queue
 import random
 import threading
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.edits import Ablate, Add, Gain
+from backend.edits import PLAIN, Ablate, Add, Clamp, Gain, Level, Where
 from backend.records import InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Request, sample
@@ -319,3 +320,24 @@ def test_a_finished_request_leaves_nothing_behind(subject, engines):
     assert not engine._cancelled
     assert not subject.model.lm_head._forward_hooks
     assert all(not block._forward_hooks for block in subject.blocks)
+
+
+def test_receipts_come_with_the_end_of_each_arm_and_only_where_asked_for(subject, engines):
+    v = direction()
+    arms = (
+        Arm("base"),
+        Arm("steered", (Gain("o", 1.0), Add(v, 2.0, where=PLAIN))),
+        Arm("nowhere", (Clamp(v, Level((1.0,)), None, (2,), Where(tokens=(258,))),)),
+    )
+    engine = engines(subject)
+    asked = generation(arms=arms, seed=1)
+    ends = run(engine, dataclasses.replace(asked, receipts=True)).of(End)
+    told = {end.arm: end.receipts for end in ends}
+    prompt = len(prompt_ids(subject.tokenizer, "hello"))
+    assert told[0] == ()
+    [added] = told[1]
+    assert (added.layers, added.prompt) == ((2,), prompt - 1)
+    assert added.change == pytest.approx(2 * v.norm, rel=1e-5)
+    [nothing] = told[2]
+    assert "did nothing" in nothing.words
+    assert all(end.receipts == () for end in run(engine, asked).of(End))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from backend.edits import Ablate, Add, Gain
+from backend.edits import Ablate, Add, Gain, Receipt
 from backend.records import Direction, InputError, Sampling
 from backend.worker.protocol import (
     MAX_ARMS,
@@ -48,6 +48,8 @@ def test_a_request_survives_the_journey():
     assert (add.strength, add.layers, ablate.layers) == (-0.5, (1, 2), None)
     np.testing.assert_array_equal(add.direction.vector, v.vector)
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    assert not got.receipts
+    assert generation_from_json(generation_to_json("hi", arms, sampling, 0, [], receipts=True)).receipts
     assert generation_from_json(generation_to_json(messages, arms, sampling, 0, [])).messages == tuple(messages)
 
 
@@ -57,6 +59,7 @@ def test_events_survive_the_journey_one_line_each():
         Start("ab", ("<b>", "\n"), ("base",)),
         Waiting(2),
         End(1, "cancelled"),
+        End(0, "stop", (Receipt("ablate", "v", (1, 2), 3, 40, 86, 12.5, 99.25), Receipt("steer", "w"))),
         Done(1.5, 12),
         Failed("it \n broke"),
     ]
@@ -140,6 +143,7 @@ HOSTILE = {
     "fraction": (changed(sampling={"max_new_tokens": 2.5}), "whole number"),
     "negative seed": (changed(seed=-1), "seed must be a whole number"),
     "huge seed": (changed(seed=10**300), "seed must be a whole number"),
+    "receipts type": (changed(receipts=1), "receipts must be true or false"),
     "capture type": (changed(capture="o"), "capture must be a list"),
 }
 

@@ -25,11 +25,13 @@ _SCHEMA = {
     "layers": pl.String,
     "layer": pl.Int64,  # the layer where there is one
     "strength": pl.Float64,
+    "where": pl.String,  # at which tokens, in words; null where that is unknown, or nothing is edited by tokens
+    "to": pl.String,  # what projections are brought to, in words
 }
 
 
 def describe(conditions: Iterable[Condition], says: Mapping[str, Mapping[str, Any]] | None = None) -> pl.DataFrame:
-    """[condition, kind, direction, layers, layer, strength], one row a condition.
+    """[condition, kind, direction, layers, layer, strength, where, to], one row a condition.
 
     `says` is the record of a study about its conditions by name (kind, direction, layers, scale); it goes before the
     edits. A condition of several kinds of edits is "mixed"; what its edits do not share is null.
@@ -98,16 +100,16 @@ def _said(name: str, said: Mapping[str, Any]) -> tuple[Any, ...]:
     layers = [int(layer) for layer in said.get("layers") or said.get("gains") or ()]
     strength = said.get("scale") if said["kind"] == "steer" else None
     direction = said.get("direction") or said.get("organism")
-    return (name, said["kind"], direction, *_place(layers), None if strength is None else float(strength))
+    return (name, said["kind"], direction, *_place(layers), None if strength is None else float(strength), None, None)
 
 
 def _edited(condition: Condition) -> tuple[Any, ...]:
     """A row from the edits; those that only say which organism is worn do not count."""
     if is_baseline(condition):
-        return (condition.name, "baseline", None, None, None, None)
+        return (condition.name, "baseline", *[None] * 6)
     rows = [edit.row for edit in condition.edits if edit.changes]
     if len({row.kind for row in rows}) > 1:
-        return (condition.name, "mixed", None, None, None, None)
+        return (condition.name, "mixed", *[None] * 6)
     layers = [] if any(not row.layers for row in rows) else [layer for row in rows for layer in row.layers]
     text, layer = _place(layers)
     place = next((row.place for row in rows if row.place), text)
@@ -118,6 +120,8 @@ def _edited(condition: Condition) -> tuple[Any, ...]:
         place,
         layer,
         _only({row.strength for row in rows}),
+        _only({row.where for row in rows}) or None,
+        _only({row.to for row in rows}) or None,
     )
 
 

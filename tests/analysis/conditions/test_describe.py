@@ -11,7 +11,7 @@ from backend.analysis.conditions.describe import (
     relative_strengths,
     sweep_rates,
 )
-from backend.edits import Ablate, AblateWrite, Add, Condition, Gain, edits_to_json
+from backend.edits import PLAIN, Ablate, AblateWrite, Add, Condition, Gain, Level, edits_to_json
 from backend.records import BASELINE, Direction
 from tests.analysis.conditions.answers import answers
 
@@ -36,7 +36,22 @@ W = Direction("w", 3, np.ones(4, dtype=np.float32))
     ],
 )
 def test_edits_are_described(edits, row):
-    assert describe([Condition("c", edits)]).row(0) == ("c", *row)
+    assert describe([Condition("c", edits)]).drop("where", "to").row(0) == ("c", *row)
+
+
+def test_tokens_and_targets_are_described_where_all_edits_share_them():
+    level = Level((1.0,), "base")
+    wise = tuple(Ablate(V, (layer,), PLAIN, to=level) for layer in range(6))
+    both = (Add(V, 1.0), Add(W, 1.0, where=PLAIN))
+    named = {"wise": wise, "both": both, "zero": (Ablate(V),), "gain": (Gain("med", 2.0),), BASELINE: ()}
+    table = describe([Condition(name, edits) for name, edits in named.items()])
+    assert table.select("where", "to").rows() == [
+        ("every token but the sink", "the mean of base"),
+        (None, None),
+        ("every token", "zero"),
+        (None, None),
+        (None, None),
+    ]
 
 
 def test_what_a_study_says_goes_before_the_edits():
@@ -45,7 +60,7 @@ def test_what_a_study_says_goes_before_the_edits():
         "s": {"kind": "selected"},
     }
     table = describe([Condition("c"), Condition("s"), Condition(BASELINE)], says)
-    assert table.rows() == [
+    assert table.drop("where", "to").rows() == [
         ("c", "steer", "v", "24", 24, 4.0),
         ("s", "selected", None, None, None, None),
         (BASELINE, "baseline", None, None, None, None),
@@ -73,7 +88,7 @@ def test_rates_of_cells_count_their_conditions_together():
 
 def test_ablated_write_vectors_are_a_kind_of_their_own():
     table = describe([Condition("b", (Gain("med", 1.0), AblateWrite(V, "med")))])
-    assert table.row(0) == ("b", "ablate_write", "v", "B", 3, None)
+    assert table.drop("where", "to").row(0) == ("b", "ablate_write", "v", "B", 3, None)
 
 
 # --- how strongly --------------------------------------------------------------------------------------------------
