@@ -16,8 +16,6 @@ from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from backend.records import Direction, InputError, direction_from_json, direction_to_json
 
 EVERYWHERE, WRITES = "all", "B"  # places of a row that are no single layers: every block, the write vectors
@@ -272,8 +270,8 @@ def _when(edit: Edit) -> str:
 
 
 def _finite(what: str, value: float) -> None:
-    if not np.isfinite(value):
-        raise InputError(f"{what} must be a finite number, not {value}")
+    if not abs(value) < 1e300:
+        raise InputError(f"{what} must be a finite number, not {str(value)[:80]}")
 
 
 # --- the one JSON form of edits: what a study keeps and what travels to a worker --------------------------------------
@@ -297,12 +295,12 @@ def _edit_from_json(index: int, value: Any, direction: Callable[[Any], Direction
     try:
         kind = value["kind"]
         if kind not in Edit._kinds:
-            raise InputError(f"edit {index} has the unknown kind {kind!r}: use {_kinds()}")
+            raise InputError(f"edit {index} has the unknown kind {str(kind)[:80]!r}: use {_kinds()}")
         return Edit._kinds[kind].from_json(value, direction)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {error})") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 def _kinds() -> str:
@@ -330,7 +328,18 @@ def _read(hint: Any, of: Field[Any], value: Any, direction: Callable[[Any], Dire
         return direction(value)
     plain = get_args(hint)[0] if NoneType in get_args(hint) else hint
     if get_origin(plain) is not tuple:
-        return plain(value)
-    item = get_args(plain)[0]
-    # Names are taken as they are: who takes them from strangers checks that they are names.
-    return tuple(value) if item is str else tuple(item(each) for each in value)
+        return _plain(plain, of, value)
+    if not isinstance(value, list):
+        raise TypeError(f"{of.name} must be a list")
+    return tuple(_plain(get_args(plain)[0], of, each) for each in value)
+
+
+def _plain(kind: Any, of: Field[Any], value: Any) -> Any:
+    """A value of JSON as the kind that a field is of. Nothing else is turned into it: "2" is no number."""
+    taken = (int, float) if kind is float else kind
+    if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{of.name} must be {_WORDS[kind]}")
+    return float(value) if kind is float and abs(value) < 1e300 else value
+
+
+_WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
