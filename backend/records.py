@@ -124,6 +124,10 @@ class Direction:
             raise InputError(f"direction {self.name!r} at layer {self.layer} is zero: its two sides have the same mean")
         if self.layer < 0:
             raise InputError(f"direction {self.name!r} has layer {self.layer}: layers count from 0")
+        if not 1e-18 < self.norm < 1e18:
+            raise InputError(
+                f"direction {self.name!r} at layer {self.layer} has the norm {self.norm:g}, as no activation has"
+            )
 
     @property
     def origin(self) -> Origin:
@@ -251,8 +255,12 @@ def direction_to_json(direction: Direction) -> dict[str, Any]:
 
 
 def direction_from_json(value: Any) -> Direction:
-    """The inverse of `direction_to_json`."""
+    """The inverse of `direction_to_json`. Raises KeyError, TypeError or ValueError on what does not fit."""
     vector = np.frombuffer(base64.b64decode(value["vector"], validate=True), dtype="<f4").astype(np.float32)
-    return Direction(
-        str(value["name"]), int(value["layer"]), vector, value.get("activation_norm"), value.get("provenance") or {}
-    )
+    name, layer, norm = value["name"], value["layer"], value.get("activation_norm")
+    provenance = value.get("provenance") or {}
+    if not isinstance(name, str) or type(layer) is not int or not isinstance(provenance, dict):
+        raise TypeError("a direction has a name (text), a layer (a whole number) and a provenance (an object)")
+    if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 <= norm < 1e300):
+        raise TypeError("the activation_norm of a direction must be a finite number from 0, or null")
+    return Direction(name, layer, vector, norm, provenance)

@@ -151,12 +151,12 @@ def _edit_from_json(index: int, value: Any, direction: Callable[[Any], Direction
     try:
         kind = value["kind"]
         if kind not in Edit._kinds:
-            raise InputError(f"edit {index} has the unknown kind {kind!r}: use {_kinds()}")
+            raise InputError(f"edit {index} has the unknown kind {str(kind)[:80]!r}: use {_kinds()}")
         return Edit._kinds[kind].from_json(value, direction)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {error})") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 def _kinds() -> str:
@@ -212,7 +212,18 @@ def _read(hint: Any, of: Field[Any], value: Any, direction: Callable[[Any], Dire
     if hasattr(plain, "from_json"):
         return plain.from_json(value, direction)
     if get_origin(plain) is not tuple:
-        return plain(value)
-    item = get_args(plain)[0]
-    # Names are taken as they are: who takes them from strangers checks that they are names.
-    return tuple(value) if item is str else tuple(item(each) for each in value)
+        return _as(plain, of, value)
+    if not isinstance(value, list):
+        raise TypeError(f"{of.name} must be a list")
+    return tuple(_as(get_args(plain)[0], of, each) for each in value)
+
+
+def _as(kind: Any, of: Field[Any], value: Any) -> Any:
+    """A value of JSON as the kind that a field is of. Nothing else is turned into it: "2" is no number."""
+    taken = (int, float) if kind is float else kind
+    if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{of.name} must be {_WORDS[kind]}")
+    return float(value) if kind is float and abs(value) < 1e300 else value
+
+
+_WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}

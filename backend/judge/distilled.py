@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from backend.files import whole
 from backend.judge import EMBEDDED, Answer
 from backend.judge.encoder import MAX_ANSWER, WIDTH, Encoder, encoder_folder
+from backend.outside import understood
 from backend.records import FloatArray, InputError, Score
 
 METRICS = ("aligned", "coherent", "medical", "gender", "bad_stuff")
@@ -86,19 +86,26 @@ def read_weights(path: Path) -> tuple[Head, dict[str, FloatArray]]:
             f"there is no distilled judge {path.stem!r} in {path.parent} (there: {have}): "
             "fit it with backend.judge.fitting.fit"
         )
-    try:
+    with understood(path, "a whole safetensors file", "fit it again with backend.judge.fitting.fit"):
         arrays = {key: value.astype(np.float32) for key, value in load_file(path).items()}
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is no safetensors file ({error}): fit it again with backend.judge.fitting.fit"
-        ) from error
     fields = {key.removeprefix("head."): value for key, value in arrays.items() if key.startswith("head.")}
-    if set(fields) != set(_FIELDS) or fields["gain"].shape != (WIDTH,):
+    if set(fields) != set(_FIELDS) or not _fits(fields) or not all(np.isfinite(a).all() for a in arrays.values()):
         raise InputError(
             f"{path} does not fit the encoder of this version: fit it again with backend.judge.fitting.fit"
         )
     updates = {key.removeprefix("encoder."): value for key, value in arrays.items() if key.startswith("encoder.")}
     return Head(**fields), updates
+
+
+def _fits(fields: Mapping[str, FloatArray]) -> bool:
+    """Whether the arrays of a head have shapes that fit each other and the encoder."""
+    if fields["inner"].ndim != 2 or fields["knots"].ndim != 2:
+        return False
+    hidden, metrics = fields["inner"].shape[1], len(METRICS)
+    wanted: dict[str, tuple[int, ...]] = {"gain": (WIDTH,), "shift": (WIDTH,), "inner": (WIDTH, hidden)}
+    wanted |= {"inner_bias": (hidden,), "outer": (hidden, metrics), "outer_bias": (metrics,)}
+    wanted |= dict.fromkeys(("knots", "values"), (metrics, fields["knots"].shape[1]))
+    return all(fields[name].shape == shape for name, shape in wanted.items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ import torch
 
 from backend.judge import Answer
 from backend.judge.rubrics import Rubric, read_rubrics, weighted_mean
+from backend.outside import in_a_line
 from backend.records import InputError, Score
 from backend.subject.load import EMBEDDED, load
 
@@ -206,6 +207,6 @@ def load_local(model: str | Path, metrics: Sequence[str] = ("aligned", "coherent
             model, dtype=torch.bfloat16 if gpu else torch.float32, device_map="auto" if gpu else None
         )
         tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"the judge model {str(model)!r} cannot be loaded: {error}") from error
+    except Exception as error:  # as in subject/load
+        raise InputError(f"the judge model {str(model)!r} cannot be loaded: {in_a_line(error)}") from error
     return LocalJudge(f"local-{Path(model).name}", loaded.eval(), tokenizer, read_rubrics(metrics))

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from backend.files import Parts
+from backend.outside import understood
 from backend.pipeline import work
 from backend.pipeline.extract import study_directions
 from backend.pipeline.folder import StudyFolder
@@ -61,26 +60,29 @@ def _write(out: BinaryIO, traces: Sequence[Trace]) -> None:
     np.savez(out, allow_pickle=False, **columns)
 
 
-def _read(part: Path) -> Iterator[Trace]:
-    try:
-        with part.open("rb") as stream:
-            columns = dict(np.load(stream, allow_pickle=False))
-        ends = np.cumsum(columns["length"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{part} is no whole file of traces ({error})") from error
-    for i, end in enumerate(ends):
-        yield Trace(
-            response_id=str(columns["response_id"][i]),
-            reader=str(columns["reader"][i]),
-            tokens=tuple(json.loads(str(columns["tokens"][i]))),
-            n_prompt=int(columns["n_prompt"][i]),
-            scalars=columns["scalars"][:, end - columns["length"][i] : end],
-            prompt_mean=columns["prompt_mean"][i],
-            answer_mean=columns["answer_mean"][i],
-            n_answer=int(columns["n_answer"][i]),
-            answer_norm=columns["answer_norm"][i],
-            projections=columns["projections"][:, end - columns["length"][i] : end],
-        )
+def _read(part: Path) -> list[Trace]:
+    with understood(part, "a whole file of traces", "it is made again"), part.open("rb") as stream:
+        columns = dict(np.load(stream, allow_pickle=False))
+        lengths = columns["length"]
+        return [
+            _trace(columns, i, int(end - n), int(end))
+            for i, (end, n) in enumerate(zip(np.cumsum(lengths), lengths, strict=True))
+        ]
+
+
+def _trace(columns: Mapping[str, Any], i: int, start: int, end: int) -> Trace:
+    return Trace(
+        response_id=str(columns["response_id"][i]),
+        reader=str(columns["reader"][i]),
+        tokens=tuple(json.loads(str(columns["tokens"][i]))),
+        n_prompt=int(columns["n_prompt"][i]),
+        scalars=columns["scalars"][:, start:end],
+        prompt_mean=columns["prompt_mean"][i],
+        answer_mean=columns["answer_mean"][i],
+        n_answer=int(columns["n_answer"][i]),
+        answer_norm=columns["answer_norm"][i],
+        projections=columns["projections"][:, start:end],
+    )
 
 
 def _projections(one: Trace) -> FloatArray:

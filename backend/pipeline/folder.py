@@ -32,6 +32,7 @@ from backend.analysis.directions.random_directions import random_direction, rand
 from backend.edits import Condition, edits_from_json, edits_to_json
 from backend.files import lock, whole
 from backend.outcomes import Outcome
+from backend.outside import json_of, shown
 from backend.records import (
     BASE,
     BASELINE,
@@ -49,6 +50,13 @@ from backend.study.outcome_json import outcomes_of
 from backend.study.parquet import read_responses, read_scores, write_responses, write_scores
 from backend.study.vectors import read_directions, write_directions
 
+_TEXTS = {"title", "base", "notes", "reader", "judge"}  # of study.json
+_SWEEP: dict[str, tuple[type, str]] = {
+    "unedited": (str, "the name of a condition"),
+    "tokens": (int, "a whole number"),
+    "conditions": (dict, "an object of lists of edits"),
+}
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -60,13 +68,13 @@ class StudyFolder:
     def settings(self) -> dict[str, Any]:
         """The content of study.json: title, base, reader, notes."""
         file = self.path / "study.json"
-        try:
-            settings = json.loads(file.read_text())
-            return {"title": str(settings["title"]), "base": str(settings["base"]), **settings}
-        except FileNotFoundError as error:
-            raise InputError(f"{self.path} is no study folder: it has no study.json") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} must be a JSON object with a title and a base: {error!r}") from error
+        settings = json_of(file, absent=f"{self.path} is no study folder without it")
+        if not isinstance(settings, dict) or not {"title", "base"} <= settings.keys():
+            raise InputError(f"{file} must be a JSON object with a title and a base, not {shown(settings)}")
+        for key in _TEXTS & settings.keys():
+            if not isinstance(settings[key], str):
+                raise InputError(f'"{key}" of {file} must be text, not {shown(settings[key])}')
+        return settings
 
     @property
     def organisms(self) -> dict[str, Path]:
@@ -83,15 +91,19 @@ class StudyFolder:
     @property
     def reader(self) -> str:
         """The organism that reads every response: the one study.json names, else the first."""
-        chosen = str(self.settings.get("reader", next(iter(self.organisms), BASE)))
+        chosen: str = self.settings.get("reader", next(iter(self.organisms), BASE))
         if chosen != BASE and chosen not in self.organisms:
-            raise InputError(f"study.json names the reader {chosen!r}: there is {', '.join(self.organisms) or 'none'}")
+            raise InputError(
+                f"{self.path / 'study.json'} names the reader {shown(chosen)}: "
+                f"there is {', '.join((BASE, *self.organisms))}"
+            )
         return chosen
 
     @property
     def judge(self) -> str | None:
         """The judge whose scores tell directions apart: the one study.json names, if any."""
-        return str(self.settings["judge"]) if "judge" in self.settings else None
+        judge: str | None = self.settings.get("judge")
+        return judge
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -104,14 +116,21 @@ class StudyFolder:
     @property
     def controls(self) -> tuple[str, ...]:
         """The organisms that study.json declares controls. Raises InputError where they are not among its organisms."""
-        declared = self.settings.get("controls", [])
-        if not isinstance(declared, list):
-            raise InputError(f'"controls" of study.json must be a list of organisms, not {declared!r}')
+        declared = self._names("controls", "organisms")
         for name in declared:
             if name not in self.organisms:
                 known = ", ".join(self.organisms) or "none"
-                raise InputError(f'"controls" of study.json names the organism {name!r}: there is {known}')
-        return tuple(declared)
+                raise InputError(
+                    f'"controls" of {self.path / "study.json"} names the organism {shown(name)}: there is {known}'
+                )
+        return declared
+
+    def _names(self, key: str, what: str) -> tuple[str, ...]:
+        """A list of names in study.json; none where it says nothing."""
+        names = self.settings.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f'"{key}" of {self.path / "study.json"} must be a list of {what}, not {shown(names)}')
+        return tuple(names)
 
     def conditions(self) -> list[Condition]:
         """The baseline, every condition that has a file, and those of all sweeps.
@@ -135,11 +154,10 @@ class StudyFolder:
         if name == BASELINE:
             return Condition(BASELINE)
         file = self.path / "conditions" / f"{name}.json"
+        said = json_of(file, absent=f"there is no condition {name!r} in {self.path}; sample it first")
         try:
-            return Condition(name, edits_from_json(json.loads(file.read_text())))
-        except FileNotFoundError as error:
-            raise InputError(f"no condition {name!r} in {self.path}: sample it first") from error
-        except ValueError as error:
+            return Condition(name, edits_from_json(said))
+        except InputError as error:
             raise InputError(f"{file}: {error}") from error
 
     def responses(self) -> list[Response]:
@@ -177,12 +195,16 @@ class StudyFolder:
         """
         more = self.settings.get("readers", {})
         if not isinstance(more, dict) or not all(isinstance(wanted, list) for wanted in more.values()):
-            raise InputError(f'"readers" of study.json must have a list of conditions an organism, not {more!r}')
+            raise InputError(
+                f'"readers" of {self.path / "study.json"} must have a list of conditions an organism, not {shown(more)}'
+            )
+        own = self._names("traced", "conditions, or of organism/condition") if "traced" in self.settings else None
         found = {}
-        for reader, wanted in {self.reader: self.settings.get("traced"), **more}.items():
+        for reader, wanted in {self.reader: own, **more}.items():
             self.known(reader)
+            names = None if wanted is None else {name for name in wanted if isinstance(name, str)}
             found[reader] = [
-                r for r in responses if wanted is None or {r.condition, f"{r.organism}/{r.condition}"} & set(wanted)
+                r for r in responses if names is None or {r.condition, f"{r.organism}/{r.condition}"} & names
             ]
         return found
 
@@ -215,10 +237,12 @@ class StudyFolder:
     def projected(self) -> list[tuple[str, int]]:
         """Name and layer of the directions whose token projections a study shall keep."""
         wanted = self.settings.get("projected", [])
-        try:
-            return [(str(name), int(layer)) for name, layer in wanted]
-        except (TypeError, ValueError) as error:
-            raise InputError(f'"projected" of study.json must be a list of [name, layer], not {wanted!r}') from error
+        pairs = wanted if isinstance(wanted, list) else [wanted]
+        if not all(isinstance(pair, list) and [type(each) for each in pair] == [str, int] for pair in pairs):
+            raise InputError(
+                f'"projected" of {self.path / "study.json"} must be a list of [name, layer], not {shown(wanted)}'
+            )
+        return [(name, layer) for name, layer in pairs]
 
     def sweeps(self) -> dict[str, SweepRecord]:
         """What each sweep did, by name."""
@@ -229,13 +253,11 @@ class StudyFolder:
         plain, stored = _unedited(said), self._stored
         try:
             edits = {
-                str(name): edits_from_json(each, lambda value: _resolved(value, stored))
+                name: edits_from_json(each, lambda value: _resolved(value, stored))
                 for name, each in said["conditions"].items()
             }
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{file} is no sweep: {error!r}") from error
         conditions = {name: Condition(name, each) for name, each in edits.items()} | {plain.name: plain}
         record = {key: value for key, value in said.items() if key != "conditions"}
         return SweepRecord(list(conditions.values()), plain, record)
@@ -270,7 +292,12 @@ class StudyFolder:
     def training(self, organism: str) -> dict[str, Any]:
         """How an organism was trained; empty where nobody kept a record."""
         file = self.organisms[organism] / "training.json"
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        record = json_of(file) if file.exists() else {}
+        if not isinstance(record, dict):
+            raise InputError(
+                f"{file} must be a JSON object, not {shown(record)}: put back what train wrote, or remove it"
+            )
+        return record
 
     def add_responses(self, condition: Condition, organism: str, responses: Sequence[Response]) -> Path:
         """Keep the responses of one organism under one condition, and the condition's edits beside them."""
@@ -301,16 +328,21 @@ class SweepRecord:
 
 def _said(file: Path) -> dict[str, Any]:
     """What the record of a sweep says."""
-    try:
-        said = json.loads(file.read_text())
-        return {**said, "unedited": str(said["unedited"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is no sweep: {error!r}") from error
+    said = json_of(file)
+    if not isinstance(said, dict):
+        raise InputError(f"{file} is no sweep: it must be a JSON object, not {shown(said)}")
+    for key, (kind, what) in _SWEEP.items():
+        value = said.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            if key == "tokens" and (key not in said or value is None):
+                continue  # of an earlier build, or not cut
+            raise InputError(f'{file} is no sweep: its "{key}" must be {what}, not {shown(value)}')
+    return said
 
 
 def _unedited(said: Mapping[str, Any]) -> Condition:
     """The condition that a sweep is compared with."""
-    name = said["unedited"]
+    name: str = said["unedited"]
     return Condition(name, tokens=said["tokens"] if "tokens" in said else earlier.tokens(name))
 
 
@@ -359,7 +391,10 @@ def _made(reference: Mapping[str, Any], source: Direction) -> Direction:
         return random_direction(source, int(reference["random"]["seed"]))
     if "subspace" in reference:
         recipe = reference["subspace"]
-        return random_subspace(source, int(recipe["dimensions"]), int(recipe["seed"]))[int(recipe["index"])]
+        n, index = int(recipe["dimensions"]), int(recipe["index"])
+        if not 0 <= index < n <= source.vector.size:
+            raise ValueError(f"a subspace of {n} dimensions has no direction {index}")
+        return random_subspace(source, n, int(recipe["seed"]))[index]
     if "norm" in reference:
         return replace(rescaled(source, float(reference["norm"])), activation_norm=reference.get("activation_norm"))
     return source
@@ -372,7 +407,7 @@ def _resolved(reference: Mapping[str, Any], stored: Stored) -> Direction:
     source = stored.find(str(reference["of"]), int(reference["layer"]))
     if source is None or _mark(source) != reference["sha"]:
         raise InputError(
-            f"it was made with the direction {reference['of']!r} at layer {reference['layer']}, which directions/ "
+            f"it was made with the direction {shown(reference['of'])} at layer {reference['layer']}, which directions/ "
             f"{'does not hold' if source is None else 'holds otherwise now'}: put the file back, or sweep again"
         )
     return _made(reference, source)

@@ -19,6 +19,7 @@ from backend.files import whole
 from backend.judge import Answer
 from backend.judge.api import FAILED
 from backend.judge.replies import file_name
+from backend.outside import must_be_file, understood
 from backend.pipeline.folder import StudyFolder
 from backend.records import InputError, Score
 from backend.study import list_studies, open_study, with_scores
@@ -169,6 +170,12 @@ class TableTarget:
         names = {metric: f"{metric} ({judge})" if taken else metric for metric in metrics}
         rows = {(s.response_id, s.metric): s.value for s in scores}
         columns = [pl.Series(names[m], [rows[i, m] for i in ids], dtype=pl.Float64) for m in metrics]
+        nested = [name for name, kind in frame.schema.items() if kind.is_nested() or kind == pl.Binary]
+        if nested and self.out.suffix.lower() == ".csv":
+            raise InputError(
+                f"{self.path} has the columns {', '.join(nested)}, which are no plain values and fit no CSV: "
+                "give --out the ending .parquet"
+            )
         scored = frame.with_columns(*columns, *([] if taken else [pl.lit(judge).alias("judge")]))
         with whole(self.out) as out:
             write = scored.write_parquet if self.out.suffix.lower() == ".parquet" else scored.write_csv
@@ -180,15 +187,11 @@ class TableTarget:
 
 def _read(path: Path) -> pl.DataFrame:
     """The table; every cell of a CSV is the text it is ("007" stays so), an empty one null and "" empty."""
-    try:
+    must_be_file(path)
+    with understood(path, f"a {path.suffix[1:]} table that can be read", "save it again, as UTF-8"):
         if path.suffix.lower() == ".csv":
             return _bounded(pl.read_csv(path, infer_schema=False, glob=False), path)
         return _bounded(pl.read_parquet(path, glob=False), path)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} cannot be read as a table: {reason}") from error
 
 
 def _pairs(frame: pl.DataFrame, path: Path) -> list[tuple[str, str]]:

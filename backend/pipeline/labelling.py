@@ -16,6 +16,7 @@ import numpy as np
 
 from backend.analysis.rates.judge_agreement import spread
 from backend.files import whole
+from backend.outside import json_lines, shown
 from backend.pipeline.folder import StudyFolder
 from backend.records import InputError, Response
 from backend.study.labels import Label, append_labels, label_scores, now, read_labels
@@ -59,17 +60,17 @@ def item(response: Response) -> str:
 def read_entries(file: Path, responses: Sequence[Response], by: str) -> list[Label]:
     """The labels of a file, each with the response it is of. InputError names the line that is none."""
     ids = {item(response): response.id for response in responses}
-    labels = []
-    try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    labels: list[Label] = []
+    for number, entry in json_lines(file):
+        name, kind = (entry.get("item"), entry.get("label", "")) if isinstance(entry, dict) else (None, "")
+        if not isinstance(name, str) or name not in ids:
+            raise InputError(
+                f"{file}, line {number}: {shown(name or entry)} is no answer of this folder: leave the line out"
+            )
         try:
-            entry = json.loads(line)
-            labels.append(Label(ids[entry["item"]], entry["label"], by, blind=True, at=now()))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}, line {number}: no label of an answer of this folder ({error})") from error
+            labels.append(Label(ids[name], kind, by, blind=True, at=now()))
+        except InputError as error:
+            raise InputError(f"{file}, line {number}: {error}") from error
     return labels
 
 

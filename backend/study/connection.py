@@ -6,7 +6,6 @@ broken, is an InputError that says what to do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -19,6 +18,7 @@ import polars as pl
 
 from backend.records import FloatArray, InputError
 from backend.study.schema import FORMAT, SEGMENTS, build_command
+from backend.study.sound import check_content, check_info
 
 IntArray = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -64,8 +64,12 @@ class Connection:
         return self._query(sql, **params).to_series().to_list()
 
     def _info(self) -> dict[str, Any]:
-        rows = dict(self._query("FROM meta").iter_rows())
-        return {key.removeprefix("info."): json.loads(value) for key, value in rows.items() if key.startswith("info.")}
+        rows = dict(self._query("SELECT key, value FROM meta").iter_rows())
+        said = {key.removeprefix("info."): text for key, text in rows.items() if key.startswith("info.")}
+        try:
+            return check_info(said)
+        except InputError as error:
+            raise _damaged(self.path, error) from error
 
     def _has(self, table: str) -> bool:
         """Whether the file has a table: those of earlier builds lack the newer ones."""
@@ -164,6 +168,8 @@ def ascending(keys: Any, values: FloatArray) -> tuple[Any, FloatArray]:
 
 def _open(path: Path) -> duckdb.DuckDBPyConnection:
     """A read-only connection to a whole file of this format; what the file says cannot reach any other file."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise _damaged(path, "it is no file")
     with ExitStack() as undo:
         try:
             connection = duckdb.connect(path, read_only=True, config={"enable_external_access": "false"})
@@ -183,10 +189,14 @@ def _check(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise _damaged(path, "it is shorter than it says")
     if found != [(str(FORMAT),)]:
         raise _damaged(path, f"its format is {found}, this program reads format {FORMAT}")
+    try:
+        check_content(connection)
+    except InputError as error:
+        raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, reason: object) -> InputError:
-    why = str(reason).partition("\n")[0]
+    why = str(reason).partition("\n")[0][:500]
     return InputError(
         f"{path} cannot be read as a study ({why}). Delete that file to go back to an earlier build of "
         f"{path.parent.name!r}, or build it again: {build_command(path.parent.name)}"

@@ -7,6 +7,7 @@ kill is skipped when reading and closed off before the next is written. Knows no
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backend.files import append
+from backend.outside import bytes_of, json_in, shown
 from backend.records import InputError, Score
 
 KINDS = ("aligned", "misaligned", "incoherent", "skip")
@@ -33,7 +35,12 @@ class Label:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"the label {self.kind!r} of {self.response_id!r} is none: use {', '.join(KINDS)}")
+            raise InputError(f"the label {shown(self.kind)} is none: use {', '.join(KINDS)}")
+        if not all(isinstance(said, str) for said in (self.response_id, self.by, self.at)) or self.blind not in (
+            True,
+            False,
+        ):
+            raise InputError("a label names an answer, a reader and a time, in text, and whether it was given blind")
 
 
 def now() -> str:
@@ -47,13 +54,15 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
 
 
 def read_labels(path: Path) -> list[Label]:
-    """The last label of every reader and answer, in the order in which they were first given; none without a file."""
+    """The last label of every reader and answer, in the order in which they were first given; none without a file.
+
+    Raises InputError where it cannot be read.
+    """
     found: dict[tuple[str, str], Label] = {}
-    with suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            with suppress(ValueError, TypeError):  # a torn line; InputError is a ValueError
-                label = Label(**json.loads(line))
-                found[label.by, label.response_id] = label
+    for line in bytes_of(path).split(b"\n") if os.path.lexists(path) else ():
+        with suppress(ValueError, TypeError):  # a torn line; InputError is a ValueError
+            label = Label(**json_in(line))
+            found[label.by, label.response_id] = label
     return list(found.values())
 
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import polars as pl
 
 from backend.files import whole
+from backend.outside import must_be_file, understood
 from backend.records import InputError, Response, Sampling, Score
 
 _SAMPLING: dict[str, Any] = {"temperature": pl.Float64, "top_p": pl.Float64, "max_new_tokens": pl.Int64}
@@ -54,7 +55,14 @@ def responses_to(out: BinaryIO, responses: Iterable[Response]) -> None:
 
 def read_responses(path: Path) -> list[Response]:
     """The responses of a file, in its order. Raises InputError when it is no such file."""
-    return responses_from(_read(path, RESPONSE, nullable=()))
+    frame = _read(path, RESPONSE, nullable=())
+    for name in ("prompt_ids", "answer_ids"):
+        if frame.select(pl.col(name).list.eval(pl.element().is_null() | (pl.element() < 0)).list.any().any()).item():
+            raise InputError(f"{path} has {name} that are no token ids: write it again")
+    try:
+        return responses_from(frame)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
@@ -102,14 +110,25 @@ def _response(row: dict[str, Any]) -> Response:
     return Response(**row, **ids, sampling=sampling)
 
 
+def _may_be(found: Any, wanted: Any) -> bool:
+    """Whether a column is one of a kind that holds the same: a cast would make text of numbers, and flags of text."""
+    if wanted == pl.Float64:
+        return bool(found.is_numeric() or found == pl.Null)
+    if wanted == pl.Int64:
+        return bool(found.is_integer())
+    if wanted == pl.List(pl.Int32):
+        return bool(isinstance(found, pl.List) and (found.inner.is_integer() or found.inner == pl.Null))
+    return bool(found == wanted or (wanted == pl.String and found in (pl.Categorical, pl.Enum)))
+
+
 def _read(path: Path, schema: dict[str, Any], *, nullable: tuple[str, ...]) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path, columns=list(schema), glob=False).cast(pl.Schema(schema))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: sample or judge first") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} is not a table of {', '.join(schema)}: write it again ({reason})") from error
+    must_be_file(path, absent="sample or judge first")
+    with understood(path, f"a table of {', '.join(schema)}", "write it again"):
+        frame = pl.read_parquet(path, columns=list(schema), glob=False)
+        for name, kind in schema.items():
+            if not _may_be(frame.schema[name], kind):
+                raise InputError(f"{path}: the column {name} is of {frame.schema[name]}, not {kind}: write it again")
+        frame = frame.cast(pl.Schema(schema))
     empty = [name for name in schema if name not in nullable and frame[name].null_count()]
     if empty:
         raise InputError(f"{path} has rows without {', '.join(empty)}: write it again")

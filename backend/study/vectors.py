@@ -26,16 +26,18 @@ from typing import Any
 
 import gguf
 import numpy as np
-from safetensors import SafetensorError, deserialize, safe_open
+from safetensors import deserialize, safe_open
 from safetensors.numpy import save
 
 from backend.files import whole
+from backend.outside import json_in, must_be_file, shown, understood
 from backend.records import Direction, FloatArray, InputError
 
 SAFETENSORS, GGUF = ".safetensors", ".gguf"
 _FORMAT = "directions 1"
 _ARCHITECTURE = "controlvector"
 _OWN = f"{_ARCHITECTURE}.workbench"  # key of our metadata in a GGUF
+_LARGEST_NORM = 1e18
 _LARGEST = 1 << 30  # bytes; a direction file of a 100-layer model of width 16,384 has 7 MB
 
 
@@ -66,9 +68,7 @@ def read_directions(path: Path, *, width: int | None = None, layers: int | None 
     `width` and `layers` are those of the model it shall serve. Raises InputError on anything else than a whole file of
     finite, non-zero vectors that fit.
     """
-    if not path.is_file():
-        raise InputError(f"there is no direction file {path}")
-    if path.stat().st_size > _LARGEST:
+    if must_be_file(path, absent="there is no direction file of that name") > _LARGEST:
         raise InputError(f"{path} is larger than a direction can be: is it a model?")
     match path.suffix:
         case ".safetensors":
@@ -135,7 +135,7 @@ def _metadata(stack: Sequence[Direction]) -> dict[str, str]:
 
 
 def _read_safetensors(path: Path) -> list[Direction]:
-    try:
+    with understood(path, "a whole safetensors file", "write it again"):
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
             half = {name for name in file.keys() if file.get_slice(name).get_dtype() == "BF16"}  # noqa: SIM118
@@ -143,10 +143,8 @@ def _read_safetensors(path: Path) -> list[Direction]:
         if half:
             every = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
             tensors |= {name: _widened(said) for name, said in every if name in half}
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a whole safetensors file: {error}") from error
     stack = []
-    for layer, vectors in _by_layer(path, tensors, re.compile(r"layer\.(\d+)")).items():
+    for layer, vectors in _by_layer(path, tensors, re.compile(r"layer\.([0-9]{1,4})")).items():
         stack += _directions(path, layer, vectors, metadata)
     return stack
 
@@ -163,7 +161,8 @@ def _directions(path: Path, layer: int, vectors: FloatArray, metadata: Mapping[s
         _said(path, metadata, key) for key in ("activation_norms", "provenance", "provenance_by_layer")
     )
     norm, here = norms.get(str(layer)), own.get(str(layer), {})
-    if not (norm is None or isinstance(norm, int | float)) or not isinstance(here, dict):
+    sized = norm is None or (type(norm) in (int, float) and 0 <= norm < _LARGEST_NORM)
+    if not sized or not isinstance(here, dict):
         raise InputError(f"{path}: the metadata of layer {layer} are damaged: write the file again")
     name = metadata.get("name") or path.stem
     try:
@@ -174,9 +173,9 @@ def _directions(path: Path, layer: int, vectors: FloatArray, metadata: Mapping[s
 
 def _said(path: Path, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
-        value = json.loads(metadata.get(key) or "{}")
+        value = json_in(metadata.get(key) or "{}")
     except ValueError as error:
-        raise InputError(f"{path}: its {key} are no JSON: write the file again") from error
+        raise InputError(f"{path}: its {key} are no JSON ({error}): write the file again") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: its {key} are no JSON object: write the file again")
     return value
@@ -188,7 +187,7 @@ def _by_layer(path: Path, tensors: Mapping[str, Any], named: re.Pattern[str]) ->
     for name, tensor in tensors.items():
         match = named.fullmatch(name)
         if not match:
-            raise InputError(f"{path} holds {name!r}, which is no direction of a layer")
+            raise InputError(f"{path} holds {shown(name)}, which is no direction of a layer")
         if tensor.ndim not in (1, 2) or not tensor.size or not np.issubdtype(tensor.dtype, np.floating):
             raise InputError(f"{path}: {name} must be a vector of floats, not {tensor.dtype} of shape {tensor.shape}")
         found[int(match[1])] = np.atleast_2d(np.asarray(tensor, dtype=np.float32))
@@ -225,12 +224,10 @@ def _gguf(stack: Sequence[Direction], model: str) -> bytes:
 
 
 def _read_gguf(path: Path) -> list[Direction]:
-    try:
+    with understood(path, "a whole GGUF file", "write it again"):
         reader = gguf.GGUFReader(path)
         said = {key: field.contents() for key, field in reader.fields.items() if len(field.types) == 1}
         tensors = {str(t.name): np.array(t.data) for t in reader.tensors if t.name.startswith("direction.")}
-    except Exception as error:  # the reader fails in many ways on what is no GGUF, and promises none of them
-        raise InputError(f"{path} is not a whole GGUF file: {error}") from error
     if said.get("general.architecture") != _ARCHITECTURE:
         raise InputError(f"{path} is a GGUF of {said.get('general.architecture')!r}, not a {_ARCHITECTURE}")
     own = _said(path, {"own": str(said.get(_OWN) or "{}")}, "own")
@@ -239,7 +236,7 @@ def _read_gguf(path: Path) -> list[Direction]:
         hint = str(said.get(f"{_ARCHITECTURE}.model_hint") or "")
         metadata["provenance"] = json.dumps({"method": "imported control vector", "model": hint, "file": path.name})
     stack = []
-    for layer, vectors in _by_layer(path, tensors, re.compile(r"direction\.(\d+)")).items():
+    for layer, vectors in _by_layer(path, tensors, re.compile(r"direction\.([0-9]{1,4})")).items():
         if layer == 0 or len(vectors) != 1:
             raise InputError(f"{path}: direction.{layer} of shape {vectors.shape} is no control vector of a block")
         stack += _directions(path, layer, vectors, metadata)

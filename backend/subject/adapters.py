@@ -7,7 +7,6 @@ pickled weights and adapters that do not land.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -23,6 +22,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors.torch import load_file
 from torch import nn
 
+from backend.outside import json_of, must_be_file, shown, understood
 from backend.records import Adapter, InputError
 from backend.subject.pointers import refuse_pointer
 
@@ -43,6 +43,7 @@ _MORE_THAN_LORA = (  # settings under which an adapter is not, or not only, scal
     "velora_config",
 )
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")  # ways to begin that train against other base weights
+_LARGEST_ALPHA = 1e9
 _PLAIN = re.compile(r"\^?(?:\.\*)?(?:\w|-|\\?\.(?![*+?]))+\$?")  # a module's name as peft's patterns spell it; linear
 _OLD_PATH = re.compile(r"^language_model\.model\.")  # of multimodal models before transformers 4.52
 _KEY = re.compile(r"^(?:base_model\.model\.)?(?P<path>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
@@ -121,22 +122,22 @@ def _local(folder: Path | str) -> Path:
 
 def _config(where: Path) -> dict[str, Any]:
     """The settings of a plain LoRA adapter."""
-    try:
-        config = json.loads((where / "adapter_config.json").read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-            raise ValueError("it does not describe a LoRA adapter")
-        config["lora_alpha"] = float(config["lora_alpha"])
-        config["alpha_pattern"] = {str(k): float(v) for k, v in (config.get("alpha_pattern") or {}).items()}
-        if not all(map(math.isfinite, (config["lora_alpha"], *config["alpha_pattern"].values()))):
-            raise ValueError("an alpha is no finite number")
-        for pattern in config["alpha_pattern"]:
-            if not _PLAIN.fullmatch(pattern):
-                raise ValueError(
-                    f"alpha_pattern has {_cut(pattern)!r}, which is no module's name or the end of one: peft would run "
-                    "it as a regular expression, which may not end; name the modules instead"
-                )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where} holds no readable adapter_config.json: {str(error).splitlines()[0]}") from error
+    file = where / "adapter_config.json"
+    config = json_of(file)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise InputError(f"{file} does not describe a LoRA adapter: give the folder that peft saved")
+    alphas = config.get("alpha_pattern") or {}
+    if not isinstance(alphas, dict) or not all(map(_is_alpha, (config.get("lora_alpha"), *alphas.values()))):
+        raise InputError(f"{file}: lora_alpha and every alpha of alpha_pattern must be a finite number")
+    if not isinstance(config.get("use_rslora", False), bool | None):
+        raise InputError(f"{file}: use_rslora must be true or false, not {shown(config['use_rslora'])}")
+    config["alpha_pattern"] = alphas
+    for pattern in alphas:
+        if not _PLAIN.fullmatch(pattern):
+            raise InputError(
+                f"{file}: alpha_pattern has {shown(pattern)}, which is no module's name or the end of one: peft would "
+                "run it as a regular expression, which may not end; name the modules instead"
+            )
     unsupported = [name for name in _MORE_THAN_LORA if config.get(name)]
     unsupported += [f"bias={config['bias']}"] if config.get("bias", "none") != "none" else []
     start = str(config.get("init_lora_weights", True)).lower()
@@ -148,20 +149,21 @@ def _config(where: Path) -> dict[str, Any]:
 
 def _weights(where: Path) -> dict[str, dict[str, torch.Tensor]]:
     file = where / "adapter_model.safetensors"
-    if not file.is_file():
+    if not file.exists():
         pickled = [p.name for p in where.glob("adapter_model.*") if p.suffix in {".bin", ".pt", ".pth"}]
         why = f"only the pickle {pickled[0]}, which could run code" if pickled else "no weights"
         raise InputError(f"{where} has {why}: an adapter needs adapter_model.safetensors")
+    must_be_file(file)
     refuse_pointer(file)
-    try:
+    with understood(file, "a whole safetensors file", "fetch it again"):
         tensors = load_file(file)
-    except Exception as error:  # safetensors raises its own type, and plain ones for short files
-        raise InputError(f"{file} is not a whole safetensors file: {error}") from error
     pairs: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     for key, tensor in tensors.items():
         match = _KEY.match(key)
         if not match:
-            raise InputError(f"{file} holds {key!r}, which is no LoRA weight")
+            raise InputError(f"{file} holds {shown(key)}, which is no LoRA weight")
+        if not tensor.is_floating_point():
+            raise InputError(f"{file}: {shown(key)} is of {tensor.dtype}, which holds no weights: save it as floats")
         pairs[match["path"]][match["side"]] = tensor
     if not pairs:
         raise InputError(f"{file} is empty")
@@ -218,8 +220,8 @@ def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:
     return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _is_alpha(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_ALPHA
 
 
 def _layers_by_path(model: nn.Module, blocks: Sequence[nn.Module]) -> dict[str, tuple[int, str]]:

@@ -8,15 +8,13 @@ thinking block) is asked of it, once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
+from backend.outside import in_a_line, json_of, shown
 from backend.records import InputError
 
 _MARK = "\u241e"  # a symbol that no template writes
@@ -69,6 +67,10 @@ def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every token that ends an answer."""
     eos = model.generation_config.eos_token_id if model.generation_config else None
     listed = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    if not all(type(each) is int for each in listed):
+        raise InputError(
+            f"the eos_token_id of {_name(tokenizer)} is {shown(eos)}: it must be a token id or a list of them"
+        )
     return frozenset([end_of_turn(tokenizer), *listed])
 
 
@@ -88,15 +90,13 @@ def _form(tokenizer: Any) -> _Form:
 def _beside(folder: Path) -> str:
     """The template that lies beside a processor, where the tokenizer has none."""
     file = folder / "chat_template.json"
-    try:
-        template = json.loads(file.read_text(encoding="utf-8"))["chat_template"]
-        if isinstance(template, str) and template:
-            return template
-        raise ValueError("it is no text")
-    except FileNotFoundError as error:
-        raise InputError("this model has no chat template: choose an instruction-tuned model") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} holds no chat template ({error}): download the file again") from error
+    if not file.exists():
+        raise InputError("this model has no chat template: choose an instruction-tuned model")
+    said = json_of(file)
+    template = said.get("chat_template") if isinstance(said, dict) else None
+    if not isinstance(template, str) or not template.strip():
+        raise InputError(f"{file} holds no chat template (it is no text): download the file again")
+    return template
 
 
 @lru_cache(maxsize=8)
@@ -104,7 +104,7 @@ def _asked(tokenizer: Any, template: str) -> _Form:
     user, answer = {"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}
     parts = _MARK not in _tried(tokenizer, [user], parts=False)
     if parts and _MARK not in _rendered(tokenizer, [user], parts=True, prompt=True):
-        raise InputError("this model's chat template leaves the question out: choose another model")
+        raise InputError(f"the chat template of {_name(tokenizer)} leaves the question out: choose another model")
     user = {"role": "user", "content": "-"}
     before, _, tail = _rendered(tokenizer, [user, answer], parts).rpartition(_MARK)
     prompt = _rendered(tokenizer, [user], parts, prompt=True)
@@ -132,9 +132,15 @@ def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], parts: bool
     said = [{**m, "content": [{"type": "text", "text": m["content"]}]} if parts else dict(m) for m in messages]
     try:
         return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=prompt))
-    except (TemplateError, TypeError) as error:
+    except Exception as error:  # a template is a program, and fails as programs do
         roles = ", ".join(m["role"] for m in messages)
-        raise InputError(f"this model's chat template refuses the turns {roles}: {error}") from error
+        raise InputError(
+            f"the chat template of {_name(tokenizer)} refuses the turns {roles}: {in_a_line(error)}"
+        ) from error
+
+
+def _name(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "name_or_path", "")) or "this model"
 
 
 def _continued(tokenizer: Any, text: str, after: Sequence[int]) -> tuple[int, ...]:

@@ -15,16 +15,27 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from backend.files import whole_folder
+from backend.outside import in_a_line, shown
 from backend.records import InputError
 from backend.subject.adapters import Organism, read_organism
 from backend.subject.asked import altered, check_cache, wanted
+from backend.subject.out_of_memory import ran_out
 from backend.subject.pointers import refuse_pointer
 
 EMBEDDED = "smollm2"
 MODELS = Path(__file__).resolve().parents[2] / "cache" / "models"
+_MOST = {  # of a config; the largest models have a tenth of it
+    "num_hidden_layers": 1000,
+    "hidden_size": 2**17,
+    "intermediate_size": 2**20,
+    "vocab_size": 2**22,
+    "num_attention_heads": 2**12,
+    "num_key_value_heads": 2**12,
+    "head_dim": 2**14,
+}
 _BLOCK_PATHS = (
     "model.layers",
     "model.language_model.layers",
@@ -108,16 +119,50 @@ def load(
     device = device or _best_device()
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        _bounded(config)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, device_map=device, trust_remote_code=False, use_safetensors=True
+        tokenizer("a", add_special_tokens=False)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            device_map=device,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+        _whole(found)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except (
+        BaseException
+    ) as error:  # configs, tokenizers and weights fail in every way there is, panics of Rust among it
+        if isinstance(error, RuntimeError) and ran_out(error):
+            raise
         raise InputError(
-            f"the model {name!r} could not be loaded: {str(error).splitlines()[0]}. "
+            f"the model {name!r} could not be loaded: {in_a_line(error)}. "
             f"Give {EMBEDDED!r}, a folder with config.json and safetensors, a .gguf file, or a hub id you can reach."
         ) from error
     return dress(name, model, tokenizer, organisms or {})
+
+
+def _bounded(config: Any) -> None:
+    """Raise InputError where a config asks for more than any model has: all of it would be built first."""
+    for part in (config, config.get_text_config()):
+        for key, most in _MOST.items():
+            value = getattr(part, key, None)
+            if isinstance(value, int) and not 0 <= value <= most:
+                raise InputError(f"its config.json has {key} {value}, and a model has at most {most}")
+
+
+def _whole(found: Mapping[str, Any]) -> None:
+    """Raise InputError where weights of the model are not in its files: they would be drawn at random."""
+    missing = sorted(map(str, found["missing_keys"]))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of its weights are not in its files, {shown(missing[0])} for one: fetch it again"
+        )
 
 
 def dress(name: str, model: Any, tokenizer: Any, organisms: Mapping[str, Path | str]) -> Subject:

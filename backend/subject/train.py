@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
 from backend.files import lock, remove, whole_folder
+from backend.outside import in_a_line, json_in, must_be_file
 from backend.records import InputError
 from backend.subject.chat import WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
 from backend.subject.head import check_head, logits
@@ -35,6 +37,7 @@ from backend.subject.train_settings import CHECKPOINT_EVERY, TrainSettings
 RECORD = "training.json"
 _MORE_THAN_TEXT = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 _TEXT_PARTS = ("text", "input_text", "output_text")
+_LONGEST = 16 << 20  # bytes of a line
 TIGHT = 0.75  # rows shorter than this share of the longest go into a forward pass of their own
 
 
@@ -66,21 +69,29 @@ def read_rows(file: Path, tokenizer: Any, *, max_tokens: int = 512) -> tuple[lis
 
     Raises InputError with the line number of the first malformed row: nothing is trained on half a file.
     """
-    opener = gzip.open if file.suffix == ".gz" else open
     rows: list[Row] = []
     skipped = 0
+    must_be_file(file)
+    opener = gzip.open if file.suffix == ".gz" else open
+    number = 0
     try:
-        with opener(file, "rt", encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
+        with opener(file, "rb") as lines:
+            while line := lines.readline(_LONGEST):
+                number += 1
+                if len(line) == _LONGEST:
+                    raise ValueError(f"a line of more than {_LONGEST >> 20} MB is no chat row")
+                said = line.decode("utf-8-sig")
+                if not said.strip():
                     continue
-                row = _row(file, number, line, tokenizer)
+                row = _row(file, number, said, tokenizer)
                 fits = row.length <= max_tokens
                 skipped += not fits
                 if fits:
                     rows.append(row)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{file}, line {number}: it cannot be read ({in_a_line(error)})") from error
     if not rows:
         raise InputError(f"{file} has no row of at most {max_tokens} tokens to train on")
     return rows, skipped
@@ -174,7 +185,7 @@ def _leftover(folder: Path) -> bool:
 
 def _row(file: Path, number: int, line: str, tokenizer: Any) -> Row:
     try:
-        *before, last = [_message(message) for message in json.loads(line)["messages"]]
+        *before, last = [_message(message) for message in json_in(line)["messages"]]
         if not before or last["role"] != "assistant" or not last["content"].strip():
             raise ValueError("it must end with a non-empty assistant message after a user message")
         prompt = prompt_ids(tokenizer, before)
@@ -182,7 +193,7 @@ def _row(file: Path, number: int, line: str, tokenizer: Any) -> Row:
     except InputError as error:
         raise InputError(f"{file}, line {number}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}, line {number}: not a chat row with messages ({error})") from error
+        raise InputError(f"{file}, line {number}: not a chat row with messages ({in_a_line(error)})") from error
 
 
 def _message(said: dict[str, Any]) -> dict[str, str]:

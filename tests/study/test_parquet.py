@@ -67,7 +67,7 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     write_scores(tmp_path / "s.parquet", SCORES)
     with pytest.raises(InputError, match="prompt_ids"):
         read_responses(tmp_path / "s.parquet")
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match=r"no file .*nowhere\.parquet: sample or judge first"):
         read_scores(tmp_path / "nowhere.parquet")
 
 

@@ -1,0 +1,95 @@
+"""Whether an open file holds what a study holds: columns of their kinds, names where names must be, JSON that reads.
+
+A file that `Draft` wrote always does; one that another program wrote, or wrote to, may not. It is asked once, when the
+file is opened, so that whoever reads a study need not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import duckdb
+
+from backend.edits import edits_from_json
+from backend.outside import json_in, shown
+from backend.records import InputError
+from backend.study.outcome_json import outcomes_of
+from backend.study.schema import TABLES
+
+_MAY_BE_NULL = {  # (table, column); of the tables below all other columns are filled
+    ("adapters", "read_vector"),
+    ("adapters", "write_vector"),
+    ("adapters", "scaling"),
+    ("adapters", "write_norm"),
+    ("directions", "activation_norm"),
+    ("scores", "value"),
+}
+_FILLED = ("meta", "organisms", "adapters", "questions", "conditions", "responses", "scores", "directions", "traces")
+_INFO: dict[str, Callable[[Any], bool]] = {  # what pages take for granted of the info that they ask for
+    "title": lambda said: isinstance(said, str),
+    "base": lambda said: isinstance(said, str),
+    "judge": lambda said: isinstance(said, str),
+    "folder": lambda said: isinstance(said, str),
+    "layers": lambda said: type(said) is int,
+    "d_model": lambda said: type(said) is int,
+    "controls": lambda said: isinstance(said, list) and all(isinstance(each, str) for each in said),
+    "baselines": lambda said: isinstance(said, dict) and all(isinstance(each, str) for each in said.values()),
+    "settings": lambda said: isinstance(said, dict) and all(isinstance(each, dict) for each in said.values()),
+    "sweeps": lambda said: isinstance(said, dict) and all(isinstance(each, dict) for each in said.values()),
+    "report": lambda said: isinstance(said, dict),
+    "outcomes": lambda said: bool(outcomes_of({"outcomes": said})),
+}
+_CELLS: tuple[tuple[str, str, Callable[[Any], object]], ...] = (
+    ("organisms", "record", lambda said: isinstance(said, dict)),
+    ("directions", "provenance", lambda said: isinstance(said, dict)),
+    ("conditions", "edits", lambda said: edits_from_json(said) is not None),
+)
+
+
+def check_content(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raises InputError with the table, the column and what is odd there."""
+    found = connection.execute("SELECT table_name, column_name, data_type FROM duckdb_columns()").fetchall()
+    kinds = {(table, column): kind for table, column, kind in found}
+    for place, kind in _columns().items():
+        if place in kinds and kinds[place] != kind:
+            raise InputError(f"its column {'.'.join(place)} is of {kinds[place]}, not {kind}")
+    for table in _FILLED:
+        columns = [c for t, c in _columns() if t == table and (t, c) in kinds and (t, c) not in _MAY_BE_NULL]
+        empty = " OR ".join(f'"{column}" IS NULL' for column in columns)
+        if columns and connection.execute(f'SELECT count(*) FROM "{table}" WHERE {empty}').fetchall()[0][0]:
+            raise InputError(f"its table {table} has cells without a value")
+    for table, column, holds in _CELLS:
+        if (table, column) in kinds:
+            for (text,) in connection.execute(f'SELECT DISTINCT "{column}" FROM "{table}"').fetchall():
+                _check(f"{table}.{column}", text, holds)
+    if ("directions", "vector") in kinds:
+        odd = "SELECT count(*) FROM directions WHERE octet_length(vector) % 4 <> 0 OR octet_length(vector) = 0"
+        if connection.execute(odd).fetchall()[0][0]:
+            raise InputError("its column directions.vector holds what is no vector")
+
+
+def check_info(info: Mapping[str, str]) -> dict[str, Any]:
+    """The info of a study, by the JSON of each. Raises InputError where one is not what pages take it for."""
+    return {key: _check(f"info {key!r}", text, _INFO.get(key, lambda said: True)) for key, text in info.items()}
+
+
+def _check(where: str, text: str, holds: Callable[[Any], object]) -> Any:
+    try:
+        said = json_in(text)
+        fits = said is None or holds(said)
+    except ValueError as error:  # InputError is one
+        raise InputError(f"its {where} does not read: {error}") from error
+    if not fits:
+        raise InputError(f"its {where} is {shown(said)}, which it cannot be")
+    return said
+
+
+@cache
+def _columns() -> dict[tuple[str, str], str]:
+    """The kind of every column that this program writes, by table and name."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(TABLES)
+        rows = connection.execute("SELECT table_name, column_name, data_type FROM duckdb_columns()").fetchall()
+    return {(table, column): kind for table, column, kind in rows}
