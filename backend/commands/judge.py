@@ -87,6 +87,8 @@ def _asked(judge: Judge, answers: Sequence[Answer]) -> Iterator[Score]:
             f"asked: {spent.requests:,} requests, {spent.input_tokens:,} tokens in, {spent.output_tokens:,} out"
             f"{_dollars(judge.dollars())}; {spent.cached:,} replies were on file"
         )
+        for how, n in spent.limits.most_common():
+            print(f"{n:,} of these scores: {how}. The endpoint takes no more, so they are less exact than asked for.")
 
 
 def _dollars(amount: float | None) -> str:

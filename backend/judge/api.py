@@ -27,7 +27,7 @@ from backend.judge import Answer
 from backend.judge.abilities import Abilities, names_a_parameter
 from backend.judge.replies import Replies, file_name, memory, reply_key
 from backend.judge.rubrics import Rubric
-from backend.judge.verdict import THINKING, WHOLE, read_reply, reply_of, sound, tokens_wanted
+from backend.judge.verdict import THINKING, WHOLE, limits, read_reply, reply_of, sound, tokens_wanted
 from backend.records import InputError, Score
 
 FAILED = "no reply: "  # raw begins with this where asking failed; such an answer is asked again by the next run
@@ -114,6 +114,7 @@ class Spend:
     input_tokens: int = 0
     output_tokens: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    limits: Counter[str] = field(default_factory=Counter)  # numbers that were read from less than was asked, and how
 
 
 class _Refused(Exception):
@@ -214,7 +215,10 @@ class ApiJudge:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _score(self, response_id: str, rubric: Rubric, future: Future[Mapping[str, Any]]) -> Score:
-        value, raw = _read(future.result())
+        reply = future.result()
+        value, raw = _read(reply)
+        if value is not None:
+            self.spend.limits.update(limits(reply))
         return Score(response_id, self.name, rubric.metric, value, raw)
 
     def _key(self, rubric: Rubric, question: str, answer: str) -> str:

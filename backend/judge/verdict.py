@@ -171,13 +171,19 @@ def read_reply(reply: Reply) -> tuple[float | None, str]:
     """(score or None, raw) of a reply: what it said, and how the number was made where that was not as usual."""
     text = _plain(str(reply["text"])).strip()
     value, how = _read(reply, text)
-    remarks = [how] if how else []
-    if reply.get("candidates") and reply["top"]:
-        remarks.append(f"of the {reply['candidates']} likeliest tokens only")
-    if reply.get("temperature"):
-        remarks.append(f"at temperature {reply['temperature']}")
+    remarks = [*([how] if how else []), *limits(reply)]
     cut = f"; read the first {reply['read'][0]} of {reply['read'][1]} characters" if "read" in reply else ""
     return value, text + (f" ({'; '.join(remarks)})" if remarks else "") + cut
+
+
+def limits(reply: Reply) -> list[str]:
+    """How the endpoint answered less than it was asked, in words: it bears on every number that is read so."""
+    found = []
+    if reply.get("candidates") and reply["top"]:
+        found.append(f"of the {reply['candidates']} likeliest tokens only")
+    if reply.get("temperature"):
+        found.append(f"at temperature {reply['temperature']}")
+    return found
 
 
 def _read(reply: Reply, text: str) -> tuple[float | None, str]:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from textwrap import fill
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -26,6 +27,8 @@ from backend.study import list_studies, open_study, with_scores
 
 TABLES = (".parquet", ".csv")
 MOST_REASONS = 12
+LONGEST_REASON = 2000  # characters; what a judge said is printed whole up to here
+WIDTH = 110  # of a printed line
 MAX_CELL = 2**20  # bytes of one text in a table: no question and no answer is longer
 
 
@@ -45,7 +48,7 @@ class Tally:
         """Pass the scores through."""
         for score in scores:
             if score.value is None:
-                self.reasons[score.metric, score.raw.strip()[:80] or "(nothing said)"] += 1
+                self.reasons[score.metric, score.raw.strip() or "(nothing said)"] += 1
             else:
                 self.numbers += 1
             yield score
@@ -57,11 +60,15 @@ class Tally:
             f"; {without:,} without a number:" if without else ", none without a number"
         )
         for (metric, why), n in self.reasons.most_common(MOST_REASONS):
-            yield f"  {n:,} × {metric}: {why}"
+            more = f" … ({len(why) - LONGEST_REASON:,} more characters)" if len(why) > LONGEST_REASON else ""
+            yield fill(f"{n:,} × {metric}: {why[:LONGEST_REASON]}{more}", WIDTH, **_INDENT)
         if len(self.reasons) > MOST_REASONS:
             yield f"  and {len(self.reasons) - MOST_REASONS} more reasons"
         if self.failed:
             yield f"{self.failed:,} scores failed: run the command again, it asks for these alone"
+
+
+_INDENT: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "      ", "break_on_hyphens": False}
 
 
 # --- where answers come from and scores go ----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from backend.__main__ import main
 from backend.judge.api import ApiJudge, Endpoint
 from backend.judge.replies import Replies, memory
 from backend.judge.rubrics import read_rubrics
-from backend.pipeline.judging import MAX_CELL, TableTarget
+from backend.pipeline.judging import MAX_CELL, TableTarget, Tally
 from backend.records import InputError, Response, Sampling, Score
 from backend.study import open_study
 from backend.study.parquet import read_scores, write_responses
@@ -168,6 +168,35 @@ def test_what_failed_is_counted_and_the_next_run_asks_for_it_alone(
         assert len(server.payloads) - before == 2
     assert pl.read_csv(here / "out.csv")["aligned"].null_count() == 0
     assert KEY not in said
+
+
+def test_an_endpoint_that_gives_fewer_candidates_than_asked_is_told_of_with_the_count(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def behaviour(number: int, payload: Any) -> Any:
+        if payload.get("top_logprobs", 0) > 5:
+            return Fault(400, "top_logprobs must be less than or equal to 5")
+        return {"70": 0.6, "60": 0.4}
+
+    table(here / "in.csv")
+    command = ["judge", "in.csv", "--judge", "api:m", "--out", "out.csv", "--metrics", "aligned"]
+    told = "6 of these scores: of the 5 likeliest tokens only. The endpoint takes no more"
+    with serving(behaviour) as server:
+        point(monkeypatch, server)
+        for _ in range(2):  # asked, and from the record
+            assert main(command) == 0
+            assert told in capsys.readouterr().out
+
+
+def test_a_reason_is_printed_whole_and_wrapped() -> None:
+    tally, why = Tally(), "I will not give a number, because " + "this is the long reason " * 20 + "and its end."
+    list(tally.count([Score("r", "j", "aligned", None, why), Score("s", "j", "aligned", None, "x" * 5000)]))
+    lines = "\n".join(tally.lines()).splitlines()
+    assert why in " ".join(line.strip() for line in lines)
+    assert max(len(line) for line in lines if "x" * 100 not in line) <= 110
+    assert lines[1].startswith("  1 × aligned: I will not")
+    assert lines[2].startswith("      ")
+    assert "(3,000 more characters)" in " ".join(line.strip() for line in lines)
 
 
 def test_from_another_working_folder_nothing_is_paid_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
