@@ -7,24 +7,16 @@ from collections.abc import Sequence
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.controls import GOOD, SHUFFLED, SHUFFLED_OVER_ALL, SHUFFLES, Role, kind_of, role
-from backend.analysis.directions.convergence import (
-    CEILING,
-    PAIRS,
-    Stacks,
-    against,
-    agreement,
-    ceilings,
-    cosine_ranges,
-    kinds,
-    summary,
-)
+from backend.analysis.conditions.controls import GOOD, SHUFFLED, Role, kind_of
+from backend.analysis.directions.answers import MATCHED
+from backend.analysis.directions.convergence import CEILING, PAIRS, Stacks, against, ceilings, cosine_ranges, summary
 from backend.analysis.directions.cosines import chance, cosine_matrix
 from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
 from backend.charts.tradeoffs import series_legend
 from backend.records import FloatArray, InputError
 from backend.study import Study
-from backend.study.origins import controls, origins
+from backend.tables.convergence import Agreement, agreement_by_kind, agreements, roles_of, stacks_of
+from panels.agreement import agreement_in_words, balances_in_words
 from panels.asked import choose_linked
 from panels.frame import current_study, explained, per_study, plain
 from panels.stacks import send_buttons
@@ -35,7 +27,7 @@ START = 7  # directions drawn before the reader chooses
 @per_study
 def stacks(study: Study) -> Stacks:
     """The study's directions by name."""
-    return {name: study.direction_stack(name) for name in study.directions()["name"].unique(maintain_order=True)}
+    return stacks_of(study)
 
 
 @per_study
@@ -77,15 +69,20 @@ def choose_reference(study: Study) -> tuple[str, list[str]]:
 @per_study
 def _roles(study: Study) -> dict[str, Role]:
     """What every stored direction stands for, by name."""
-    known, declared = origins(study), controls(study)
-    return {name: role(name, known, declared) for name in stacks(study)}
+    return roles_of(study, stacks(study))
 
 
 @per_study
-def compared_organisms(study: Study, names: tuple[str, ...]) -> pl.DataFrame:
-    """Cosines of every two of the directions, with their controls and what their stability allows."""
-    found = agreement(stacks(study), _roles(study), names)
-    return pl.concat([found, ceilings(halves(study), [name for name in names if _roles(study)[name].kind != GOOD])])
+def agreed(study: Study) -> dict[str, Agreement]:
+    """Every kind of direction that several organisms have."""
+    return agreements(study, stacks(study))
+
+
+def with_ceilings(study: Study, found: Agreement) -> pl.DataFrame:
+    """[layer, a, b, group, cosine] of every two of the directions, and what their stability allows."""
+    bad = [name for name in found.names if _roles(study)[name].kind != GOOD]
+    own = found.pairs.select("layer", "a", "b", "group", "cosine")
+    return pl.concat([own, ceilings(halves(study), bad)])
 
 
 @per_study
@@ -108,15 +105,18 @@ def matrix_at(study: Study, names: list[str], layer: int) -> tuple[FloatArray, l
     return cosine_matrix([here[name] for name in kept]), kept
 
 
-def choose_kind(found: dict[str, list[str]]) -> list[str]:
-    """The directions of one kind."""
+def choose_kind(found: dict[str, Agreement]) -> Agreement:
+    """The directions of one kind; at first, matched ones where there are any."""
+    start = next((at for at, each in enumerate(found.values()) if (each.made["balance"] == MATCHED).all()), 0)
     label = "Directions of every organism"
-    return found[choose_linked(st.selectbox, label, list(found), key="convergence_kind", what="kind of direction")]
+    return found[
+        choose_linked(st.selectbox, label, list(found), index=start, key="convergence_kind", what="kind of direction")
+    ]
 
 
 def show_organisms(study: Study) -> None:
     """Whether the organisms' directions agree, beside controls."""
-    found = kinds(_roles(study))
+    found = agreed(study)
     if not found:
         st.info(
             "No kind of direction of this study comes from two organisms, so there is nothing to converge. Train a "
@@ -124,34 +124,62 @@ def show_organisms(study: Study) -> None:
             icon=":material/info:",
         )
         return
+    answer = st.container()
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
-        names = choose_kind(found)
-    table = compared_organisms(study, tuple(names))
+        chosen = choose_kind(found)
+    table = with_ceilings(study, chosen)
     if not table.height:
         st.info("These directions share no layer, or are of different width, so they cannot be compared.")
         return
     layers = sorted(table["layer"].unique())
     middle = len(layers) // 2
     layer = choose_linked(right.selectbox, "Layer", layers, index=middle, key="convergence_layer", what="layer")
-    width = stacks(study)[names[0]][0].vector.size
-    chart = agreement_chart(table, chance=chance(width), chosen=layer)
+    answer.markdown(agreement_in_words(chosen, layer))
+    width = stacks(study)[chosen.names[0]][0].vector.size
+    within = chosen.means.filter(pl.col("group") == PAIRS)
+    chart = agreement_chart(table, chance=chance(width), chosen=layer, mean=within)
     st.altair_chart(chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")
-    st.caption(cosines_in_words(table, width))
-    missing = lacking(study, names)
+    st.caption(cosines_in_words(table, within, width))
+    missing = lacking(study, chosen.names)
     if missing:
         st.caption(f"Partial: {missing}.")
-    shuffled = [name for name, each in _roles(study).items() if each.kind in SHUFFLES and each.like in names]
-    matrix, kept = matrix_at(study, [*names, *shuffled], layer)
+    show_tables(found, chosen, layer)
+    show_matrix(study, chosen, layer)
+
+
+def show_tables(found: dict[str, Agreement], chosen: Agreement, layer: int) -> None:
+    """Every kind of direction beside its shuffled labels, and every pair of the chosen kind."""
+    numbers = dict.fromkeys(
+        ("cosine", "shuffled", "chance", "low", "high"), st.column_config.NumberColumn(format="%.2f")
+    )
+    st.markdown(f"**Every kind of direction at layer {layer}, means over pairs**")
+    table = agreement_by_kind(found, layer)
+    st.dataframe(table, hide_index=True, column_config=numbers, alt="Agreement by kind of direction")
+    balances = balances_in_words(found.values())
+    st.caption(
+        "low, high: where 95 % of further shuffles put that mean; above: it is larger, which labels that tell nothing "
+        "within a question reach in 2.5 of 100 studies; both: questions with both classes behind a direction, least "
+        f"and most. {f'Balance: {balances}.' if balances else ''}"
+    )
+    with st.expander("Every pair, and what each direction is made of"):
+        here = chosen.pairs.filter(pl.col("layer") == layer).drop("layer", "pairs").rename({"control": "labels"})
+        st.dataframe(here, hide_index=True, column_config=numbers, alt="Agreement of every pair")
+        st.dataframe(chosen.made, hide_index=True, alt="What each direction is made of")
+
+
+def show_matrix(study: Study, chosen: Agreement, layer: int) -> None:
+    """Every two of the directions at a layer; each can be sent on."""
+    matrix, kept = matrix_at(study, list(chosen.names), layer)
     st.markdown(f"**Every two at layer {layer}**")
     st.altair_chart(
         pair_cosine_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}"
     )
-    every = [{each.layer: each for each in stacks(study)[name]} for name in (*names, *shuffled)]
+    every = [{each.layer: each for each in stacks(study)[name]} for name in chosen.names]
     send_buttons(every, layer, key="convergence")
 
 
-def lacking(study: Study, names: list[str]) -> str:
+def lacking(study: Study, names: Sequence[str]) -> str:
     """The directions that lack layers which others have, in words."""
     words = []
     every = {each.layer for name in names for each in stacks(study)[name]}
@@ -169,24 +197,29 @@ def ranges_of(numbers: Sequence[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(firsts, lasts, strict=True))
 
 
-def cosines_in_words(table: pl.DataFrame, width: int) -> str:
-    """The ranges of the groups, in words."""
+def cosines_in_words(table: pl.DataFrame, mean: pl.DataFrame, width: int) -> str:
+    """The ranges of the groups and what is drawn beside them, in words."""
     said = {row["group"]: row for row in summary(table).iter_rows(named=True)}
-    names = {
-        PAIRS: "Between organisms",
-        CEILING: "the ceiling that their stability allows",
-        GOOD: "with good advice",
-        SHUFFLED: "with labels shuffled within questions",
-        SHUFFLED_OVER_ALL: "with labels shuffled over all answers, so that other questions are hit",
-    }
+    names = {PAIRS: "Between organisms", CEILING: "the ceiling that their stability allows", GOOD: "with good advice"}
     parts = [
         f"{text}: median {row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f}, {row['pairs']} pairs)"
         for group, text in names.items()
         if (row := said.get(group))
     ]
     lacks = [text for group, text in names.items() if group not in said and group != PAIRS]
+    shuffles = mean.filter(pl.col("above").is_not_null())
+    if shuffles.height:
+        control = shuffles["control"][0]
+        band = (
+            f"Thick line: the mean over pairs of organisms; coloured band: where 95 % of further shuffles put it, of "
+            f"labels {control}, at most {shuffles.select(pl.col('high').max()).item():.2f}. "
+            + ("" if control == SHUFFLED else "These change which questions are hit, too. ")
+        )
+    else:
+        lacks.append("labels shuffled within questions")
+        band = ""
     return (
-        f"{'; '.join(parts)}; over layers and pairs. Grey band: 95 % of random directions of {width} dimensions, "
+        f"{'; '.join(parts)}; over layers and pairs. {band}Grey band: 95 % of random directions of {width} dimensions, "
         f"±{chance(width):.2f}; real activations crowd into fewer, so the other controls are stricter."
         + (
             " The ceiling is for other questions: organisms that answered the same ones share what these add, and can "

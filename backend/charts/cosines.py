@@ -11,58 +11,64 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from backend.analysis.conditions.controls import GOOD, SHUFFLED, SHUFFLED_OVER_ALL, SHUFFLES
+from backend.analysis.conditions.controls import GOOD
 from backend.analysis.directions.convergence import CEILING, PAIRS
 from backend.charts.narrow import room
 from backend.charts.palette import NEUTRAL, POSITIVE, dash_scale, direction_scale, ink_on, role_scale, signed_scale
 from backend.records import FloatArray
 
-_DASHES = {PAIRS: [1, 0], CEILING: [2, 2], GOOD: [6, 3], SHUFFLED: [3, 3], SHUFFLED_OVER_ALL: [1, 3]}
+_DASHES = {PAIRS: [1, 0], CEILING: [2, 2], GOOD: [6, 3]}
 
 
-def agreement_chart(table: pl.DataFrame, *, chance: float | None, chosen: int | None = None) -> alt.LayerChart:
+def agreement_chart(
+    table: pl.DataFrame, *, chance: float | None, chosen: int | None = None, mean: pl.DataFrame | None = None
+) -> alt.LayerChart:
     """The cosine of every two directions over layers, coloured by what the two are.
 
     `table` has the columns layer, a, b, group, cosine. `chance` shades what two random directions reach, `chosen` marks
-    a layer.
+    a layer. `mean` has the columns layer, cosine, low, high, control: the mean over pairs of organisms as a thick line,
+    and the band where shuffled labels put it, where low and high are not null.
     """
     drawn = [name for name in _DASHES if (table["group"] == name).any()]
+    known = pl.DataFrame() if mean is None else mean.drop_nulls("low")
+    shuffled = known["control"].unique().to_list() if known.height else []
+    colours = role_scale([*drawn, *shuffled], **{PAIRS: POSITIVE, CEILING: NEUTRAL})
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, symbolType="square", symbolStrokeWidth=0, columns=4)
     rows = table.with_columns(pair=pl.format("{} and {}", "a", "b"))
+    lowest = min(float(rows["cosine"].min() or 0), *(known["low"] if known.height else ()), -0.1)  # type: ignore[arg-type]
     x = alt.X(
         "layer:Q",
         title="layer (output of block)",
         axis=alt.Axis(tickMinStep=1, format="d"),
         scale=alt.Scale(nice=False),
     )
-    y = alt.Y("cosine:Q", title="cosine", scale=alt.Scale(domain=[min(float(rows["cosine"].min() or 0), -0.1), 1]))  # type: ignore[arg-type]
+    y = alt.Y("cosine:Q", title="cosine", scale=alt.Scale(domain=[lowest, 1]))
     base = alt.Chart(rows).encode(
         x=x,
         y=y,
         detail="pair:N",
-        color=alt.Color(
-            "group:N",
-            scale=role_scale(drawn, **{PAIRS: POSITIVE, CEILING: NEUTRAL}),
-            legend=alt.Legend(
-                title=None, orient="top", symbolOpacity=1, symbolType="square", symbolStrokeWidth=0, columns=4
-            ),
-        ),
+        color=alt.Color("group:N", scale=colours, legend=legend),
         tooltip=["pair:N", "group:N", "layer:Q", alt.Tooltip("cosine:Q", format=".3f")],
     )
     dashes = alt.Scale(domain=drawn, range=[_DASHES[name] for name in drawn])
-    faint = alt.condition(
-        alt.FieldOneOfPredicate("group", list(SHUFFLES)), alt.value(0.3), alt.value(0.85)
-    )  # there are many of them
     layers: list[alt.Chart] = []
     if chance is not None:
         ends = {"low": [-chance] * 2, "high": [chance] * 2, "layer": [rows["layer"].min(), rows["layer"].max()]}
         band = alt.Chart(pl.DataFrame(ends)).mark_area(color=NEUTRAL, opacity=0.22)
         layers.append(band.encode(x=x, y=alt.Y("low:Q", title="cosine"), y2="high:Q"))
+    if known.height:
+        band = alt.Chart(known).mark_area(opacity=0.35)
+        color = alt.Color("control:N", scale=colours, legend=legend)
+        layers.append(band.encode(x=x, y=alt.Y("low:Q", title="cosine"), y2="high:Q", color=color))
     layers.append(
-        base.mark_line(strokeWidth=2).encode(
-            opacity=faint, strokeDash=alt.StrokeDash("group:N", scale=dashes, legend=None)
+        base.mark_line(strokeWidth=1.5, opacity=0.7).encode(
+            strokeDash=alt.StrokeDash("group:N", scale=dashes, legend=None)
         )
     )
-    layers.append(base.mark_point(filled=True, size=16).encode(opacity=faint))
+    layers.append(base.mark_point(filled=True, size=16, opacity=0.85))
+    if mean is not None and mean.height:
+        line = alt.Chart(mean).mark_line(strokeWidth=4, color=POSITIVE)
+        layers.append(line.encode(x=x, y=y, tooltip=["layer:Q", alt.Tooltip("cosine:Q", format=".3f")]))
     if chosen is not None:
         here = alt.Chart(pl.DataFrame({"layer": [chosen]})).mark_rule(color=NEUTRAL, strokeDash=[2, 4])
         layers.append(here.encode(x=x))

@@ -1,6 +1,7 @@
 import numpy as np
 import polars as pl
 
+from backend.analysis.conditions.controls import SHUFFLED
 from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
 from tests.charts.test_probing import rows_of
 
@@ -21,6 +22,23 @@ def test_every_group_has_a_colour_and_chance_is_shaded():
     assert color["scale"]["domain"] == ["two organisms", "good advice"]
     bands = [row for rows in spec["datasets"].values() for row in rows if "high" in row]
     assert {(row["low"], row["high"], row["layer"]) for row in bands} == {(-0.08, 0.08, 0), (-0.08, 0.08, 1)}
+
+
+def test_the_mean_over_pairs_has_the_band_of_its_shuffles():
+    mean = pl.DataFrame(
+        {"layer": [0, 1], "cosine": [0.8, 0.9], "low": [-0.3, None], "high": [0.4, None], "control": [SHUFFLED] * 2}
+    )
+    chart = agreement_chart(TABLE, chance=None, mean=mean)
+    spec = chart.to_dict()
+    assert spec["layer"][0]["mark"]["type"] == "area"
+    assert [(row["low"], row["high"]) for row in rows_of(chart) if "high" in row and row["low"] is not None]
+    domains = {
+        tuple(layer["encoding"]["color"]["scale"]["domain"]) for layer in spec["layer"] if "color" in layer["encoding"]
+    }
+    assert domains == {("two organisms", "good advice", SHUFFLED)}, "one scale: a colour means one thing"
+    bare = agreement_chart(TABLE, chance=None, mean=mean.with_columns(low=None, high=None)).to_dict()
+    assert bare["layer"][0]["mark"]["type"] == "line"
+    assert len(bare["layer"]) == 3
 
 
 def test_a_negative_cosine_is_on_the_axis():

@@ -19,6 +19,7 @@ from backend.records import FloatArray, InputError
 
 Pooling = Literal["response", "token"]  # what counts alike; the paper's is "token"
 Balance = Literal["weights", "matching", "truncation"]  # the paper's is "truncation"
+MATCHED: Balance = "matching"
 BALANCES: Mapping[Balance, str] = {
     "weights": "every answer counts, and both classes weigh alike",
     "matching": "every question weighs as much in one class as in the other; questions of one class drop out",

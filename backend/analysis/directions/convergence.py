@@ -2,9 +2,10 @@
 
 The paper compares directions of topics and of fine-tunes (section 3.3 and appendix C): one direction of each kind per
 layer, compared at equal layers. Directions of one kind are those whose names differ in the organism alone. Controls are
-the directions of an organism trained on good advice, directions of shuffled labels, and what two random vectors reach
-by chance. Two estimates of one direction do not reach a cosine of 1 either: the ceiling is what their stability allows.
-It refuses to know where directions come from.
+the directions of an organism trained on good advice, what two random vectors reach by chance, and the same pairs with
+labels shuffled on both sides: where these are shuffled within questions, they keep what the mix of questions brings
+(docs/directions.md). Two estimates of one direction do not reach a cosine of 1 either: the ceiling is what their
+stability allows. It refuses to know where directions come from.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import numpy as np
 import polars as pl
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, SHUFFLES, Role, kind_of
-from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.cosines import cosine_matrix, row_cosines
+from backend.analysis.estimates import one_more_draw
 from backend.records import Direction
 
 Stacks = Mapping[str, Sequence[Direction]]  # name -> the direction at its layers
 
 PAIRS, CEILING = "two organisms", "ceiling"
+FEWEST_DRAWS = 5  # shuffles of either side, below which they give no range
 _BY_LAYER = {
     "name": pl.String,
     "layer": pl.Int64,
@@ -39,6 +42,35 @@ _RANGES = {
     "median": pl.Float64,
     "max": pl.Float64,
     "at_max": pl.Int64,
+}
+_SHUFFLED = {
+    "layer": pl.Int64,
+    "a": pl.String,
+    "b": pl.String,
+    "group": pl.String,
+    "control": pl.String,
+    "draw": pl.Int64,
+    "cosine": pl.Float64,
+}
+_BESIDE = {
+    "cosine": pl.Float64,
+    "pairs": pl.Int64,
+    "control": pl.String,
+    "draws": pl.Int64,
+    "chance": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "above": pl.Boolean,
+}
+_MADE_OF = {
+    "name": pl.String,
+    "balance": pl.String,
+    "n_positive": pl.Int64,
+    "n_negative": pl.Int64,
+    "questions": pl.Int64,
+    "questions_with_both": pl.Int64,
+    "control": pl.String,
+    "shuffles": pl.Int64,
 }
 _AGREEMENT = {"layer": pl.Int64, "a": pl.String, "b": pl.String, "group": pl.String, "cosine": pl.Float64}
 
@@ -96,22 +128,118 @@ def kinds(roles: Mapping[str, Role]) -> dict[str, list[str]]:
 
 
 def agreement(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -> pl.DataFrame:
-    """[layer, a, b, group, cosine] of the directions `names` and their controls, at the layers that both have.
+    """[layer, a, b, group, cosine] of every two of the directions `names`, at the layers that both have.
 
-    `group` is PAIRS for two organisms, GOOD where one of them was trained on good advice, one of SHUFFLES for a
-    direction beside one of shuffled labels. Directions of different width are not compared.
+    `group` is PAIRS for two organisms, GOOD where one of them was trained on good advice. Directions of different width
+    are not compared.
     """
-    shuffled = [name for name, role in roles.items() if name in stacks and role.kind in SHUFFLES and role.like in names]
-    couples = [(a, b, GOOD if GOOD in (roles[a].kind, roles[b].kind) else PAIRS) for a, b in combinations(names, 2)]
-    couples += [(a, b, roles[b].kind) for a in names if roles[a].kind == ITSELF for b in shuffled]
-    at = {name: {each.layer: each for each in stacks[name]} for name in (*names, *shuffled)}
-    rows = []
-    for a, b, group in couples:
-        for layer in sorted(at[a].keys() & at[b].keys()):
-            one, other = at[a][layer], at[b][layer]
-            if one.vector.size == other.vector.size:
-                rows.append((layer, a, b, group, float(cosine_matrix([one, other])[0, 1])))
+    rows = [
+        (layer, a, b, _group(roles, a, b), cosine)
+        for a, b in combinations(names, 2)
+        for layer, cosine in _cosines(stacks[a], stacks[b])
+    ]
     return pl.DataFrame(rows, schema=_AGREEMENT, orient="row")
+
+
+def shuffled_agreement(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -> pl.DataFrame:
+    """[layer, a, b, group, control, draw, cosine]: the pairs of `agreement` with labels shuffled on both sides.
+
+    Draw k sets the k-th shuffle of one beside the k-th of the other, so draws are independent. `control` is the
+    strictest of SHUFFLES that both have; pairs without any are left out.
+    """
+    own = {name: shuffles_of(roles, name, stacks) for name in names}
+    rows = []
+    for a, b in combinations(names, 2):
+        control = next((kind for kind in SHUFFLES if own[a][kind] and own[b][kind]), None)
+        if control is not None:
+            for draw, (one, other) in enumerate(zip(own[a][control], own[b][control], strict=False)):
+                cosines = _cosines(stacks[one], stacks[other])
+                rows += [(layer, a, b, _group(roles, a, b), control, draw, cosine) for layer, cosine in cosines]
+    return pl.DataFrame(rows, schema=_SHUFFLED, orient="row")
+
+
+def shuffles_of(roles: Mapping[str, Role], name: str, stacks: Stacks) -> dict[str, list[str]]:
+    """The controls of shuffled labels of a direction, by what they shuffle within."""
+    return {
+        kind: [other for other, role in roles.items() if other in stacks and (role.kind, role.like) == (kind, name)]
+        for kind in SHUFFLES
+    }
+
+
+def _group(roles: Mapping[str, Role], a: str, b: str) -> str:
+    return GOOD if GOOD in (roles[a].kind, roles[b].kind) else PAIRS
+
+
+def _cosines(one: Sequence[Direction], other: Sequence[Direction]) -> list[tuple[int, float]]:
+    """Layer and cosine of two directions, where both have the layer at one width."""
+    there = {each.layer: each.vector for each in other}
+    both = [each for each in one if each.layer in there and there[each.layer].size == each.vector.size]
+    if len({each.vector.size for each in both}) != 1:
+        return []
+    rows = (np.stack([each.vector for each in both]), np.stack([there[each.layer] for each in both]))
+    return sorted(zip((each.layer for each in both), row_cosines(*rows).tolist(), strict=True))
+
+
+def beside_shuffles(real: pl.DataFrame, shuffled: pl.DataFrame) -> pl.DataFrame:
+    """[layer, group, a, b, cosine, pairs, control, draws, chance, low, high, above], a row for each of `agreement`.
+
+    `chance` is the mean over draws of `shuffled_agreement`, `low` and `high` hold 95 % of further draws
+    (`one_more_draw`), `above` says whether the cosine is larger: under labels that tell nothing within a question, that
+    is so in 2.5 % of cases. With fewer than FEWEST_DRAWS draws they are null.
+    """
+    return _beside(real, shuffled, ["layer", "group", "a", "b"])
+
+
+def mean_beside_shuffles(real: pl.DataFrame, shuffled: pl.DataFrame) -> pl.DataFrame:
+    """The columns of `beside_shuffles` but a and b, for the mean cosine over all pairs of a group.
+
+    Of pairs with the strictest control alone, where one has it, and of as many draws as all of them have: the mean of
+    shuffled pairs is then of the same pairs.
+    """
+    if shuffled.height:
+        strictest = next(kind for kind in SHUFFLES if (shuffled["control"] == kind).any())
+        shuffled = shuffled.filter(pl.col("control") == strictest)
+        place = ["layer", "group", "a", "b"]
+        real = real.join(shuffled.select(place).unique(), on=place, how="semi")
+        fewest = int(shuffled.group_by(place).len()["len"].min())  # type: ignore[arg-type]
+        shuffled = shuffled.filter(pl.col("draw") < fewest)
+    return _beside(real, shuffled, ["layer", "group"])
+
+
+def _beside(real: pl.DataFrame, shuffled: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    means = real.group_by(by, maintain_order=True).agg(pl.col("cosine").mean(), pairs=pl.len())
+    of_draw = shuffled.group_by(*by, "control", "draw", maintain_order=True).agg(pl.col("cosine").mean())
+    drawn = {tuple(key): part for key, part in of_draw.partition_by(by, as_dict=True).items()}
+    rows = []
+    for row in means.iter_rows(named=True):
+        part = drawn.get(tuple(row[name] for name in by))
+        control, values = (None, np.zeros(0)) if part is None else (part["control"][0], part["cosine"].to_numpy())
+        chance = one_more_draw(values)
+        known = len(values) >= FEWEST_DRAWS
+        rows.append(
+            (
+                *(row[name] for name in by),
+                row["cosine"],
+                row["pairs"],
+                control,
+                len(values),
+                chance.value if len(values) else None,
+                *((chance.low, chance.high, row["cosine"] > chance.high) if known else (None, None, None)),
+            )
+        )
+    return pl.DataFrame(rows, schema={**{name: real.schema[name] for name in by}, **_BESIDE}, orient="row")
+
+
+def made_of(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -> pl.DataFrame:
+    """What directions are made of: [name, balance, n_positive, n_negative, questions, questions_with_both, control,
+    shuffles]; null where their provenance does not say it."""
+    rows = []
+    for name in names:
+        how, own = stacks[name][0].provenance, shuffles_of(roles, name, stacks)
+        control = next((kind for kind in SHUFFLES if own[kind]), None)
+        counts = [how.get(key) for key in ("n_positive", "n_negative", "questions", "questions_with_both")]
+        rows.append((name, how.get("balance"), *counts, control, len(own[control]) if control else 0))
+    return pl.DataFrame(rows, schema=_MADE_OF, orient="row")
 
 
 def whole_from_half(half: float) -> float:
