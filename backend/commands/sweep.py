@@ -151,7 +151,7 @@ def _steer(options: argparse.Namespace, folder: StudyFolder) -> Designed:
 
 
 def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
-    from backend.pipeline.experiment import Ablation
+    from backend.pipeline.experiment import MEAN, Ablation, check_mean
 
     ablation = Ablation(
         [folder.direction(name) for name in options.direction],
@@ -162,6 +162,8 @@ def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
         where=options.where,
         to=options.to,
     )
+    if MEAN in options.to:
+        check_mean(BASE, folder.responses())
     return partial(ablation.design, said=partial(print, flush=True))
 
 

@@ -124,16 +124,21 @@ def mean_of(subject: Subject, organism: str, baselines: Sequence[Response], *, t
 
     Raises InputError where it has none.
     """
+    check_mean(organism, baselines)
     read = [Text(r.id, r.prompt_ids, r.answer_ids) for r in some(baselines, organism, BASELINE, texts)]
-    if not read:
-        raise InputError(
-            f"{organism} has no unedited answers to take a mean of: sample them first (python -m backend sample "
-            f"--organism {organism}), or ablate to zero alone (--to zero)"
-        )
     traces = [trace for trace in trace_texts(subject, read, organism) if trace.n_answer]
     weights = [trace.n_answer for trace in traces]
     stream = np.average([trace.answer_mean for trace in traces], axis=0, weights=weights).astype(np.float32)
     return Mean(organism, dict(enumerate(stream)))
+
+
+def check_mean(organism: str, baselines: Sequence[Response]) -> None:
+    """Raise InputError where an organism has no unedited answers to take a mean of."""
+    if not some(baselines, organism, BASELINE, 1):
+        raise InputError(
+            f"{organism} has no unedited answers to take a mean of: sample them first (python -m backend sample "
+            f"--organism {organism}), or ablate to zero alone (--to zero)"
+        )
 
 
 def _matched(
