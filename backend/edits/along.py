@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
-
 from backend.edits.edit import EVERYWHERE, WRITES, Edit, EditRow, amount
-from backend.edits.where import EVERY, Level, When, Where
+from backend.edits.where import EVERY, Level, When, Where, taken
 from backend.records import Direction, InputError, direction_from_json
 
 
@@ -40,7 +38,7 @@ class Add(Edit, kind="add"):
             raise InputError("a strength is given twice, as strength and as share: give one of them")
         rest = {name: each for name, each in value.items() if name != "share"}
         edit = super().from_json({**rest, "strength": 0.0}, direction)
-        return replace(edit, strength=strength_of(edit.direction, float(value["share"])))
+        return replace(edit, strength=strength_of(edit.direction, taken(float, "share", value["share"])))
 
     @property
     def row(self) -> EditRow:
@@ -179,8 +177,8 @@ def at_tokens(where: Where, when: When | None) -> str:
 
 def finite(what: str, value: float) -> None:
     """Raise InputError on a number that is none."""
-    if not np.isfinite(value):
-        raise InputError(f"{what} must be a finite number, not {value}")
+    if not abs(value) <= 1e300:
+        raise InputError(f"{what} must be a finite number, not {str(value)[:80]}")
 
 
 def bounded(low: Level | None, high: Level | None, what: str) -> None:

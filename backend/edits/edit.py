@@ -11,7 +11,7 @@ from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from backend.edits.where import ANSWER
+from backend.edits.where import ANSWER, taken
 from backend.records import Direction, InputError, direction_from_json, direction_to_json
 
 EVERYWHERE, WRITES = "all", "B"  # places of a row that are no single layers: every block, the write vectors
@@ -99,7 +99,9 @@ class Edit:
         given = _earlier(value, known)
         unknown = min(set(given) - {"kind", *known}, default=None)
         if unknown is not None:
-            raise InputError(f"an edit of the kind {cls.kind!r} has no field {unknown!r}: it has {', '.join(known)}")
+            raise InputError(
+                f"an edit of the kind {cls.kind!r} has no field {str(unknown)[:80]!r}: it has {', '.join(known)}"
+            )
         return cls(
             **{
                 name: _read(hint, each, given[name], direction)
@@ -151,12 +153,12 @@ def _edit_from_json(index: int, value: Any, direction: Callable[[Any], Direction
     try:
         kind = value["kind"]
         if kind not in Edit._kinds:
-            raise InputError(f"edit {index} has the unknown kind {kind!r}: use {_kinds()}")
+            raise InputError(f"edit {index} has the unknown kind {str(kind)[:80]!r}: use {_kinds()}")
         return Edit._kinds[kind].from_json(value, direction)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {error})") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"edit {index} is malformed ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 def _kinds() -> str:
@@ -212,7 +214,7 @@ def _read(hint: Any, of: Field[Any], value: Any, direction: Callable[[Any], Dire
     if hasattr(plain, "from_json"):
         return plain.from_json(value, direction)
     if get_origin(plain) is not tuple:
-        return plain(value)
-    item = get_args(plain)[0]
-    # Names are taken as they are: who takes them from strangers checks that they are names.
-    return tuple(value) if item is str else tuple(item(each) for each in value)
+        return taken(plain, of.name, value)
+    if not isinstance(value, list):
+        raise TypeError(f"{of.name} must be a list")
+    return tuple(taken(get_args(plain)[0], of.name, each) for each in value)
