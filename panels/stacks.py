@@ -17,7 +17,7 @@ from panels.frame import per_study, plain
 
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
-ADD, ABLATE = "Add", "Ablate"
+ADD, ABLATE, CLAMP = "Add", "Ablate", "Clamp"
 LAMBDA, SHARE = "λ", "share"
 OWN, ALL, WISE = "its layer", "every layer", "each its own"
 
