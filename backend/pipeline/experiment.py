@@ -71,6 +71,7 @@ class Ablation:
     organisms: Sequence[str]
     random: Sequence[int]  # seeds of random directions
     subspace: bool  # a random subspace that disturbs as much, too
+    writes: bool = True  # out of the write vectors, too
     where: Where = PLAIN
     to: Sequence[str] = (ZERO, MEAN)  # what projections are brought to: zero, the mean of the base's answers, or both
 
@@ -95,7 +96,8 @@ class Ablation:
                     continue
                 for how in ways:
                     cells += [grids.ablate_layerwise(stack, organism, how), grids.ablate_at(direction, organism, how)]
-                cells.append(grids.ablate_write(direction, organism))
+                if self.writes:
+                    cells.append(grids.ablate_write(direction, organism))
                 if direction.origin.kind != ITSELF:
                     continue  # a control itself: shuffled labels
                 for how in ways:
