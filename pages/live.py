@@ -22,6 +22,7 @@ from panels.asked import replaced, with_asked
 from panels.edits import choose_direction_edits
 from panels.frame import current_study, explain, explained, plain
 from panels.gains import mix_adapters
+from panels.means import mean_streams
 from panels.run import LiveAnswer, LiveRun
 from panels.stacks import all_stacks
 
@@ -127,7 +128,7 @@ def choose_arms(
                 f"{name}=FOLDER, or choose {' or '.join(names)}."
             )
         )
-    edits = choose_direction_edits(all_stacks(study), layers=layers, width=width)
+    edits = choose_direction_edits(all_stacks(study), layers=layers, width=width, means=mean_streams(study))
     worn: Sequence[Edit] = ()
     if edited in organisms:
         with st.expander(f"Gain of each adapter of {edited}", icon=":material/tune:", expanded=True):
@@ -196,7 +197,7 @@ def start_run(
     drawn = f"Temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
     settings = f"{edits}. {drawn}, at most {sampling.max_new_tokens} tokens, seed {seed}."
     adapters = {name: tuple(adapter for adapter, _ in places) for name, places in organisms.items()}
-    answers = tuple(LiveAnswer(arm.name) for arm in arms)
+    answers = tuple(LiveAnswer(arm.name, edited=any(edit.changes for edit in arm.edits)) for arm in arms)
     return LiveRun(prompt, settings, answers, adapters, asked=asked_of(prompt, arms, sampling, seed))
 
 
@@ -209,6 +210,7 @@ def take(run: LiveRun, event: Event) -> None:
             run.answers[event.arm].token(event.text, event.scalars)
         case End():
             run.answers[event.arm].reason = event.reason
+            run.answers[event.arm].receipts = event.receipts
 
 
 def draw_answers(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> None:
@@ -220,6 +222,8 @@ def draw_answers(run: LiveRun, slots: Sequence[DeltaGenerator], view: View) -> N
             tokens, values = answer.printed(*view)
             st.html(token_strip(tokens, values, scale=scale))
             st.caption(f"Waiting: {run.ahead} requests come first." if run.ahead and not tokens else answer.state)
+            if answer.effects:
+                st.caption("  \n".join(plain(line) for line in answer.effects))
 
 
 def follow(run: LiveRun, events: Generator[Event], show: Callable[[], None]) -> None:
@@ -301,7 +305,7 @@ with page, explained():
             note.empty()
             with below.container():
                 show_settings(run, view)
-            events = worker.generate(prompt, arms, sampling, seed, tuple(organisms))
+            events = worker.generate(prompt, arms, sampling, seed, tuple(organisms), receipts=True)
             follow(run, events, partial(draw_answers, run, slots, view))
     shown: LiveRun | None = st.session_state.get(RUN)
     if shown:

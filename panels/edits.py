@@ -1,28 +1,36 @@
-"""The widgets that make edits of directions: each added or ablated, at a layer, with a strength in either unit.
+"""The widgets that make edits of directions: each added, ablated or clamped, at a layer and at some tokens.
+
+A strength is a multiple of the raw vector or a share of the activation norm; ablation is to zero or to a mean.
 
 It refuses to know what is done with the edits, and whether a model can take them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from backend.edits import Ablate, Add, Edit, amount
+from backend.edits import Ablate, Add, Clamp, Edit, Level, When, Where, amount
 from backend.records import Direction, InputError
+from panels.acting import choose_tokens
 from panels.asked import choose_linked, with_asked
-from panels.frame import explained
-from panels.stacks import ABLATE, ADD, ALL, LAMBDA, OWN, SHARE, WISE, Stack
+from panels.frame import explained, plain
+from panels.means import Means, mean_level, zero_is_far
+from panels.stacks import ABLATE, ADD, ALL, CLAMP, LAMBDA, OWN, SHARE, WISE, Stack
 
 MAX_EDITS = 3
+ZERO = "zero"
 
 
-def choose_direction_edits(stacks: Mapping[str, Stack], *, layers: int, width: int | None = None) -> list[Edit] | None:
-    """Up to three directions, each added or ablated at a layer, with widgets of their own.
+def choose_direction_edits(
+    stacks: Mapping[str, Stack], *, layers: int, width: int | None = None, means: Means | None = None
+) -> list[Edit] | None:
+    """Up to three directions, each added, ablated or clamped at a layer, with widgets of their own.
 
-    Offered are those that fit a model of `layers` and `width` (None: of any). None where a direction is not chosen yet
-    or where what the link asks for cannot be had, which the panel says: nothing else is put in its place.
+    Offered are those that fit a model of `layers` and `width` (None: of any), and the `means` to ablate them to. None
+    where a direction is not chosen yet or where what the link asks for cannot be had, which the panel says: nothing
+    else is put in its place.
     """
     count = st.segmented_control(
         "Directions to edit with",
@@ -37,11 +45,13 @@ def choose_direction_edits(stacks: Mapping[str, Stack], *, layers: int, width: i
     for index in range(int(count or 0)):
         made.append(None)
         with st.container(border=True, gap="xsmall"), explained():
-            made[-1] = _direction_edit(index, stacks, layers, width)
+            made[-1] = _direction_edit(index, stacks, layers, width, means or {})
     return None if None in made else [edit for edits in made for edit in edits or ()]
 
 
-def _direction_edit(index: int, stacks: Mapping[str, Stack], layers: int, width: int | None) -> list[Edit] | None:
+def _direction_edit(
+    index: int, stacks: Mapping[str, Stack], layers: int, width: int | None, means: Means
+) -> list[Edit] | None:
     if not stacks:
         raise InputError(
             "There is no direction to edit with: make one on the Directions or Probes page and send it here."
@@ -57,7 +67,7 @@ def _direction_edit(index: int, stacks: Mapping[str, Stack], layers: int, width:
     kind = choose_linked(
         right.segmented_control,
         "Edit",
-        [ADD, ABLATE],
+        [ADD, ABLATE, CLAMP],
         default=ADD,
         required=True,
         key=f"live_kind_{index}",
@@ -65,11 +75,66 @@ def _direction_edit(index: int, stacks: Mapping[str, Stack], layers: int, width:
     )
     where = _choose_place(index, whole=len(stack) >= layers)
     chosen = [stack[at] for at in sorted(stack)] if where == WISE else [stack[layer]]
+    fitting = {name: each for name, each in stacks.items() if _fits(each, layers, width)}
     if kind == ABLATE:
-        return [Ablate(direction, None if where == ALL else (direction.layer,)) for direction in chosen]
+        to = _choose_target(index, stack[layer], means)
+        acting = choose_tokens(index, fitting, _first(chosen, where))
+        return [_ablated(direction, where, layers, acting, to, means) for direction in chosen]
+    if kind == CLAMP:
+        low, high = _choose_bounds(index, stack[layer], means)
+        acting = choose_tokens(index, fitting, _first(chosen, where))
+        places = [None if where == ALL else (direction.layer,) for direction in chosen]
+        return [Clamp(direction, low, high, at, *acting) for direction, at in zip(chosen, places, strict=True)]
     strength = _strength(index, stack[layer])
+    acting = choose_tokens(index, fitting, _first(chosen, where))
     everywhere = tuple(range(layers)) if where == ALL else ()
-    return [Add(direction, strength, everywhere) for direction in chosen]
+    return [Add(direction, strength, everywhere, *acting) for direction in chosen]
+
+
+def _first(chosen: Sequence[Direction], where: str) -> int:
+    """The first layer that is edited: a gate is read there or before."""
+    return 0 if where == ALL else chosen[0].layer
+
+
+def _ablated(
+    direction: Direction, where: str, layers: int, acting: tuple[Where, When | None], to: str, means: Means
+) -> Ablate:
+    """One direction out of its layer or of every one, to zero or to the mean of some answers."""
+    at = None if where == ALL else (direction.layer,)
+    level = None if to == ZERO else mean_level(means, to, direction, at or range(layers))
+    return Ablate(direction, at, *acting, to=level)
+
+
+def _choose_target(index: int, direction: Direction, means: Means) -> str:
+    """Zero, or whose mean."""
+    key = f"live_to_{index}"
+    to = st.selectbox("To", with_asked([ZERO, *means], key), key=key, bind="query-params", help=TARGET_HELP)
+    if to not in (ZERO, *means):
+        raise InputError(f"This study knows no mean of {to!r}: choose {' or '.join([ZERO, *means])}.")
+    if far := zero_is_far(means, direction):
+        st.caption(plain(far))
+    return str(to)
+
+
+def _choose_bounds(index: int, direction: Direction, means: Means) -> tuple[Level | None, Level | None]:
+    """What the projection is kept between; either side may be open, and where both are one it is held there."""
+    sides: list[Level | None] = []
+    for column, (label, key) in zip(st.columns(2), (("At least", "low"), ("At most", "high")), strict=True):
+        value = column.number_input(
+            label,
+            value=None,
+            step=0.5,
+            placeholder="open",
+            key=f"live_{key}_{index}",
+            bind="query-params",
+            help="The projection on the unit direction, in residual units. The same on both sides: held there.",
+        )
+        sides.append(None if value is None else Level((float(value),)))
+    if far := zero_is_far(means, direction):
+        st.caption(plain(far))
+    if sides == [None, None]:
+        raise InputError("The clamp has no bound yet: say what the projection is at least, at most, or both.")
+    return sides[0], sides[1]
 
 
 def _choose_stack(index: int, stacks: Mapping[str, Stack], layers: int, width: int | None) -> Stack | None:
@@ -131,6 +196,10 @@ def _span(stack: Stack) -> str:
     return str(min(stack)) if len(stack) == 1 else f"{min(stack)} to {max(stack)}"
 
 
+TARGET_HELP = (
+    "What the projection becomes. Zero is neutral only where the mean projection is near zero: ablation to the mean of "
+    "some answers leaves at each layer what those answers have there on average."
+)
 WHERE_HELP = (
     "*its layer*: after the block the direction was found at. *every layer*: the same vector after every block (the "
     "paper's single-direction ablation). *each its own*: after every block that block's own vector."

@@ -18,7 +18,7 @@ from panels.frame import per_study, plain
 SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 ALTERED = "this model changes what the adapter writes, as by a norm, before it reaches the residual stream"
 MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
-ADD, ABLATE = "Add", "Ablate"
+ADD, ABLATE, CLAMP = "Add", "Ablate", "Clamp"
 LAMBDA, SHARE = "λ", "share"
 OWN, ALL, WISE = "its layer", "every layer", "each its own"
 
@@ -26,9 +26,18 @@ Stack = Mapping[int, Direction]  # one name's directions by layer
 
 
 def send_direction(
-    stack: Stack, layer: int, *, strength: float | None = 1.0, place: str = OWN, organism: str = BASE
+    stack: Stack,
+    layer: int,
+    *,
+    strength: float | None = 1.0,
+    place: str = OWN,
+    tokens: str | None = None,
+    organism: str = BASE,
 ) -> NoReturn:
-    """Go to the live page with this direction chosen there: added with a strength, or ablated where that is None."""
+    """Go to the live page with this direction chosen there: added with a strength, or ablated where that is None.
+
+    `tokens` are those that it is edited at, as that page calls them; by default as there.
+    """
     name = stack[layer].name
     st.session_state.setdefault(SENT, {})[name] = dict(stack)
     chosen = {
@@ -41,6 +50,8 @@ def send_direction(
         "live_unit_0": LAMBDA,
         "live_strength_0": 1.0 if strength is None else strength,
     }
+    if tokens is not None:
+        chosen["live_at_0"] = tokens
     # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
     st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
 

@@ -14,12 +14,13 @@ import streamlit as st
 from backend.analysis.rates.pairing import AFTER, BEFORE, Pairs
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
 from backend.charts.strip import plain_text
-from backend.edits import Ablate, Add
+from backend.edits import EVERY, Ablate, Add
 from backend.outcomes import EM, ON_TOPIC, SELF_CORRECTED, Outcome
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import sweeps as tables
 from backend.tables.sweeps import METRICS, SweptAnswers
+from panels.acting import TOKENS
 from panels.frame import choose_judge, choose_outcome, per_study, plain, responses_of, scored_by
 from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
@@ -186,33 +187,37 @@ def send_cell(study: Study, organism: str, cell: str, *, key: str) -> None:
             "Send to Live",
             key=key,
             disabled=True,
-            help="Live adds and ablates one direction: this edit is another, or its vector is not held.",
+            help="Live is sent one direction, added or ablated to zero. This edit is another, or its vector is lost.",
             width="stretch",
         )
         return
-    stack, layer, strength, place = found
+    stack, layer, strength, place, tokens = found
     if st.button("Send to Live", key=key, type="primary", icon=":material/send:", width="stretch"):
-        send_direction(stack, layer, strength=strength, place=place, organism=organism)
+        send_direction(stack, layer, strength=strength, place=place, tokens=tokens, organism=organism)
 
 
-def edit_of(study: Study, cell: str) -> tuple[Stack, int, float | None, str] | None:
-    """What a cell did, for Live: directions by layer, the layer, the strength (None: ablated) and where.
+def edit_of(study: Study, cell: str) -> tuple[Stack, int, float | None, str, str] | None:
+    """What a cell did, for Live: directions by layer, the layer, the strength (None: ablated), after which blocks, and
+    at which tokens.
 
-    None where the study holds no vector of it, or where it is no single direction. Of several seeds it is the first's.
+    None where the study holds no vector of it, where it is no single direction, and where Live would do another thing
+    with it: behind a gate, to a mean. Of several seeds it is the first's.
     """
     row = described(study).filter(pl.col("cell") == cell).row(0, named=True)
     edits = [edit for edit in study.condition(row["condition"]).edits if isinstance(edit, Add | Ablate)]
     if row["kind"] not in ("steer", "ablate"):
         return None
-    stack = dict(study_stacks(study).get(row["direction"], {}))
+    stack, named = dict(study_stacks(study).get(row["direction"], {})), {where: name for name, where in TOKENS.items()}
     if not edits:  # an imported condition: its record names the direction
         places = [layer for layer in stack if row["layer"] is None or layer == row["layer"]]
         place = OWN if len(places) == 1 else WISE
-        return (stack, places[len(places) // 2], row["strength"], place) if places else None
+        return (stack, places[len(places) // 2], row["strength"], place, named[EVERY]) if places else None
     own = {edit.direction.layer: edit.direction for edit in edits}
     if len(own) < len(edits):
         return None
     first = edits[len(edits) // 2]
+    if first.where not in named or first.when is not None or (isinstance(first, Ablate) and first.to is not None):
+        return None
     strength = first.strength if isinstance(first, Add) else None
     place = WISE if len(edits) > 1 else OWN if first.layers == (first.direction.layer,) else ALL
-    return {**stack, **own}, first.direction.layer, strength, place
+    return {**stack, **own}, first.direction.layer, strength, place, named[first.where]

@@ -77,6 +77,7 @@ def _add_ablate(kinds: Any) -> argparse.ArgumentParser:
     add("--layer", type=layer, required=True, help="of the direction that is taken out everywhere")
     add("--random", type=values.seeds_or_none, default="0-1", metavar="SEEDS", help="of random directions, or none")
     add("--subspace", action="store_true", help="a random subspace that disturbs as much, too")
+    add("--no-write", action="store_true", help="leave write vectors alone, as where another sweep has cleaned them")
     to = "what projections are brought to: zero, mean (of the base's answers) or both"
     add("--to", type=values.targets, default="zero,mean", help=to)
     add("--where", type=values.where, default="all", metavar="TOKENS", help=WHERE)
@@ -151,7 +152,7 @@ def _steer(options: argparse.Namespace, folder: StudyFolder) -> Designed:
 
 
 def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
-    from backend.pipeline.experiment import Ablation
+    from backend.pipeline.experiment import MEAN, Ablation, check_mean
 
     ablation = Ablation(
         [folder.direction(name) for name in options.direction],
@@ -159,9 +160,12 @@ def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
         [folder.known(name) for name in options.organism or folder.organisms],
         random=options.random,
         subspace=options.subspace,
+        writes=not options.no_write,
         where=options.where,
         to=options.to,
     )
+    if MEAN in options.to:
+        check_mean(BASE, folder.responses())
     return partial(ablation.design, said=partial(print, flush=True))
 
 

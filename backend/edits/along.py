@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from backend.edits.edit import EVERYWHERE, WRITES, Edit, EditRow, amount
-from backend.edits.where import EVERY, Level, When, Where
+from backend.edits.where import EVERY, Level, When, Where, taken
 from backend.records import Direction, InputError, direction_from_json
 
 
@@ -38,7 +38,7 @@ class Add(Edit, kind="add"):
             raise InputError("a strength is given twice, as strength and as share: give one of them")
         rest = {name: each for name, each in value.items() if name != "share"}
         edit = super().from_json({**rest, "strength": 0.0}, direction)
-        return replace(edit, strength=strength_of(edit.direction, float(value["share"])))
+        return replace(edit, strength=strength_of(edit.direction, taken(float, "share", value["share"])))
 
     @property
     def row(self) -> EditRow:
@@ -177,7 +177,7 @@ def at_tokens(where: Where, when: When | None) -> str:
 
 def finite(what: str, value: float) -> None:
     """Raise InputError on a number that is none."""
-    if not abs(value) < 1e300:
+    if not abs(value) <= 1e300:
         raise InputError(f"{what} must be a finite number, not {str(value)[:80]}")
 
 

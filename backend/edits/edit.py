@@ -11,7 +11,7 @@ from functools import cache
 from types import NoneType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from backend.edits.where import ANSWER
+from backend.edits.where import ANSWER, taken
 from backend.records import Direction, InputError, direction_from_json, direction_to_json
 
 EVERYWHERE, WRITES = "all", "B"  # places of a row that are no single layers: every block, the write vectors
@@ -99,7 +99,9 @@ class Edit:
         given = _earlier(value, known)
         unknown = min(set(given) - {"kind", *known}, default=None)
         if unknown is not None:
-            raise InputError(f"an edit of the kind {cls.kind!r} has no field {unknown!r}: it has {', '.join(known)}")
+            raise InputError(
+                f"an edit of the kind {cls.kind!r} has no field {str(unknown)[:80]!r}: it has {', '.join(known)}"
+            )
         return cls(
             **{
                 name: _read(hint, each, given[name], direction)
@@ -107,6 +109,11 @@ class Edit:
                 if name in given or not _sparse(hint)
             }
         )
+
+    @classmethod
+    def kinds(cls) -> tuple[type[Edit], ...]:
+        """Every edit that there is."""
+        return tuple(cls._kinds.values())
 
     def _values(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -212,18 +219,7 @@ def _read(hint: Any, of: Field[Any], value: Any, direction: Callable[[Any], Dire
     if hasattr(plain, "from_json"):
         return plain.from_json(value, direction)
     if get_origin(plain) is not tuple:
-        return _as(plain, of, value)
+        return taken(plain, of.name, value)
     if not isinstance(value, list):
         raise TypeError(f"{of.name} must be a list")
-    return tuple(_as(get_args(plain)[0], of, each) for each in value)
-
-
-def _as(kind: Any, of: Field[Any], value: Any) -> Any:
-    """A value of JSON as the kind that a field is of. Nothing else is turned into it: "2" is no number."""
-    taken = (int, float) if kind is float else kind
-    if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{of.name} must be {_WORDS[kind]}")
-    return float(value) if kind is float and abs(value) < 1e300 else value
-
-
-_WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+    return tuple(taken(get_args(plain)[0], of.name, each) for each in value)

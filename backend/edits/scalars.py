@@ -15,7 +15,7 @@ import numpy as np
 
 from backend.edits.along import at_tokens, bounded, finite, interval
 from backend.edits.edit import Edit, EditRow
-from backend.edits.where import EVERY, Level, When, Where
+from backend.edits.where import EVERY, Level, When, Where, taken
 from backend.records import Direction, FloatArray, InputError, Trace, direction_from_json, direction_to_json
 
 MAX_GIVEN = 2**20  # numbers of one Course
@@ -103,7 +103,7 @@ class Course:
     def from_json(cls, value: Any, direction: Callable[[Any], Direction] = direction_from_json) -> Course:
         """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on what does not fit."""
         flat = np.frombuffer(base64.b64decode(value["values"], validate=True), dtype="<f4").astype(np.float32)
-        return cls(flat.reshape(int(value["adapters"]), -1))
+        return cls(flat.reshape(taken(int, "adapters", value["adapters"]), -1))
 
 
 @dataclass(frozen=True, eq=False)

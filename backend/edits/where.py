@@ -174,10 +174,10 @@ class When:
     @classmethod
     def from_json(cls, value: Any, direction: Callable[[Any], Direction] = direction_from_json) -> When:
         """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on what does not fit."""
-        under = value.get("under", False)
-        if not isinstance(under, bool) or set(value) - {"direction", "threshold", "under"}:
+        if set(value) - {"direction", "threshold", "under"}:
             raise InputError("a gate is an object with a direction, a threshold and perhaps under")
-        return cls(direction(value["direction"]), float(value["threshold"]), under)
+        threshold = taken(float, "the threshold of a gate", value["threshold"])
+        return cls(direction(value["direction"]), threshold, taken(bool, "under", value.get("under", False)))
 
 
 def _fits(name: str, value: Any) -> bool:
@@ -187,6 +187,20 @@ def _fits(name: str, value: Any) -> bool:
     if name in ("first", "after"):
         return _whole(value)
     return isinstance(value, str if name == "part" else bool)
+
+
+def taken(kind: Any, name: str, value: Any) -> Any:
+    """A value of JSON as the kind that it must be of. Nothing else is turned into it: "2" is no number.
+
+    Raises TypeError where it is of another.
+    """
+    fits = (int, float) if kind is float else kind
+    if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name} must be {_WORDS[kind]}")
+    return float(value) if kind is float and abs(value) < 1e300 else value
+
+
+_WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
 
 
 def _whole(value: Any) -> bool:
@@ -229,6 +243,7 @@ class Level:
         """The inverse of `to_json`; a bare number is one for all. Raises TypeError or ValueError on others."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return cls((float(value),))
-        if not isinstance(value, Mapping) or set(value) - {"values", "of"} or not isinstance(value.get("of", ""), str):
+        if not isinstance(value, Mapping) or set(value) - {"values", "of"} or not isinstance(value["values"], list):
             raise InputError("a level is a number, or an object with values and perhaps of, whose mean they are")
-        return cls(tuple(value["values"]), value.get("of", ""))
+        values = tuple(taken(float, "a level", each) for each in value["values"])
+        return cls(values, taken(str, "whose mean a level is", value.get("of", "")))

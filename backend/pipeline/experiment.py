@@ -71,6 +71,7 @@ class Ablation:
     organisms: Sequence[str]
     random: Sequence[int]  # seeds of random directions
     subspace: bool  # a random subspace that disturbs as much, too
+    writes: bool = True  # out of the write vectors, too
     where: Where = PLAIN
     to: Sequence[str] = (ZERO, MEAN)  # what projections are brought to: zero, the mean of the base's answers, or both
 
@@ -95,7 +96,8 @@ class Ablation:
                     continue
                 for how in ways:
                     cells += [grids.ablate_layerwise(stack, organism, how), grids.ablate_at(direction, organism, how)]
-                cells.append(grids.ablate_write(direction, organism))
+                if self.writes:
+                    cells.append(grids.ablate_write(direction, organism))
                 if direction.origin.kind != ITSELF:
                     continue  # a control itself: shuffled labels
                 for how in ways:
@@ -124,16 +126,21 @@ def mean_of(subject: Subject, organism: str, baselines: Sequence[Response], *, t
 
     Raises InputError where it has none.
     """
+    check_mean(organism, baselines)
     read = [Text(r.id, r.prompt_ids, r.answer_ids) for r in some(baselines, organism, BASELINE, texts)]
-    if not read:
-        raise InputError(
-            f"{organism} has no unedited answers to take a mean of: sample them first (python -m backend sample "
-            f"--organism {organism}), or ablate to zero alone (--to zero)"
-        )
     traces = [trace for trace in trace_texts(subject, read, organism) if trace.n_answer]
     weights = [trace.n_answer for trace in traces]
     stream = np.average([trace.answer_mean for trace in traces], axis=0, weights=weights).astype(np.float32)
     return Mean(organism, dict(enumerate(stream)))
+
+
+def check_mean(organism: str, baselines: Sequence[Response]) -> None:
+    """Raise InputError where an organism has no unedited answers to take a mean of."""
+    if not some(baselines, organism, BASELINE, 1):
+        raise InputError(
+            f"{organism} has no unedited answers to take a mean of: sample them first (python -m backend sample "
+            f"--organism {organism}), or ablate to zero alone (--to zero)"
+        )
 
 
 def _matched(

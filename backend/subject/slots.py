@@ -30,13 +30,15 @@ class Pass:
         self.ledger = ledger
         self.open: dict[Gate, torch.Tensor] = {}  # (row, token)
         self._special = special
-        self._held: dict[int, tuple[torch.Tensor | None, bool]] = {}
+        self._held: dict[tuple[int, torch.device], tuple[torch.Tensor | None, bool]] = {}
 
-    def held(self, wheres: tuple[Where | None, ...]) -> tuple[torch.Tensor | None, bool]:
+    def held(self, wheres: tuple[Where | None, ...], device: torch.device) -> tuple[torch.Tensor | None, bool]:
         """(row, token) where rows are edited, None for everywhere; and whether there is any such token."""
-        if id(wheres) not in self._held:
-            self._held[id(wheres)] = self._asked(wheres)
-        return self._held[id(wheres)]
+        key = id(wheres), device
+        if key not in self._held:
+            held, some = self._asked(wheres)
+            self._held[key] = None if held is None else held.to(device), some
+        return self._held[key]
 
     def _asked(self, wheres: tuple[Where | None, ...]) -> tuple[torch.Tensor | None, bool]:
         if self.span is None:
@@ -62,9 +64,7 @@ class Acting:
 
     def at(self, now: Pass, device: torch.device) -> tuple[torch.Tensor | None, bool]:
         """(row, token), None for everywhere; and whether there may be any such token."""
-        held, some = now.held(self.wheres)
-        if held is not None and held.device != device:
-            held = held.to(device)
+        held, some = now.held(self.wheres, device)
         if some:
             for gate, rows in self.gates:
                 rows = rows.to(device)

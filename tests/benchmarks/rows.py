@@ -21,7 +21,7 @@ import torch
 from peft import get_peft_model
 from transformers import TextStreamer
 
-from backend.edits import Add, Edit, Gain
+from backend.edits import ANSWER, PLAIN, PROMPT, Add, Clamp, Edit, Gain, Level, When, Where
 from backend.records import Sampling
 from backend.subject import train as training
 from backend.subject.decode import Request, sample, stream
@@ -668,6 +668,48 @@ def _exhaust(found: Any) -> None:
         pass
 
 
+# --- 11: edits that say where they act --------------------------------------------------------------------------------
+
+
+def acting(setting: Setting) -> list[Table]:
+    """32 rows, each with a clamp, a gate or a choice of tokens of its own, against the same rows without an edit."""
+    rows, tokens = (4, 4) if setting.quick else (32, 32)
+    prompts = list(islice(cycle(setting.prompts), rows))
+    v, layers = setting.direction, len(setting.subject.blocks)
+    wheres = (PLAIN, Where(ANSWER), Where(PROMPT), Where(ANSWER, first=8), Where(after=4), Where(special=False))
+    kinds: dict[str, Callable[[int], Edit]] = {
+        "clamps": lambda i: Clamp(v, None, Level((0.5 * i,)), ((7 * i + 3) % layers,), PLAIN),
+        "gates": lambda i: Add(v, 0.25, (LAYER + i % (layers - LAYER),), PLAIN, When(v, -0.5 * i)),
+        "positions": lambda i: Add(v, 0.25, ((7 * i + 3) % layers,), wheres[i % len(wheres)]),
+        "clamps after every block": lambda i: Clamp(v, None, Level((0.5 * i,)), None, wheres[i % len(wheres)]),
+    }
+    unit = f"{OURS}, no edit"
+    tasks = {unit: Task(_written(setting, prompts, [()], tokens))}
+    for name, edit in kinds.items():
+        tasks[name] = Task(_written(setting, prompts, [(edit(i),) for i in range(rows)], tokens))
+    every = [(kinds["clamps after every block"](i),) for i in range(rows)]
+    tasks["the same, with receipts"] = Task(_written(setting, prompts, every, tokens, receipts=True))
+    title = f"{rows} rows, each with an edit that says where it acts, greedy"
+    with torch.inference_mode(), never_stopping():
+        table = Table(title, unit, setting.clock.interleaved(tasks))
+        for name in ("clamps", "gates", "positions"):
+            table.goal(0.85, name=name)
+        return [table.explained(tasks["clamps"].run)]
+
+
+def _written(
+    setting: Setting,
+    prompts: Sequence[tuple[int, ...]],
+    edits: Sequence[tuple[Edit, ...]],
+    tokens: int,
+    *,
+    receipts: bool = False,
+) -> Callable[[], None]:
+    requests = _requests(prompts, edits, Sampling(0.0, 1.0, tokens))
+    requests = [replace(request, receipts=receipts) for request in requests]
+    return lambda: _check(sample(setting.subject, requests, batch=len(prompts)), tokens)
+
+
 ROWS: Mapping[int, Callable[[Setting], list[Table]]] = {
     1: equal_lengths,
     2: stored_order,
@@ -679,4 +721,5 @@ ROWS: Mapping[int, Callable[[Setting], list[Table]]] = {
     8: first_token,
     9: training_step,
     10: number_format,
+    11: acting,
 }

@@ -71,6 +71,7 @@ def test_an_ablation_goes_to_live_on_its_organism(visit: Visit, study: str):
     page = visit(f"ablation?{study}&ablation_organism={BAD[1]}")
     query = send(page)
     assert (query["live_edited"], query["live_kind_0"], query["live_where_0"]) == (BAD[1], "Ablate", "every layer")
+    assert query["live_at_0"] == "every token (paper)"
 
 
 def test_a_direction_of_the_matrix_goes_to_live_in_one_click(visit: Visit, study: str):

@@ -61,6 +61,7 @@ TEXT = ("", " ", "a\0b", "a\nb")
 PATH = ("", "a\0b", "x" * 300)
 NAME = (*TEXT, ".x", "..", "a/b", "../x", " x", "x" * 250, "é" * 60)
 LAYERS = ("", "nine", "-1", "3-1", "5-3", "0-99999999999", "99999999999", "1000", "1,", "1--2", "none", "1.5")
+TOKENS = ("", "answers", "all,first=0", "all,first=x", "answer,5", "prompt,tokens=a", "all,first=2,after=3")
 SEEDS = (*(bad for bad in LAYERS if bad not in ("none", "1000")), "0-2147483648", "0-5000")
 FOLDER = (*PATH, "nowhere")
 SAMPLED = {
@@ -142,6 +143,7 @@ BAD = {
         "--random": SEEDS,
         "--like": (*TEXT, "nobody"),
         "--organism": (*NAME, "nobody"),
+        "--where": TOKENS,
     },
     "sweep ablate": {
         **SWEPT,
@@ -149,6 +151,8 @@ BAD = {
         "--direction": (*TEXT, "nobody"),
         "--layer": (*LEAST_0, "7", "1000"),
         "--random": SEEDS,
+        "--to": ("", "median", "zero,", "zero mean"),
+        "--where": TOKENS,
     },
     "sweep gain": {
         **SWEPT,

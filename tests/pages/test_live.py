@@ -4,10 +4,12 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from backend.edits import Ablate, Add, Gain
+from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where
 from backend.records import Direction, Sampling
+from backend.study import open_study
 from tests.conftest import said
 from tests.studies.fake_worker import ADAPTERS, fake_worker
+from tests.studies.synthetic import ORGANISM
 
 SENT = {"sent": {6: Direction("sent", 6, np.full(16, 0.5, dtype=np.float32), activation_norm=8)}}
 
@@ -23,6 +25,11 @@ def live(open_page, monkeypatch):
             return open_page("live", **(query or {"live_tokens": "5"})), worker
 
         yield run
+
+
+@pytest.fixture
+def synthetic(studies):
+    return open_study("synthetic", studies)
 
 
 def generate(page):
@@ -133,6 +140,86 @@ def test_a_stored_stack_is_added_layer_by_layer(live):
     added = [edit for edit in edits(worker) if isinstance(edit, Add)]
     assert [edit.layers for edit in added] == [(layer,) for layer in range(12)]
     assert all(edit.direction.layer == edit.layers[0] for edit in added)
+
+
+def test_an_edit_leaves_the_sink_out_unless_the_papers_form_is_asked_for(live):
+    page, worker = live()
+    with_direction(page)
+    generate(page)
+    assert edits(worker)[-1].where == PLAIN
+    assert "every token but the sink" in said(page)
+    page.selectbox(key="live_at_0").set_value("every token (paper)").run()
+    generate(page)
+    assert edits(worker)[-1].where == EVERY
+
+
+def test_tokens_are_narrowed_and_a_gate_is_read_at_the_layer_or_before(live):
+    page, worker = live()
+    with_direction(page, direction="misalignment", layer=7, at="answer tokens")
+    for key, value in {"first": 20, "after": 5, "special": False, "ids": "3, 9"}.items():
+        page.get_by_key(f"live_{key}_0").set_value(value).run()
+    page.get_by_key("live_gate_0").set_value("medical").run()
+    page.get_by_key("live_over_0").set_value(-1.5).run()
+    page.get_by_key("live_side_0").set_value("under").run()
+    generate(page)
+    edit = edits(worker)[-1]
+    assert edit.where == Where(ANSWER, first=20, after=5, tokens=(3, 9), special=False)
+    assert (edit.when.direction.name, edit.when.layer, edit.when.threshold, edit.when.under) == (
+        "medical",
+        7,
+        -1.5,
+        True,
+    )
+    page.get_by_key("live_ids_0").set_value("x").run()
+    assert "no list of token ids" in page.error[0].value
+    assert page.button(key="live_go").disabled
+
+
+@pytest.mark.parametrize("where", ["its layer", "every layer"])
+def test_a_direction_is_ablated_to_the_mean_that_the_study_knows(live, synthetic, where):
+    page, worker = live()
+    of = f"{ORGANISM}'s answers"
+    with_direction(page, direction="misalignment", layer=6, kind="Ablate", where=where, to=of)
+    generate(page)
+    edit = edits(worker)[-1]
+    means = synthetic.mean_projections(
+        synthetic.direction("misalignment", 6),
+        ORGANISM,
+        responses=synthetic.responses().filter(organism=ORGANISM, condition="baseline")["response"].to_list(),
+    )
+    expected = [means[6]] if where == "its layer" else [means[layer] for layer in range(12)]
+    assert edit.to.values == pytest.approx(expected, rel=1e-4)
+    assert edit.to.of == of
+    assert "Mean projection at layer 6" in said(page).replace("\\", "")
+    assert "of the activation norm away" in said(page)
+    assert "to the mean of" in said(page)
+    options = page.selectbox(key="live_to_0").options
+    assert options[0] == "zero"
+    assert f"aligned {of}" in options
+    assert f"base's answers, read by {ORGANISM}" in options
+
+
+def test_a_direction_is_clamped_on_either_side_and_without_a_bound_nothing_runs(live):
+    page, worker = live()
+    with_direction(page, kind="Clamp")
+    assert "no bound yet" in page.error[0].value
+    assert page.button(key="live_go").disabled
+    page.get_by_key("live_high_0").set_value(2.5).run()
+    generate(page)
+    edit = edits(worker)[-1]
+    assert isinstance(edit, Clamp)
+    assert (edit.low, edit.high, edit.layers, edit.where) == (None, Level((2.5,)), (6,), PLAIN)
+    page.get_by_key("live_low_0").set_value(3.0).run()
+    assert "the interval is empty" in page.error[0].value
+
+
+def test_every_edited_answer_has_the_receipt_of_its_edits_below_it(live):
+    page, worker = live()
+    generate(with_direction(page))
+    assert worker.requests[-1].receipts
+    told = said(page).replace("\\", "")
+    assert "steer sent: acted at 41 answer tokens of 1 layer, mean change 12.3 = 8.2% of the stream's norm" in told
+    assert told.count("acted at") == 1, "the left answer has no edit"
 
 
 @pytest.mark.parametrize(
