@@ -673,7 +673,7 @@ def _exhaust(found: Any) -> None:
 
 def acting(setting: Setting) -> list[Table]:
     """32 rows, each with a clamp, a gate or a choice of tokens of its own, against the same rows without an edit."""
-    rows, tokens = (4, 4) if setting.quick else (32, 32)
+    rows, tokens = (4, 4) if setting.quick else (32, 16)
     prompts = list(islice(cycle(setting.prompts), rows))
     v, layers = setting.direction, len(setting.subject.blocks)
     wheres = (PLAIN, Where(ANSWER), Where(PROMPT), Where(ANSWER, first=8), Where(after=4), Where(special=False))
