@@ -59,12 +59,11 @@ def _direction_edit(
     stack = _choose_stack(index, stacks, layers, width)
     if stack is None:
         return None
-    left, right = st.columns([2, 3])
     key = f"live_layer_{index}"
-    layer = left.selectbox("Of layer", with_asked(sorted(stack), key), key=key, bind="query-params")
+    layer = st.selectbox("Of layer", with_asked(sorted(stack), key), key=key, bind="query-params")
     if layer not in stack:
         raise InputError(f"This direction has no layer {layer}: choose one of its layers, {_span(stack)}.")
-    kind = right.segmented_control(
+    kind = st.segmented_control(
         "Edit", [ADD, ABLATE, CLAMP], default=ADD, required=True, key=f"live_kind_{index}", bind="query-params"
     )
     where = _choose_place(index, whole=len(stack) >= layers)
