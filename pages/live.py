@@ -128,7 +128,8 @@ def choose_arms(
                 f"{name}=FOLDER, or choose {' or '.join(names)}."
             )
         )
-    edits = choose_direction_edits(all_stacks(study), layers=layers, width=width, means=mean_streams(study))
+    means = partial(mean_streams, study)
+    edits = choose_direction_edits(all_stacks(study), layers=layers, width=width, means=means)
     worn: Sequence[Edit] = ()
     if edited in organisms:
         with st.expander(f"Gain of each adapter of {edited}", icon=":material/tune:", expanded=True):

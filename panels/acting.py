@@ -30,12 +30,11 @@ TOKENS_HELP = (
 
 def choose_tokens(index: int, stacks: Mapping[str, Stack], layer: int) -> tuple[Where, When | None]:
     """At which tokens the edit of that number acts, and its gate, read at `layer` or before. Raises InputError."""
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
     key = f"live_at_{index}"
-    chosen = left.selectbox("Tokens", with_asked(TOKENS, key), key=key, bind="query-params", help=TOKENS_HELP)
+    chosen = st.selectbox("Tokens", with_asked(TOKENS, key), key=key, bind="query-params", help=TOKENS_HELP)
     if chosen not in TOKENS:
         raise InputError(f"An edit cannot act at {chosen!r}: choose {', '.join(TOKENS)}.")
-    with right.popover("Narrow", icon=":material/filter_alt:", width="stretch"):
+    with st.popover("Fewer tokens, or a gate", icon=":material/filter_alt:", width="stretch"):
         where = _narrowed(index, TOKENS[chosen])
         when = _gate(index, stacks, layer)
     if where != TOKENS[chosen] or when:

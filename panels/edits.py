@@ -7,7 +7,7 @@ It refuses to know what is done with the edits, and whether a model can take the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
@@ -24,13 +24,13 @@ ZERO = "zero"
 
 
 def choose_direction_edits(
-    stacks: Mapping[str, Stack], *, layers: int, width: int | None = None, means: Means | None = None
+    stacks: Mapping[str, Stack], *, layers: int, width: int | None = None, means: Callable[[], Means] = dict
 ) -> list[Edit] | None:
     """Up to three directions, each added, ablated or clamped at a layer, with widgets of their own.
 
-    Offered are those that fit a model of `layers` and `width` (None: of any), and the `means` to ablate them to. None
-    where a direction is not chosen yet or where what the link asks for cannot be had, which the panel says: nothing
-    else is put in its place.
+    Offered are those that fit a model of `layers` and `width` (None: of any), and the `means` to ablate them to, which
+    are read when they are needed. None where a direction is not chosen yet or where what the link asks for cannot be
+    had, which the panel says: nothing else is put in its place.
     """
     count = st.segmented_control(
         "Directions to edit with",
@@ -45,12 +45,12 @@ def choose_direction_edits(
     for index in range(int(count or 0)):
         made.append(None)
         with st.container(border=True, gap="xsmall"), explained():
-            made[-1] = _direction_edit(index, stacks, layers, width, means or {})
+            made[-1] = _direction_edit(index, stacks, layers, width, means)
     return None if None in made else [edit for edits in made for edit in edits or ()]
 
 
 def _direction_edit(
-    index: int, stacks: Mapping[str, Stack], layers: int, width: int | None, means: Means
+    index: int, stacks: Mapping[str, Stack], layers: int, width: int | None, means: Callable[[], Means]
 ) -> list[Edit] | None:
     if not stacks:
         raise InputError(
@@ -59,13 +59,12 @@ def _direction_edit(
     stack = _choose_stack(index, stacks, layers, width)
     if stack is None:
         return None
-    left, right = st.columns([2, 3])
     key = f"live_layer_{index}"
-    layer = left.selectbox("Of layer", with_asked(sorted(stack), key), key=key, bind="query-params")
+    layer = st.selectbox("Of layer", with_asked(sorted(stack), key), key=key, bind="query-params")
     if layer not in stack:
         raise InputError(f"This direction has no layer {layer}: choose one of its layers, {_span(stack)}.")
     kind = choose_linked(
-        right.segmented_control,
+        st.segmented_control,
         "Edit",
         [ADD, ABLATE, CLAMP],
         default=ADD,
@@ -77,11 +76,12 @@ def _direction_edit(
     chosen = [stack[at] for at in sorted(stack)] if where == WISE else [stack[layer]]
     fitting = {name: each for name, each in stacks.items() if _fits(each, layers, width)}
     if kind == ABLATE:
-        to = _choose_target(index, stack[layer], means)
+        known = means()
+        to = _choose_target(index, stack[layer], known)
         acting = choose_tokens(index, fitting, _first(chosen, where))
-        return [_ablated(direction, where, layers, acting, to, means) for direction in chosen]
+        return [_ablated(direction, where, layers, acting, to, known) for direction in chosen]
     if kind == CLAMP:
-        low, high = _choose_bounds(index, stack[layer], means)
+        low, high = _choose_bounds(index, stack[layer], means())
         acting = choose_tokens(index, fitting, _first(chosen, where))
         places = [None if where == ALL else (direction.layer,) for direction in chosen]
         return [Clamp(direction, low, high, at, *acting) for direction, at in zip(chosen, places, strict=True)]

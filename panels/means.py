@@ -67,6 +67,6 @@ def zero_is_far(means: Means, direction: Direction) -> str:
         if direction.layer in stream and stream[direction.layer].shape == direction.vector.shape:
             along = float(stream[direction.layer] @ direction.unit)
             norm = direction.activation_norm
-            share = f", zero is {abs(along) / norm:.0%} of the activation norm away" if norm else ""
-            lines.append(f"{of}: {along:+.2f}{share}")
-    return f"Mean projection at layer {direction.layer}. {'; '.join(lines)}." if lines else ""
+            lines.append(f"{of} {along:+.2f}" + (f" ({abs(along) / norm:.0%})" if norm else ""))
+    about = f"Mean projection at layer {direction.layer} (how far zero is from it, of the activation norm)"
+    return f"{about}: {'; '.join(lines)}." if lines else ""

@@ -82,8 +82,8 @@ class Ablation:
     def design(self, subject: Subject, baselines: Sequence[Response], *, said: Callable[[str], None]) -> SweepDesign:
         """The cells. What is read or matched with the model, on baseline answers, takes a while: `said` is told.
 
-        The record has the disturbance of what a subspace was matched with, in nats a token. Raises InputError where the
-        base has no answers to take the mean of.
+        The record has the disturbance of what a subspace was matched with, in nats a token, and the mean projection on
+        every direction that zero is compared with. Raises InputError where the base has no answers to take it of.
         """
         cells: list[Cell] = []
         disturbed: dict[str, dict[str, float]] = {}  # organism -> condition -> nats a token
@@ -110,7 +110,19 @@ class Ablation:
                         cell, measured = _matched(subject, organism, direction, how, random, texts)
                         disturbed.setdefault(organism, {}).update(measured)
                         cells.append(cell)
-        return SweepDesign(cells, {"kind": "ablate", "disturbance": disturbed})
+        return SweepDesign(cells, {"kind": "ablate", "disturbance": disturbed, "means": self._means(ways, said)})
+
+    def _means(self, ways: Sequence[Taken], said: Callable[[str], None]) -> dict[str, dict[str, float]]:
+        """Whose mean -> direction -> the mean projection at its layer: how far zero is from being neutral."""
+        found: dict[str, dict[str, float]] = {}
+        for mean in (how.to for how in ways if how.to):
+            for direction in (_at(stack, self.layer) for stack in self.stacks):
+                [along] = mean.level(direction, (self.layer,)).values
+                found.setdefault(mean.of, {})[direction.name] = round(along, 4)
+                norm = direction.activation_norm
+                share = f", {abs(along) / norm:.0%} of the activation norm from zero" if norm else ""
+                said(f"mean projection of {mean.of} on {direction.name!r} at layer {self.layer}: {along:+.2f}{share}")
+        return found
 
     def _ways(self, subject: Subject, baselines: Sequence[Response], said: Callable[[str], None]) -> list[Taken]:
         """To zero, to the mean, or both; the mean is read from answers of the base."""

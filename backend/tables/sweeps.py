@@ -1,7 +1,9 @@
 """Sweeps: what every condition did, the answers under it beside unedited ones, and what it changed.
 
-Random controls of one direction, place and strength are one cell, whatever their seed: their answers are counted
-together. An edited answer is compared with unedited ones of its own length. It refuses to know what is drawn.
+Random controls of one direction, place, strength, tokens and target are one cell, whatever their seed: their answers
+are counted together. A series is what is ablated or added, with what it is brought to where that is not zero, and at
+which tokens where conditions differ in that. An edited answer is compared with unedited ones of its own length. It
+refuses to know what is drawn.
 """
 
 from __future__ import annotations
@@ -80,7 +82,9 @@ def described(study: Study) -> pl.DataFrame:
     to = pl.when(pl.col("to").fill_null("zero") == "zero").then(pl.lit("")).otherwise(pl.format(" to {}", "to"))
     at = pl.when(pl.col("where") == EVERY.words).then(None).otherwise(pl.format(" at {}", "where")).fill_null("")
     cell = pl.format("{} {} {}{}{}{}, {} directions", "kind", series, where, strength, to, at, pl.len().over(place))
-    return table.with_columns(series=series, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
+    mixed = (pl.col("kind") != "steer") & (pl.col("where").n_unique().over("kind") > 1)
+    apart = pl.format("{}{}{}", series, to, pl.when(mixed).then(at).otherwise(pl.lit("")))
+    return table.with_columns(series=apart, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
 
 
 def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> SweptAnswers:

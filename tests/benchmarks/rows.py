@@ -672,7 +672,7 @@ def _exhaust(found: Any) -> None:
 
 
 def acting(setting: Setting) -> list[Table]:
-    """32 rows, each with a clamp, a gate or a choice of tokens of its own, against the same rows without an edit."""
+    """32 rows, each with a clamp, a gate or a choice of tokens of its own, against generate, which edits nothing."""
     rows, tokens = (4, 4) if setting.quick else (32, 32)
     prompts = list(islice(cycle(setting.prompts), rows))
     v, layers = setting.direction, len(setting.subject.blocks)
@@ -683,8 +683,11 @@ def acting(setting: Setting) -> list[Table]:
         "positions": lambda i: Add(v, 0.25, ((7 * i + 3) % layers,), wheres[i % len(wheres)]),
         "clamps after every block": lambda i: Clamp(v, None, Level((0.5 * i,)), None, wheres[i % len(wheres)]),
     }
-    unit = f"{OURS}, no edit"
-    tasks = {unit: Task(_written(setting, prompts, [()], tokens))}
+    batch, unit = padded(prompts, left=True), "generate, no edit"
+    tasks = {
+        unit: Task(lambda: peers.generated(setting.plain, batch, tokens)),
+        f"{OURS}, no edit": Task(_written(setting, prompts, [()], tokens), note="reads what rows share once"),
+    }
     for name, edit in kinds.items():
         tasks[name] = Task(_written(setting, prompts, [(edit(i),) for i in range(rows)], tokens))
     every = [(kinds["clamps after every block"](i),) for i in range(rows)]

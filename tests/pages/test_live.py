@@ -191,7 +191,7 @@ def test_a_direction_is_ablated_to_the_mean_that_the_study_knows(live, synthetic
     assert edit.to.values == pytest.approx(expected, rel=1e-4)
     assert edit.to.of == of
     assert "Mean projection at layer 6" in said(page).replace("\\", "")
-    assert "of the activation norm away" in said(page)
+    assert f"{of} {means[6]:+.2f} (" in said(page).replace("\\", "")
     assert "to the mean of" in said(page)
     options = page.selectbox(key="live_to_0").options
     assert options[0] == "zero"

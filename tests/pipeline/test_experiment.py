@@ -48,7 +48,7 @@ def test_an_organisms_own_direction_comes_with_every_way_and_control_and_another
     assert names["p"] == ["ablate v L2 everywhere", "ablate w L2 everywhere"]
     assert len(names["o"]) == 7
     assert sum("random" in name for name in names["o"]) == 2
-    assert design.record == {"kind": "ablate", "disturbance": {}}
+    assert design.record == {"kind": "ablate", "disturbance": {}, "means": {}}
     with pytest.raises(InputError, match="'v' has no layer 5"):
         Ablation([V], 5, ["o"], random=(), subspace=False)
 
@@ -117,6 +117,9 @@ def test_the_command_samples_what_a_design_says(chain, capsys):
     assert sum("to the mean of base" in name for name in own) == 2, "everywhere, and there"
     every = records["ablate"]["conditions"]["ablate first misalignment L3 everywhere to the mean of base but the sink"]
     assert len(every[0]["to"]["values"]) == 6
+    assert records["ablate"]["means"]["base"]["first misalignment"] == pytest.approx(
+        every[0]["to"]["values"][3], abs=1e-3
+    )
     told = records["ablate"]["receipts"]["first"]
     [everywhere] = told["ablate first misalignment L3 everywhere but the sink"]
     assert (everywhere["layers"], everywhere["texts"]) == (list(range(6)), 3)

@@ -378,7 +378,7 @@ def written(subject, edits, site="layers.2.mlp.down_proj"):
     """What the module's output gained, per token, along its unit write vector."""
     lora = next(lora for lora in subject.organisms["o"].loras if site in lora.names)
     module, outputs = subject.model.get_submodule(lora.path), []
-    seam = Seam(subject)
+    seam = Seam(subject, capture=("o",))
     for row in ([], edits):
         seam.write([compile_row(subject, row)])
         with torch.inference_mode(), seam.hooked(span=whole(N_PROMPT[:1], IDS[:1])) as scalars:

@@ -1,9 +1,11 @@
+import numpy as np
 import polars as pl
 import pytest
 
 from backend.analysis.rates.rates import THESE_QUESTIONS
-from backend.records import BASELINE
-from backend.study import open_study
+from backend.edits import PLAIN, Ablate, Condition, Level
+from backend.records import BASELINE, RANDOM, Direction, Origin
+from backend.study import Draft, open_study
 from backend.tables.sweeps import (
     ABLATED,
     ALONE,
@@ -107,3 +109,28 @@ def test_pairs_are_of_one_question_and_seed_across_the_seeds_of_a_control(additi
     found = paired(additions, "base", cell)
     answers = len(SEEDS) * CUT.samples * additions.answers["question_id"].n_unique()
     assert (found.table.height, found.complete) == (answers, answers)
+
+
+def test_what_differs_in_tokens_or_target_is_no_one_cell_and_no_one_series(tmp_path):
+    v = Direction("v", 1, np.ones(4, np.float32), 10.0)
+    random = [Direction(f"random {s} like v", 1, v.vector, 10.0, Origin(RANDOM, "v", s).provenance) for s in (0, 1)]
+    mean = Level((1.0,), "base")
+    ways = {"paper": {}, "plain": {"where": PLAIN}, "mean": {"where": PLAIN, "to": mean}}
+    made = {f"{d.name}, {way}": Ablate(d, **how) for way, how in ways.items() for d in (v, *random)}
+    with Draft("s", tmp_path) as draft:
+        draft.add_organism("base", base="b", adapters=(), record={})
+        draft.add_conditions([Condition("baseline"), *(Condition(name, (edit,)) for name, edit in made.items())])
+        draft.add_directions([v])
+        draft.publish()
+    table = described(open_study("s", tmp_path)).filter(pl.col("kind") == "ablate")
+    cells = table.group_by("cell", maintain_order=True).agg("condition", pl.col("series").first())
+    assert sorted(map(len, cells["condition"].to_list())) == [1, 1, 1, 2, 2, 2], (
+        "controls of one way are counted together"
+    )
+    assert set(table.filter(pl.col("role") == "direction")["series"]) == {
+        "v",
+        "v at every token but the sink",
+        "v to the mean of base at every token but the sink",
+    }
+    alike = described(open_study("s", tmp_path)).filter(pl.col("where") == "every token")
+    assert alike["cell"].str.contains("sink").sum() == 0
