@@ -211,7 +211,7 @@ def cosines_in_words(table: pl.DataFrame, mean: pl.DataFrame, width: int) -> str
         control = shuffles["control"][0]
         band = (
             f"Thick line: the mean over pairs of organisms; coloured band: where 95 % of further shuffles put it, of "
-            f"labels {control}, at most {shuffles['high'].max():.2f}. "
+            f"labels {control}, at most {max(shuffles['high']):.2f}. "
             + ("" if control == SHUFFLED else "These change which questions are hit, too. ")
         )
     else:

@@ -227,7 +227,7 @@ def _beside(real: pl.DataFrame, shuffled: pl.DataFrame, by: list[str]) -> pl.Dat
                 *((chance.low, chance.high, row["cosine"] > chance.high) if known else (None, None, None)),
             )
         )
-    return pl.DataFrame(rows, schema={name: real.schema[name] for name in by} | _BESIDE, orient="row")
+    return pl.DataFrame(rows, schema={**{name: _AGREEMENT[name] for name in by}, **_BESIDE}, orient="row")
 
 
 def made_of(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -> pl.DataFrame:
