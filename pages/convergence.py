@@ -107,7 +107,7 @@ def matrix_at(study: Study, names: list[str], layer: int) -> tuple[FloatArray, l
 
 def choose_kind(found: dict[str, Agreement]) -> Agreement:
     """The directions of one kind; at first, matched ones where there are any."""
-    start = next((at for at, each in enumerate(found.values()) if (each.made["balance"] == MATCHED).all()), 0)
+    start = next((at for at, each in enumerate(found.values()) if set(each.made["balance"]) == {MATCHED}), 0)
     chosen = st.selectbox(
         "Directions of every organism", list(found), index=start, key="convergence_kind", bind="query-params"
     )
