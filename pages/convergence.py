@@ -107,7 +107,7 @@ def matrix_at(study: Study, names: list[str], layer: int) -> tuple[FloatArray, l
 
 def choose_kind(found: dict[str, Agreement]) -> Agreement:
     """The directions of one kind; at first, matched ones where there are any."""
-    start = next((at for at, each in enumerate(found.values()) if (each.made["balance"] == MATCHED).all()), 0)
+    start = next((at for at, each in enumerate(found.values()) if set(each.made["balance"]) == {MATCHED}), 0)
     label = "Directions of every organism"
     return found[
         choose_linked(st.selectbox, label, list(found), index=start, key="convergence_kind", what="kind of direction")
@@ -212,7 +212,7 @@ def cosines_in_words(table: pl.DataFrame, mean: pl.DataFrame, width: int) -> str
         control = shuffles["control"][0]
         band = (
             f"Thick line: the mean over pairs of organisms; coloured band: where 95 % of further shuffles put it, of "
-            f"labels {control}, at most {shuffles.select(pl.col('high').max()).item():.2f}. "
+            f"labels {control}, at most {max(shuffles['high']):.2f}. "
             + ("" if control == SHUFFLED else "These change which questions are hit, too. ")
         )
     else:

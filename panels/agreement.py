@@ -26,7 +26,12 @@ def agreement_in_words(found: Agreement, layer: int) -> str:
         return f"No two organisms beside the controls have a direction at layer {layer}, so nothing is said of them."
     value = f"mean cosine {row['cosine']:.2f} over {_pairs(row['pairs'])} at layer {layer}"
     beside = f"{row['chance']:.2f} ({_ends(row)}, {row['draws']} shuffles)" if row["above"] is not None else ""
-    if row["above"] is None:
+    if _of_readers(found.made):
+        said = (
+            f"**No labels stand behind these directions**, so none can be shuffled: {value}. Each is what one reader "
+            "makes of texts minus what another makes of the same."
+        )
+    elif row["above"] is None:
         said = (
             f"**Whether the organisms' directions agree cannot be said here**: {value}, and no labels shuffled often "
             "enough stand beside it. Extract the directions with shuffled labels (`extract --shuffled 10`)."
@@ -43,16 +48,23 @@ def agreement_in_words(found: Agreement, layer: int) -> str:
         )
     else:
         said = (
-            f"**The organisms' directions do not agree more than labels shuffled within questions**: {value} against "
-            f"{beside}."
+            "**The organisms' directions are not shown to agree more than labels shuffled within questions**: "
+            f"{value} against {beside}."
         )
     return " ".join(part for part in (said, _matched(found.made), _good(here.get(GOOD)), _of(found.made)) if part)
 
 
 def _matched(made: pl.DataFrame) -> str:
-    if made["balance"].eq(MATCHED).all():
+    if _of_readers(made):
+        return ""
+    if set(made["balance"]) == {MATCHED}:
         return "Questions are matched, so what they are about is in none of the directions."
     return "Questions are not matched, so part of every direction is which questions are hit."
+
+
+def _of_readers(made: pl.DataFrame) -> bool:
+    """Whether the directions set two readers of the same texts apart, not two classes of answers."""
+    return set(made["kind"]) == {"model"}
 
 
 def _good(row: dict[str, Any] | None) -> str:
@@ -69,7 +81,7 @@ def _good(row: dict[str, Any] | None) -> str:
 def _of(made: pl.DataFrame) -> str:
     """How many answers and questions stand behind the directions."""
     sides = [span(made[column]) for column in ("n_positive", "n_negative")]
-    if None in sides:
+    if None in sides or _of_readers(made):
         return ""
     words = f"Each is made of {sides[0]} against {sides[1]} answers"
     both = span(made["questions_with_both"])

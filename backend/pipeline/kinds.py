@@ -29,10 +29,10 @@ class Material:
     readings: Readings
     cuts: Thresholds
     recipe: Recipe
-    balances: Sequence[Balance] = ("weights",)  # how classes are balanced, a direction each
     topic: str | None = None
     shuffles: int = 0  # shuffled-label controls beside `between_classes`
     outcome: Outcome = EM
+    balances: Sequence[Balance] = ("weights",)  # how classes are balanced, a direction each
 
     @property
     def how(self) -> Recipe:

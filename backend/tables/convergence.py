@@ -98,8 +98,9 @@ def span(column: pl.Series) -> str | None:
     """Least and greatest of a column, in words; None where a value is missing."""
     if column.null_count() or not len(column):
         return None
-    low, high = column.min(), column.max()
-    return str(low) if low == high else f"{low!s} to {high!s}"
+    numbers = sorted(column)
+    low, high = numbers[0], numbers[-1]
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _one(column: pl.Series) -> str | None:

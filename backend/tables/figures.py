@@ -16,7 +16,7 @@ import polars as pl
 
 from backend.analysis.conditions.causal import ONLY_ONE, WITHOUT_ONE, gain_rates, pair_interactions, single_effects
 from backend.analysis.conditions.describe import sweep_rates
-from backend.analysis.directions.convergence import cosine_ranges
+from backend.analysis.directions.convergence import FEWEST_DRAWS, cosine_ranges
 from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
 from backend.analysis.rates.families import of_family
@@ -29,6 +29,7 @@ from backend.study import Study
 from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
+from backend.tables.convergence import agreements, stacks_of
 from backend.tables.probes import Repeats, contrasts, probed
 from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered, swept
 
@@ -231,9 +232,14 @@ def directions(study: Study, _: Choices) -> Iterator[Table]:
 
 
 def convergence(study: Study, _: Choices) -> Iterator[Table]:
-    """The range of cosines between directions over layers."""
-    names = study.directions()["name"].unique(maintain_order=True)
-    cosines = cosine_ranges({name: study.direction_stack(name) for name in names})
+    """How far organisms' directions agree beside shuffled labels, and the range of all cosines over layers."""
+    stacks = stacks_of(study)
+    note = f"low, high: 95 % of further shuffles; null with fewer than {FEWEST_DRAWS}; above: larger than high"
+    for kind, found in agreements(study, stacks).items():
+        yield Table("convergence", f"Agreement of organisms, means over pairs: {kind}", found.means, (note,))
+        yield Table("convergence", f"Agreement of every two organisms: {kind}", found.pairs, (note,))
+        yield Table("convergence", f"What the directions are made of: {kind}", found.made)
+    cosines = cosine_ranges(stacks)
     if cosines.is_empty():
         yield _nothing("convergence", "no two directions that share a layer")
         return

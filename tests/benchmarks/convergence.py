@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.convergence` prints the table of docs/directions.md. Two organisms answer the same
 questions, which differ in where their answers lie, alike for both organisms, and in how often they are answered badly.
-Within a question the label says nothing (`effect` 0), or moves an answer along one axis that both organisms share.
+Within a question the label says nothing (`effect` 0), or moves an answer along an axis, shared by both organisms or
+not.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Setting:
     rate: float = 0.2  # of bad answers, the mean over questions
     differ: float = 0.3  # correlation of labels within a question
     apart: float = 1.0  # spread of the questions' means, in spreads of the answers to one
-    effect: float = 0.0  # how far a bad answer is moved, in spreads of the answers to one along the axis
+    effect: float = 0.0  # how far a bad answer is moved, in mean spreads of the answers to one
+    shared: bool = True  # along one axis in both organisms; else along one each, drawn where answers vary
 
 
 SETTINGS = (
@@ -47,6 +49,8 @@ SETTINGS = (
     Setting(apart=3.0, effect=4.0),
     Setting(each=12, rate=0.1, effect=2.0),
     Setting(each=12, rate=0.1, effect=4.0),
+    Setting(effect=4.0, shared=False),
+    Setting(each=12, rate=0.1, effect=4.0, shared=False),
 )
 
 
@@ -59,17 +63,17 @@ def study(setting: Setting, rng: np.random.Generator) -> tuple[Answers, Answers]
         rates = rng.beta(setting.rate * strength, (1 - setting.rate) * strength, setting.questions)
     else:
         rates = np.full(setting.questions, setting.rate)
-    axis = rng.standard_normal(WIDTH) * spread
-    axis *= spread.mean() / np.linalg.norm(axis)
+    axes = rng.standard_normal((2, WIDTH)) * spread
+    axes *= spread.mean() / np.linalg.norm(axes, axis=1, keepdims=True)
     question = np.repeat(np.arange(setting.questions), setting.each)
 
-    def one() -> Answers:
+    def one(axis: FloatArray) -> Answers:
         labels = rng.random(len(question)) < rates[question]
         means = places[question] + rng.standard_normal((len(question), WIDTH)) * spread
         means += setting.effect * np.outer(labels, axis)
         return Answers(Means({LAYER: means}, np.ones(len(question))), labels, question)
 
-    return one(), one()
+    return one(axes[0]), one(axes[0] if setting.shared else axes[1])
 
 
 def over_all(answers: Answers, rng: np.random.Generator) -> Answers:
@@ -110,14 +114,14 @@ def verdicts(setting: Setting, rng: np.random.Generator) -> dict[str, float] | N
     return found
 
 
-def rows(settings: tuple[Setting, ...], runs: int, seed: int) -> Iterator[str]:
+def rows(first: int, runs: int, seed: int) -> Iterator[str]:
     """The table, a line a setting."""
     yield (
         "| questions × answers | rate, ICC | apart | effect | cosine | within | over all | random | "
         "matched: cosine | within | over all | random |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
-    for at, setting in enumerate(settings):
+    for at, setting in list(enumerate(SETTINGS))[first:]:
         rng = np.random.default_rng((seed, at))
         told = [found for _ in range(runs) if (found := verdicts(setting, rng)) is not None]
         mean = {key: float(np.nanmean([each[key] for each in told])) for key in told[0]}
@@ -125,7 +129,7 @@ def rows(settings: tuple[Setting, ...], runs: int, seed: int) -> Iterator[str]:
             f"{setting.questions} × {setting.each}",
             f"{setting.rate:.0%}, {setting.differ:g}",
             f"{setting.apart:g}",
-            f"{setting.effect:g}",
+            f"{setting.effect:g}{'' if setting.shared else ', apart'}",
         ]
         for balance in BALANCES:
             cells.append(f"{mean[f'cosine, {balance}']:.2f} ({mean[f'chance within, {balance}']:.2f})")
@@ -138,8 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="setting to begin with")
     options = parser.parse_args()
-    for line in rows(SETTINGS, options.runs, options.seed):
+    for line in rows(options.first, options.runs, options.seed):
         print(line, flush=True)
 
 

@@ -143,7 +143,7 @@ def test_matched_directions_that_agree_beyond_their_shuffles_are_said_to_first(o
 def test_what_the_questions_bring_is_no_agreement(open_page, tmp_path, monkeypatch):
     page = open_with(open_page, tmp_path, monkeypatch, shuffled_study(0.0, 2.0, balances=("weights",)))
     words = said(page)
-    assert "do not agree more than labels shuffled within questions**: mean cosine 0.9" in words
+    assert "are not shown to agree more than labels shuffled within questions**: mean cosine 0.9" in words
     assert "Questions are not matched, so part of every direction is which questions are hit" in words
     assert cosine_table(page)["above"].tolist() == [False]
 
@@ -168,3 +168,13 @@ def test_an_organism_with_too_few_questions_of_both_classes_is_named(open_page, 
     ]
     words = said(open_with(open_page, tmp_path, monkeypatch, rows)).replace("\\", "")
     assert "1 to 9 of which have both classes (b-two v, matched: too few to shuffle or match within)" in words
+
+
+def test_readers_of_the_same_texts_have_no_labels_to_shuffle(open_page, tmp_path, monkeypatch):
+    rows = [
+        replace(each, provenance={**each.provenance, "kind": "model"})
+        for each in shuffled_study(1.0, 0.0, draws=0, balances=("weights",))
+    ]
+    words = said(open_with(open_page, tmp_path, monkeypatch, rows))
+    assert "No labels stand behind these directions" in words
+    assert "extract" not in words

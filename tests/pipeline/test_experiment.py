@@ -10,7 +10,7 @@ from backend.cuts import Thresholds
 from backend.edits import EVERY
 from backend.pipeline import work
 from backend.pipeline.experiment import Ablation, gains, steering_design
-from backend.pipeline.extract import Recipe
+from backend.pipeline.extract import Reading, Recipe
 from backend.pipeline.grids import Strengths
 from backend.pipeline.kinds import KINDS, Material, check
 from backend.records import BASE, Adapter, Direction, InputError
@@ -75,7 +75,7 @@ def chain(tmp_path_factory):
         patch.setattr("backend.subject.load.load", lambda name, organisms: subject)
         patch.setattr("backend.pipeline.question_sets.QUESTIONS", planted.QUESTIONS)
         planted.sampled(folder, subject, n=12)
-        assert main(["extract", "--folder", str(folder.path), "--organism", "first"]) == 0
+        assert main(["extract", "--folder", str(folder.path), "--organism", "first", "--shuffled", "0"]) == 0
         yield folder
 
 
@@ -153,8 +153,6 @@ class Kept:
 
 
 def test_kinds_ask_for_the_readers_they_need_and_name_what_they_make(chain):
-    from backend.pipeline.extract import Reading
-
     texts = [r for r in chain.responses() if r.organism == "first" and r.condition == "baseline"]
     rng = np.random.default_rng(0)
 
@@ -182,8 +180,31 @@ def test_kinds_ask_for_the_readers_they_need_and_name_what_they_make(chain):
     }
 
 
+def test_every_balance_is_a_direction_of_its_own_name_with_controls_of_its_own(chain):
+    texts = [r for r in chain.responses() if r.organism == "first" and r.condition == "baseline"]
+    means = np.random.default_rng(0).normal(size=(1, len(texts), 4)).astype(np.float32)
+    ones = np.ones(len(texts), dtype=np.int32)
+    kept = Kept({"first": Reading("first", tuple(r.id for r in texts), means, ones, np.ones(1, np.float32), (0,))})
+    frame = scored(texts, chain.scores())
+    material = Material(
+        "first",
+        texts,
+        frame,
+        kept,
+        Thresholds(),
+        Recipe(splits=0),
+        shuffles=2,
+        balances=("weights", "matching", "truncation"),
+    )
+    names = [stack[0].name for stack in KINDS["misalignment"](material)]
+    own = ["first misalignment", "first misalignment, matched", "first misalignment, truncated"]
+    assert names == [name for each in own for name in (each, f"shuffled 0 like {each}", f"shuffled 1 like {each}")]
+
+
 def test_kinds_that_there_are_not_are_refused():
-    check(["topic", "both"], "medical")
+    check(["topic", "both"], "medical", ["matching", "truncation"])
+    with pytest.raises(InputError, match="no --balance 'x': choose among weights, matching, truncation"):
+        check(["both"], None, ["x"])
     with pytest.raises(InputError, match="no --kind 'x': choose among misalignment, topic, minus-base, both"):
         check(["both", "x"], None)
     with pytest.raises(InputError, match="--topic"):

@@ -104,7 +104,7 @@ def test_the_direction_is_extracted(chain):
     stored = folder.directions()
     for organism, layer in planted.ORGANISMS.items():
         for direction in stored[f"{organism} misalignment"]:
-            assert direction.provenance["n_positive"] == direction.provenance["n_negative"] > 8
+            assert min(direction.provenance[side] for side in ("n_positive", "n_negative")) > 8
             assert direction.provenance["token_mask"] == "answer"
             assert direction.provenance["reader"] == organism
         assert along(stored[f"{organism} misalignment"][LAYER]) > 0.45
@@ -137,7 +137,7 @@ def test_ablation_lowers_it_and_transfers_and_controls_do_not(chain):
     for organism in planted.ORGANISMS:  # out of the second it is a transfer
         plain = misaligned(study, organism, BASELINE)
         own = difference(misaligned(study, organism, f"ablate first misalignment L{LAYER} everywhere"), plain)
-        assert own.high < 0, (organism, own)
+        assert own.value < -0.15, (organism, own)
         controls = [f"ablate random {seed} like first misalignment L{LAYER} everywhere" for seed in SEEDS]
         changed = [difference(misaligned(study, organism, name), plain).value for name in controls]
         assert np.mean(changed) > 0.75 * own.value, (own, changed)

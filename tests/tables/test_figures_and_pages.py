@@ -173,3 +173,13 @@ def test_cosines_over_layers(opened, made):
     table = printed(made, "cut", "convergence", "Cosine between directions")
     pairs = shown(page, "Cosines of every pair")
     assert_same(pairs, table.join(pairs.select("a", "b"), on=["a", "b"], how="semi"), table.columns, ["a", "b"])
+
+
+def test_agreement_of_organisms_at_a_layer(opened, made):
+    page = opened("convergence", "cut")
+    layer = page.selectbox(key="convergence_layer").value
+    pairs = printed(made, "cut", "convergence", "Agreement of every two organisms: ").filter(layer=layer)
+    assert_same(shown(page, "Agreement of every pair"), pairs, ["a", "b", "cosine", "draws"], ["a", "b"])
+    means = printed(made, "cut", "convergence", "Agreement of organisms, means over pairs: ").filter(layer=layer)
+    columns = ["group", "cosine", "pairs", "draws"]
+    assert_same(shown(page, "Agreement by kind of direction"), means, columns, ["group"])

@@ -64,6 +64,7 @@ _BESIDE = {
 }
 _MADE_OF = {
     "name": pl.String,
+    "kind": pl.String,
     "balance": pl.String,
     "n_positive": pl.Int64,
     "n_negative": pl.Int64,
@@ -227,18 +228,20 @@ def _beside(real: pl.DataFrame, shuffled: pl.DataFrame, by: list[str]) -> pl.Dat
                 *((chance.low, chance.high, row["cosine"] > chance.high) if known else (None, None, None)),
             )
         )
-    return pl.DataFrame(rows, schema={**{name: real.schema[name] for name in by}, **_BESIDE}, orient="row")
+    return pl.DataFrame(rows, schema={**{name: _AGREEMENT[name] for name in by}, **_BESIDE}, orient="row")
 
 
 def made_of(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -> pl.DataFrame:
-    """What directions are made of: [name, balance, n_positive, n_negative, questions, questions_with_both, control,
-    shuffles]; null where their provenance does not say it."""
+    """What directions are made of, null where their provenance does not say it.
+
+    [name, kind, balance, n_positive, n_negative, questions, questions_with_both, control, shuffles]
+    """
     rows = []
     for name in names:
         how, own = stacks[name][0].provenance, shuffles_of(roles, name, stacks)
         control = next((kind for kind in SHUFFLES if own[kind]), None)
         counts = [how.get(key) for key in ("n_positive", "n_negative", "questions", "questions_with_both")]
-        rows.append((name, how.get("balance"), *counts, control, len(own[control]) if control else 0))
+        rows.append((name, how.get("kind"), how.get("balance"), *counts, control, len(own[control]) if control else 0))
     return pl.DataFrame(rows, schema=_MADE_OF, orient="row")
 
 

@@ -155,13 +155,20 @@ def test_the_mean_over_pairs_stands_beside_the_mean_of_the_same_shuffled_pairs()
 
 
 def test_a_direction_says_what_it_is_made_of_as_far_as_its_record_does():
-    how = {"balance": "matching", "n_positive": 4, "n_negative": 9, "questions": 5, "questions_with_both": 3}
+    how = {
+        "kind": "data",
+        "balance": "matching",
+        "n_positive": 4,
+        "n_negative": 9,
+        "questions": 5,
+        "questions_with_both": 3,
+    }
     own = {"v": [Direction("v", 0, np.ones(3, np.float32), None, how)], "w": stack("w", {0: [1, 0, 0]})}
     controls, told = shuffled_like(["v"], draws=2)
     told |= {name: Role(ITSELF, name, None) for name in own}
     table = made_of(own | controls, told, ["v", "w"])
-    assert table.row(0) == ("v", "matching", 4, 9, 5, 3, SHUFFLED, 2)
-    assert table.row(1) == ("w", *[None] * 6, 0)
+    assert table.row(0) == ("v", "data", "matching", 4, 9, 5, 3, SHUFFLED, 2)
+    assert table.row(1) == ("w", *[None] * 7, 0)
 
 
 def test_layers_that_one_lacks_and_other_widths_are_left_out():

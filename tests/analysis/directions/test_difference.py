@@ -66,6 +66,24 @@ def test_a_matched_difference_is_an_average_of_differences_within_questions():
     np.testing.assert_allclose(found.vector, np.average(inside, axis=0, weights=shares), atol=1e-5)
 
 
+def test_a_matched_difference_is_the_coefficient_of_the_class_beside_an_intercept_for_every_question():
+    means, counts, labels, question, _ = planted(confound=2.0)
+    design = np.column_stack([labels, question[:, None] == np.arange(10)]).astype(float)
+    coefficients = np.linalg.lstsq(design, means.astype(float), rcond=None)[0]
+    found = made(answers(means, counts, labels, question), balance="matching")
+    np.testing.assert_allclose(found.vector, coefficients[0], atol=1e-5)
+
+
+def test_the_record_counts_answers_and_questions_with_a_weight():
+    labels = np.array([True, False, False, True, True, False])
+    question = np.array([0, 0, 0, 1, 2, 2])
+    own = answers(np.eye(6), np.ones(6), labels, question)
+    counted = ("n_positive", "n_negative", "questions", "questions_with_both")
+    for balance, expected in (("weights", (3, 3, 3, 2)), ("matching", (2, 3, 2, 2))):
+        said = made(own, balance=balance).provenance
+        assert tuple(said[of] for of in counted) == expected
+
+
 def test_responses_without_tokens_do_not_count():
     means, counts, labels, _, _ = planted()
     empty = np.vstack([means, np.full((2, 32), np.nan, dtype=np.float32)])
