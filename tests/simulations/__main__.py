@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.analysis.rates import intervals
 from tests.simulations.bootstraps import of_an_auc
 from tests.simulations.differences import of_a_difference
 from tests.simulations.interactions import of_an_interaction, of_families
@@ -38,7 +39,9 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is simulated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help=f"write here below its mark; by default {DOCUMENT.name} if --full")
+    parser.add_argument("--points", type=int, default=512, help="of a copula, a quarter of the usual")
     options = parser.parse_args()
+    intervals._POINTS = options.points  # a rougher end is off by 1 % of the width, to either side
     runs = options.runs or (FULL if options.full else SMALL)
     out = options.out or (DOCUMENT if options.full else None)
     head = out.read_text().split(MARK)[0] if out and out.exists() else ""

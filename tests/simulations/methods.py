@@ -26,6 +26,12 @@ def ours(hits_a: Floats, n_a: Floats, hits_b: Floats, n_b: Floats) -> Ends:
     return difference_interval(hits_a, n_a, hits_b, n_b, SIMILAR_QUESTIONS)[1:3]
 
 
+def tested(hits_a: Floats, n_a: Floats, hits_b: Floats, n_b: Floats) -> Ends:
+    """As ours, where only zero is asked about: what the draw of answers makes up needs no interval."""
+    sides = hits_a, n_a, hits_b, n_b
+    return (-1.0, 1.0) if dealt_anew(*sides) >= 0.05 else ours(*sides)
+
+
 def flips(hits_a: Floats, n_a: Floats, hits_b: Floats, n_b: Floats) -> Ends:
     """Signs of questions flipped, alone: a test."""
     return _tested(signs_flipped(excess(hits_a, n_a, hits_b, n_b)))
