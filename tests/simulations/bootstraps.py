@@ -43,6 +43,6 @@ def of_an_auc(rng: np.random.Generator, runs: int) -> Iterator[str]:
         table.add(f"{questions} × {ANSWERS}", cells)
     yield (
         "### The bootstrap of an AUC\n\nClear of one half in per cent of studies where scores say nothing of labels "
-        "(in brackets: expanded percentiles alone, as before); *scores*: the share of their variance between questions. "
-        f"–: fewer than one study in ten has {FEWEST_POSITIVE} answers on either side.\n\n{table}"
+        "(in brackets: expanded percentiles alone, as before); *scores*: the share of their variance between "
+        f"questions. –: fewer than one study in ten has {FEWEST_POSITIVE} answers on either side.\n\n{table}"
     )
