@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help app check quick test build bench clean
+.PHONY: help app check quick test build bench simulate clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/make \1\t\2/' | expand -t 14
@@ -62,6 +62,10 @@ bench: .venv-bench/installed  ## the model core against other libraries, in an e
 	for peer in $$(grep -hv "^#" tests/benchmarks/requirements-peers.txt); do \
 	  $(BENCH)/pip install --quiet --no-deps "$$peer" || echo "not installed: $$peer"; done
 	@touch $@
+
+# SIMULATE_OPTIONS="--full" writes the tables of docs/statistics.md anew: a quarter of an hour of one core.
+simulate: .venv/installed-dev  ## intervals and tests on studies whose truth is known: minutes
+	$(BIN)/python -m tests.simulations $(SIMULATE_OPTIONS)
 
 .PHONY: chromium
 chromium:

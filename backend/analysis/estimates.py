@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 from scipy.stats import rankdata
 
-from backend.analysis.groups import Bools, Floats, Ints
+from backend.analysis.groups import Bools, Floats, Ints, groups_with
 
 LEVEL = 0.95
 BINS = 256  # of the score in bootstrapped AUCs; scores within a bin count as tied
@@ -60,6 +60,23 @@ def auc(scores: NDArray[Any], labels: Bools) -> float:
     positive = int(labels.sum())
     pairs = positive * (len(labels) - positive)
     return float((rankdata(scores)[labels].sum() - positive * (positive + 1) / 2) / pairs) if pairs else np.nan
+
+
+def auc_interval(value: float, drawn: NDArray[Any], labels: Bools, codes: Ints) -> tuple[float, float]:
+    """The 95 % interval of an AUC from its bootstrap draws over groups (draw,), labels and groups (row,).
+
+    Two draws have to be ruled out. That of groups: of the class that fewer groups hold, only those count, as all others
+    say nothing of it. And that of rows within them, which a few groups that happen to agree would hide: the standard
+    error of independent rows (Hanley and McNeil 1982).
+    """
+    low, high = expanded_percentile(drawn, min(groups_with(codes, labels)))
+    positive, negative = int(labels.sum()), int((~labels).sum())
+    if np.isnan(low) or not positive or not negative:
+        return np.nan, np.nan
+    one, other = value / (2 - value), 2 * value**2 / (1 + value)
+    spread = value * (1 - value) + (positive - 1) * (one - value**2) + (negative - 1) * (other - value**2)
+    reach = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(max(spread, 0.0) / (positive * negative))
+    return max(min(low, value - reach), 0.0), min(max(high, value + reach), 1.0)
 
 
 def auc_draws(scores: NDArray[Any], labels: Bools, codes: Ints, counts: Floats) -> Floats:

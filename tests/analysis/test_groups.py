@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from backend.analysis.estimates import auc, auc_draws, expanded_percentile, one_more_draw
+from backend.analysis.estimates import auc, auc_draws, auc_interval, expanded_percentile, one_more_draw
 from backend.analysis.groups import deal_folds, group_codes, group_draws, groups_with, shuffled
 from backend.records import InputError
 
@@ -111,3 +111,24 @@ def test_one_more_draw_lies_in_the_range_of_a_few(draws):
         inside += found.low <= one <= found.high
     assert inside / 2000 == pytest.approx(0.95, abs=0.015)
     assert np.isnan([one_more_draw(np.ones(1)).low, one_more_draw(np.ones(0)).value]).all()
+
+
+def test_the_interval_of_an_auc_is_not_narrower_than_independent_rows_leave_it():
+    """Hanley and McNeil's standard error at one half is that of the Mann-Whitney test: (p + n + 1) / (12 p n)."""
+    labels, codes = np.arange(30) < 10, np.arange(30) % 5
+    low, high = auc_interval(0.5, np.full(100, 0.5), labels, codes)
+    reach = 1.959964 * np.sqrt(31 / (12 * 10 * 20))
+    assert (low, high) == pytest.approx((0.5 - reach, 0.5 + reach))
+    assert auc_interval(1.0, np.full(100, 1.0), labels, codes) == (1, 1)
+
+
+def test_groups_without_the_rarer_class_do_not_narrow_an_auc():
+    rng = np.random.default_rng(3)
+    codes, labels = np.repeat(np.arange(16), 25), np.zeros(400, dtype=bool)
+    labels[:75:2] = True  # in three of sixteen groups
+    scores = rng.standard_normal(400) + 2 * labels
+    _, counts = group_draws(codes, rng)
+    drawn = auc_draws(scores, labels, codes, counts)
+    assert auc_interval(auc(scores, labels), drawn, labels, codes)[0] < expanded_percentile(drawn, 16)[0]
+    alone = np.arange(400) < 25  # of one group: nothing is known of others
+    assert np.isnan(auc_interval(0.7, drawn, alone, codes)).all()

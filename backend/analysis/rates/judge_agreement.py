@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from backend.analysis.estimates import auc, auc_draws, expanded_percentile
+from backend.analysis.estimates import auc, auc_draws, auc_interval, expanded_percentile
 from backend.analysis.groups import Bools, Floats, Ints, group_codes, group_draws
 from backend.analysis.rates.rates import em_rates
 from backend.outcomes import EM, UNGATED, Band, Outcome
@@ -177,10 +177,10 @@ def kappa(tables: Floats) -> Floats:
 
 def _auc_row(name: str, scores: Any, positive: Bools, codes: Ints, counts: Floats) -> tuple[Any, ...]:
     value = auc(scores, positive) if len(scores) else np.nan
-    groups = len(np.unique(codes))
-    enough = min(positive.sum(), (~positive).sum()) >= FEWEST_POSITIVE
-    drawn = auc_draws(scores, positive, codes, counts) if enough else np.array([np.nan])
-    return (name, *_ends(value, drawn, groups), len(scores), int(positive.sum()))
+    low = high = np.nan
+    if min(positive.sum(), (~positive).sum()) >= FEWEST_POSITIVE:
+        low, high = auc_interval(value, auc_draws(scores, positive, codes, counts), positive, codes)
+    return (name, value, low, high, len(scores), int(positive.sum()))
 
 
 def _rank_row(name: str, a: Any, b: Any, codes: Ints, counts: Floats) -> tuple[Any, ...]:

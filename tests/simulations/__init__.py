@@ -1,0 +1,1 @@
+"""Studies whose truth is known: what the statistics of docs/statistics.md stand on (`python -m tests.simulations`)."""
