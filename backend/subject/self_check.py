@@ -92,7 +92,8 @@ def _passed(subject: Subject, loras: Sequence[Lora]) -> _Passed:
 def _scalars(lora: Lora, read: torch.Tensor) -> torch.Tensor:
     """scaling * |B| * (A x) of every component."""
     amounts = nn.functional.linear(read.float(), lora.read.to(read.device).float())
-    return amounts * lora.scaling * lora.write.to(read.device).float().norm(dim=0)
+    lengths: torch.Tensor = lora.write.to(read.device).float().norm(dim=0)
+    return amounts * (lengths * lora.scaling)
 
 
 def _written(lora: Lora, read: torch.Tensor) -> torch.Tensor:
