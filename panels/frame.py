@@ -26,8 +26,8 @@ from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
-FRESH = 2.5  # seconds that what the worker said of itself is shown again
-EVERY = 4  # seconds between two looks at the worker, on a page that nobody touches too
+FRESH = 1.5  # seconds that what the worker said of itself is shown again
+EVERY = 3  # seconds between two looks at the worker, on a page that nobody touches too
 KEPT = "EM_WORKER_KEPT"  # environment: the file in which the launcher says what became of the worker
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
