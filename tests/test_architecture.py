@@ -39,7 +39,7 @@ ARROWS = {
     "__main__": {"commands"},
     "panels": {"charts", "tables", "analysis", "study", "worker.client"},
     "pages": {"panels", "charts", "tables", "analysis", "study", "worker.client"},
-    "streamlit_app": set(),
+    "streamlit_app": {"panels"},
 }
 OWNERS = {
     "torch": {"subject", "judge", "worker"},
