@@ -120,5 +120,9 @@ def show_adapters(study: Study) -> None:
 
 study = current_study()
 st.title("Adapters")
+st.caption(
+    "The scalar of an adapter at a token is how far it moves its module's output along its write vector; here, which "
+    "scalars tell two classes of answers apart, and at which tokens they are large."
+)
 with explained():
     show_adapters(study)

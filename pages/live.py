@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from backend.study import Study
 from backend.worker.client import Arm, End, Event, Health, Token, Waiting, Worker, WorkerError
 from panels.asked import replaced, with_asked
 from panels.edits import choose_direction_edits
-from panels.frame import current_study, explain, explained, plain
+from panels.frame import current_study, explain, explained, plain, worker_fate
 from panels.gains import mix_adapters
 from panels.means import mean_streams
 from panels.run import LiveAnswer, LiveRun
@@ -40,8 +40,9 @@ def read_health(study: Study, worker: Worker) -> Health | None:
     try:
         health = worker.health()
     except WorkerError as error:
-        text = f"{plain(error)}  \n{plain(own_worker(study))}"
+        text = f"{plain(worker_fate() or error)}  \n{plain(own_worker(study))}"
         st.warning(text, title="No live generation: the worker is missing", icon=":material/power_off:")
+        await_worker(worker)
         return None
     if health.status == "failed":
         st.error(
@@ -80,6 +81,14 @@ def compare_models(study: Study, health: Health) -> None:
         title="The worker has another model than this study",
         icon=":material/warning:",
     )
+
+
+@st.fragment(run_every=4)
+def await_worker(worker: Worker) -> None:
+    """Draws the page again once a worker answers: nothing can be under way on a page without one."""
+    with suppress(WorkerError):
+        worker.health()
+        st.rerun()
 
 
 @st.fragment(run_every=2)

@@ -62,7 +62,9 @@ def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
     facts = {
         "Module": f"{row['module']}, layer {row['layer']}"
         + (f", component {row['component']}" if row["component"] else ""),
-        "Scaling × write norm": "not released" if size is None or not np.isfinite(size) else f"{size:.3g}",
+        "Scaling × write norm: scalar per unit of A x": "not released"
+        if size is None or not np.isfinite(size)
+        else f"{size:.3g}",
         f"AUC, {classes.contrast.positive_name} above {classes.contrast.negative_name}": told,
     }
     for place, (title, text) in zip(st.columns([2, 2, 3]), facts.items(), strict=True):

@@ -54,9 +54,17 @@ class Links:
             elif key in st.session_state:
                 del self.open[key]
                 self.replaced[key] = asked, st.session_state[key]
-        found = {key for key, (_, stands) in self.replaced.items() if st.session_state.get(key) != stands}
-        for key in found:  # somebody has chosen since
-            del self.replaced[key]
+        self.replaced = self.standing
+        self.last |= {key: st.query_params.get_all(key) for key in st.query_params}  # corrected, which is no new wish
+
+    @property
+    def standing(self) -> dict[str, tuple[list[str], Any]]:
+        """What is replaced, and nobody has chosen since."""
+        return {key: pair for key, pair in self.replaced.items() if st.session_state.get(key) == pair[1]}
+
+    def settle(self) -> None:
+        """Take what stands there for chosen."""
+        self.replaced = {}
 
     def _obeyed(self, key: str, asked: Sequence[str]) -> bool:
         """Whether the widget, or what the address became, is what was asked for."""
@@ -114,7 +122,7 @@ def _say_replaced(links: Links, place: Any, *, unused: bool) -> None:
     with place.container(border=True, gap="xsmall"):
         st.warning("  \n".join(plain(line) for line in lines), icon=":material/link_off:")
         if links.replaced:
-            st.button("Go on with what is shown", key="links_go_on", on_click=links.replaced.clear)
+            st.button("Go on with what is shown", key="links_go_on", on_click=links.settle)
 
 
 def _listed(values: Any) -> str:
@@ -126,7 +134,7 @@ def _listed(values: Any) -> str:
 def replaced() -> bool:
     """Whether something that the link asked for is replaced by a default, and nobody has chosen since."""
     links = st.session_state.get(LINKS)
-    return links is not None and bool(links.replaced)
+    return links is not None and bool(links.standing)
 
 
 def spelled(key: str, words: Callable[[Any], str]) -> Callable[[Any], str]:

@@ -26,7 +26,9 @@ from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
-FRESH = 2.5  # seconds that what the worker said of itself is shown again
+FRESH = 1.5  # seconds that what the worker said of itself is shown again
+EVERY = 3  # seconds between two looks at the worker, on a page that nobody touches too
+KEPT = "EM_WORKER_KEPT"  # environment: the file in which the launcher says what became of the worker
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
 P = ParamSpec("P")
@@ -221,18 +223,27 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(plain(name) for name in names)
 
 
+@st.fragment(run_every=EVERY)
 def worker_status() -> None:
-    """One line on the worker that makes live answers; never waits for it longer than PATIENCE."""
+    """One line on the worker that makes live answers, kept up to date; never waits for it longer than PATIENCE."""
     worker = Worker()
     try:
         text, detail = _in_words(_asked(worker.url).result(PATIENCE))
     except TimeoutError:
         text, detail = ":gray[●] Worker does not answer yet", f"asked {worker.url}"
     except WorkerError as error:
-        text, detail = ":gray[●] No worker: stored results only", str(error)
-        if "EM_WORKER_KEPT" in os.environ:  # the launcher's
-            detail = "The worker ended. It is started again within 30 seconds, unless the terminal says otherwise."
+        fate = worker_fate()
+        text = ":gray[●] No worker: stored results only" if fate is None else f":red[●] {plain(fate)}"
+        detail = str(error)
     st.caption(text, help=plain(detail))
+
+
+def worker_fate() -> str | None:
+    """What the launcher says of a worker that ended; None where it says nothing, or did not start the worker."""
+    try:
+        return Path(os.environ[KEPT]).read_text(encoding="utf-8").strip() or None
+    except (KeyError, OSError, ValueError):
+        return None
 
 
 @st.cache_resource(ttl=FRESH, max_entries=4, show_spinner=False)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from backend.hosts import bracketed, is_loopback
@@ -43,6 +44,7 @@ class Program:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)  # beside the present one
     again: bool = False  # start it again when it ends: the others can do without it for a while
+    told: Path | None = None  # where the others can read what became of it; empty while it runs
 
 
 def launch(study: str, model: str | None, organisms: Mapping[str, Path], host: str, port: int) -> int:
@@ -54,14 +56,16 @@ def launch(study: str, model: str | None, organisms: Mapping[str, Path], host: s
     """
     port = _free_port(host, port)
     programs, environment = [], {"EM_STUDY": study}
-    if model is not None:
-        worker_port = _free_port(_LOCAL, 0)
-        programs.append(Program("the worker", _worker(model, organisms, worker_port), _quiet(model), again=True))
-        environment |= {"EM_WORKER_URL": f"http://{_LOCAL}:{worker_port}", "EM_WORKER_KEPT": "1"}
-    programs.append(Program("the app", _app(host, port), environment))
-    near = _ALL.get(host, host)
-    address = f"http://{bracketed(near)}:{port}"
-    return run(programs, ready=lambda: _answers(near, port), message=f"Open {address} (Ctrl-C ends it){_reach(host)}")
+    with TemporaryDirectory(prefix="em-launch-") as folder:
+        if model is not None:
+            worker_port, told = _free_port(_LOCAL, 0), Path(folder) / "worker"
+            command = _worker(model, organisms, worker_port)
+            programs.append(Program("the worker", command, _quiet(model), again=True, told=told))
+            environment |= {"EM_WORKER_URL": f"http://{_LOCAL}:{worker_port}", "EM_WORKER_KEPT": str(told)}
+        programs.append(Program("the app", _app(host, port), environment))
+        near = _ALL.get(host, host)
+        message = f"Open http://{bracketed(near)}:{port} (Ctrl-C ends it){_reach(host)}"
+        return run(programs, ready=lambda: _answers(near, port), message=message)
 
 
 def run(programs: Sequence[Program], *, ready: Callable[[], bool], message: str) -> int:
@@ -95,6 +99,7 @@ class _Kept:
 
     def _start(self) -> None:
         self._next, self._since = None, time.monotonic()
+        self._tell("")
         self.process = _started(self._program)
 
     def goes_on(self) -> bool:
@@ -116,11 +121,21 @@ class _Kept:
             wait = PATIENCE[self._failures]
             self._failures += 1
             self._next = time.monotonic() + wait
-            _say(f"{what}: it is started again in {wait:g} s")
+            said = f"{what}: it is started again in {wait:g} s"
         else:
             self._over = True
-            _say(f"{what} {self._failures + 1} times in a row and is given up: what is stored can still be read")
+            said = f"{what} {self._failures + 1} times in a row and is given up: what is stored can still be read"
+        self._tell(said[:1].upper() + said[1:])
+        _say(said)
         return True
+
+    def _tell(self, text: str) -> None:
+        """Where the other programs read it, whole or as before; a full disk keeps nobody from running."""
+        if self._program.told is not None:
+            with suppress(OSError):
+                new = self._program.told.with_suffix(".new")
+                new.write_text(text, encoding="utf-8")
+                new.replace(self._program.told)
 
 
 @contextmanager

@@ -91,7 +91,8 @@ class Subject:
     def wear(self, name: str, folder: Path | str) -> Organism:
         """Read the adapters in `folder` (a peft folder or hub id) and let rows name them as `name`.
 
-        Raises InputError when any weight finds no place in this model, or an adapted module does not see every token.
+        Raises InputError when any weight finds no place in this model, or an adapted module does not see every token
+        or does not do its own arithmetic.
         """
         if name in self.organisms:
             raise InputError(f"an organism named {name!r} is loaded already: choose another name")
@@ -100,6 +101,14 @@ class Subject:
             modules = {lora.path: lora.layer for lora in organism.loras}
             self.altered |= altered(self.model, self.blocks, modules)
         self.organisms[name] = organism
+        if wanted():
+            from backend.subject.self_check import check_arithmetic  # which needs a Subject
+
+            try:
+                check_arithmetic(self, name)
+            except InputError:
+                del self.organisms[name]
+                raise
         return organism
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from backend.edits import Add
-from tests.browser.conftest import button, parameters, settle
+from tests.browser.conftest import StartApp, button, free_port, parameters, settle
 from tests.studies.fake_worker import FakeWorker, fake_worker
 
 pytestmark = pytest.mark.browser
+ROOT = Path(__file__).resolve().parents[2]
 expect.set_options(timeout=30_000)  # machines that run tests are busy
 
 
@@ -93,3 +98,55 @@ def test_a_probe_is_trained_beside_chance(live: Callable[[str], Page]):
     expect(page.get_by_text("under shuffled labels:")).to_be_visible(timeout=60_000)
     settle(page)
     expect(page.locator('[data-testid="stVegaLiteChart"]').nth(2)).to_be_visible()  # metrics, ROC, calibration at least
+
+
+SERVE = """
+import sys, time
+from tests.studies import fake_worker
+from http.server import ThreadingHTTPServer as Server
+handler = type("Handler", (fake_worker._Handler,), {"worker": fake_worker.FakeWorker()})
+Server(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()
+"""
+
+
+@contextmanager
+def worker_process(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker in a process of its own, which can be killed."""
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(port)], cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("path", ["overview", "live"])
+def test_a_page_that_nobody_touches_follows_the_death_and_the_return_of_the_worker(
+    start_app: StartApp, browser: Browser, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    port, told = free_port(), tmp_path / "worker"
+    monkeypatch.setenv("EM_WORKER_KEPT", str(told))
+    told.write_text("")
+    soon = 20_000  # it looks every few seconds; machines that run tests are busy
+    with start_app(f"http://127.0.0.1:{port}") as url, closing(browser.new_page()) as page:
+        status = page.locator('[data-testid="stSidebar"]').get_by_text(re.compile("Worker|worker"))
+        with worker_process(port) as worker:
+            page.goto(f"{url}/{path}")
+            settle(page)
+            expect(status).to_contain_text("Worker ready: tiny")
+            worker.kill()
+            expect(status).to_contain_text("No worker", timeout=soon)
+        told.write_text("The worker ended 7 times in a row and is given up")
+        expect(status).to_contain_text("is given up", timeout=soon)
+        told.write_text("")
+        with worker_process(port):
+            expect(status).to_contain_text("Worker ready: tiny", timeout=soon)
+            if path == "live":
+                expect(page.get_by_text("the worker is missing")).to_have_count(0, timeout=soon)
+                page.get_by_label("Most tokens").fill("3")
+                page.keyboard.press("Enter")
+                settle(page)
+                button(page, "Generate").click()
+                expect(page.get_by_text("3 tokens, reached the limit of tokens")).to_have_count(2)
+            settle(page)
+        assert not page.locator('[data-testid="stException"]').count()

@@ -41,7 +41,8 @@ DRIVER = """
     def program(name, *habits):
         tied = ["-m", "backend.commands.launch", "stand_in"]
         command = [sys.executable, *tied, str(folder), name, *habits]
-        return launch.Program(name, command, {"PYTHONPATH": str(folder)}, again="again" in habits)
+        told = folder / f"{name}.told"
+        return launch.Program(name, command, {"PYTHONPATH": str(folder)}, again="again" in habits, told=told)
     def ready():
         return all((folder / f"{name}.pid").exists() for name in ("one", "two"))
     programs = [program("one", *sys.argv[2].split()), program("two")]
@@ -120,6 +121,7 @@ def test_one_that_is_kept_is_started_again_and_the_other_runs_on(driver, tmp_pat
         time.sleep(0.02)
     second = [psutil.Process(int(pid)) for pid in (tmp_path / "one.pid").read_text().split()]
     assert runs(two)
+    assert (tmp_path / "one.told").read_text() == ""
     assert gone([one, child], 0.1)
     assert process.poll() is None
     process.terminate()
@@ -135,6 +137,8 @@ def test_one_that_ends_at_once_again_and_again_is_given_up_and_the_other_runs_on
         "one ended (exit code 7): it is started again in 0.3 s\n",
         "one ended (exit code 7) 3 times in a row and is given up: what is stored can still be read\n",
     ]
+    assert (tmp_path / "one.told").read_text() == f"O{lines[-1][1:-1]}"
+    assert (tmp_path / "two.told").read_text() == ""
     assert (tmp_path / "one.starts").read_text() == "xxx"
     assert process.poll() is None
     assert runs(programs[-1])

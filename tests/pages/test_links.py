@@ -144,6 +144,46 @@ def test_a_page_names_every_value_that_it_does_not_have(follow, name, study, mor
         assert NONSENSE not in told(page), key
 
 
+def test_live_runs_nothing_until_somebody_takes_what_is_shown_in_place_of_what_was_asked(follow):
+    page = follow("live", **EDIT, live_strength_0="a lot", live_tokens="5")
+    assert "live_strength_0 = a lot, which is not offered here: shown is 1.0" in told(page)
+    assert page.button(key="live_go").disabled
+    page.number_input(key="live_seed").set_value(3).run()
+    assert "a lot" in told(page)  # another widget settles nothing
+    assert page.button(key="live_go").disabled
+    page.button(key="links_go_on").click().run()
+    assert not told(page)
+    assert not page.button(key="live_go").disabled
+    chosen = follow("live", **EDIT, live_strength_0="a lot")
+    chosen.number_input(key="live_strength_0").set_value(2.0).run()
+    assert not told(chosen)
+    assert not chosen.button(key="live_go").disabled
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("directions", {"directions_pooling": "per response"}),  # a default, as its widget spells it
+        ("directions", {"directions_pooling": "per token", "directions_layer": "2"}),
+        ("probes", {"probes_penalty": "L2", "probes_seed": "7"}),
+        ("overview", {"overview_topics": ["medical", "first-plot"], "judge": "distilled"}),
+        ("adapters", {"scalars_layers": ["2", "5"], "scalars_misalignment_pos_aligned": ["0", "20"]}),
+        ("live", {**EDIT, "live_strength_0": "1.1310734", "live_tokens": "80", "live_edited": "bad-medical"}),
+        ("responses", {"response": "bad-medical.baseline.health.0", "responses_search": "the"}),
+    ],
+)
+def test_a_link_that_is_obeyed_is_not_spoken_of(follow, name, query):
+    assert "The link" not in told(follow(name, **query))
+
+
+def test_what_a_page_offers_in_part_and_what_it_never_heard_of_are_named(follow):
+    page = follow("overview", overview_topics=["medical", "astrology"], utm_source="mail")
+    assert "overview_topics = medical, astrology, which is not offered here: shown is medical." in told(page)
+    assert "utm_source = mail, which this page does not use as it is now" in told(page)
+    far = follow("live", live_temperature="99")
+    assert "live_temperature = 99, which is not offered here" in told(far)
+
+
 def test_no_parameter_of_the_source_was_missed():
     if len(SEEN) < 100:
         pytest.skip("needs the tests above in the same process")

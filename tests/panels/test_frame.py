@@ -115,11 +115,16 @@ def test_a_page_called_by_a_foreign_name_shows_nothing(open_page, monkeypatch, a
         assert page.selectbox(key="study").value == "synthetic"
 
 
-def test_a_worker_that_is_kept_is_said_to_come_back(open_page, monkeypatch):
-    monkeypatch.setenv("EM_WORKER_KEPT", "1")
+@pytest.mark.parametrize("fate", ["The worker ended: it is started again in 4 s", "The worker is given up"])
+def test_what_the_launcher_says_of_the_worker_is_said_on_the_page(open_page, monkeypatch, tmp_path, fate):
+    told = tmp_path / "worker"
+    monkeypatch.setenv("EM_WORKER_KEPT", str(told))
+    assert "No worker" in said(open_page("overview"))
+    told.write_text(fate)
     page = open_page("overview")
-    [line] = [caption for caption in page.caption if "No worker" in caption.value]
-    assert "started again" in line.help
+    assert fate in said(page).replace("\\", "")
+    assert "No worker" not in said(page)
+    assert fate in open_page("live").warning[0].value.replace("\\", "")
 
 
 def test_outcomes_that_differ_in_a_word_alone_are_two_in_the_cache():
