@@ -14,6 +14,7 @@ from backend.commands import (
     directions,
     extract,
     figures,
+    figures_only,
     import_published,
     judge,
     labels,
@@ -24,7 +25,20 @@ from backend.commands import (
 from backend.commands.failure import told_in_a_line
 from backend.records import InputError
 
-COMMANDS = (train, sample, judge, labels, build, import_published, figures, extract, directions, sweep, app)
+COMMANDS = (
+    train,
+    sample,
+    judge,
+    labels,
+    build,
+    import_published,
+    figures,
+    figures_only,
+    extract,
+    directions,
+    sweep,
+    app,
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -19,7 +19,7 @@ from backend.analysis.directions.convergence import (
     kinds,
     summary,
 )
-from backend.analysis.directions.cosines import chance, cosine_matrix
+from backend.analysis.directions.cosines import chance, comparable, cosine_matrix
 from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
 from backend.charts.tradeoffs import series_legend
 from backend.records import FloatArray, InputError
@@ -101,10 +101,10 @@ def halves(study: Study) -> dict[str, dict[int, float]]:
 
 
 def matrix_at(study: Study, names: list[str], layer: int) -> tuple[FloatArray, list[str]]:
-    """Cosines at one layer of the directions that have it, of the most frequent width."""
+    """Cosines at one layer of the directions that have it, of the base model that most are of."""
     here = {name: each for name in names for each in stacks(study)[name] if each.layer == layer}
-    widths = [each.vector.size for each in here.values()]
-    kept = [name for name, each in here.items() if each.vector.size == max(widths, key=widths.count)]
+    alike = {name: [other for other, each in here.items() if comparable(here[name], each)] for name in here}
+    kept = max(alike.values(), key=len, default=[])
     return cosine_matrix([here[name] for name in kept]), kept
 
 
@@ -129,11 +129,13 @@ def show_organisms(study: Study) -> None:
         names = choose_kind(found)
     table = compared_organisms(study, tuple(names))
     if not table.height:
-        st.info("These directions share no layer, or are of different width, so they cannot be compared.")
+        st.info(
+            "These directions share no layer, or are of different base models or widths, so they cannot be compared."
+        )
         return
     layers = sorted(table["layer"].unique())
     layer = right.selectbox("Layer", layers, index=len(layers) // 2, key="convergence_layer", bind="query-params")
-    width = stacks(study)[names[0]][0].vector.size
+    width = stacks(study)[names[0]][0].d_model
     chart = agreement_chart(table, chance=chance(width), chosen=layer)
     st.altair_chart(chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")
     st.caption(cosines_in_words(table, width))

@@ -23,7 +23,7 @@ from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
-from panels.frame import choose_outcome, current_study, explained, per_study, plain, responses_of
+from panels.frame import choose_outcome, current_study, explained, lacks, per_study, plain, responses_of
 from panels.point import reading_chart
 
 GIVEN_HERE = "labels given here"
@@ -323,5 +323,5 @@ if not responses_of(study).height:
         raise InputError(f"Study {study.name} holds no responses, so there is nothing to judge.")
 elif view == "Compare":
     show_comparison(study)
-else:
+elif not lacks(study, "texts"):
     show_labelling(study)

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, SHUFFLED, Role, kind_of
-from backend.analysis.directions.cosines import cosine_matrix
+from backend.analysis.directions.cosines import comparable, cosine_matrix
 from backend.records import Direction
 
 Stacks = Mapping[str, Sequence[Direction]]  # name -> the direction at its layers
@@ -47,14 +47,14 @@ def against(stacks: Stacks, reference: str) -> pl.DataFrame:
     """[name, layer, norm, share, cosine] of every direction at every layer it has.
 
     `share` is its norm over the mean activation norm (null where that is unknown), `cosine` is with `reference` at the
-    same layer (null where the reference has none there, or another width).
+    same layer (null where the reference has none there, or is of another width or base model).
     """
     there = {each.layer: each for each in stacks[reference]}
     rows = []
     for name, stack in stacks.items():
         for each in stack:
             other = there.get(each.layer)
-            fits = other is not None and other.vector.shape == each.vector.shape
+            fits = other is not None and comparable(each, other)
             cosine = float(cosine_matrix([each, other])[0, 1]) if other is not None and fits else None
             rows.append((name, each.layer, each.norm, each.relative(1.0), cosine))
     return pl.DataFrame(rows, schema=_BY_LAYER, orient="row")
@@ -71,8 +71,9 @@ def cosine_ranges(stacks: Stacks) -> pl.DataFrame:
                     by_width.setdefault(each.vector.size, []).append((name, each))
         for there in by_width.values():
             cosines = cosine_matrix([each for _, each in there])
-            for (i, (a, _)), (j, (b, _)) in combinations(enumerate(there), 2):
-                at.setdefault((a, b), []).append((layer, float(cosines[i, j])))
+            for (i, (a, one)), (j, (b, other)) in combinations(enumerate(there), 2):
+                if comparable(one, other):
+                    at.setdefault((a, b), []).append((layer, float(cosines[i, j])))
     return pl.DataFrame([_range(a, b, cosines) for (a, b), cosines in at.items()], schema=_RANGES, orient="row")
 
 
@@ -99,7 +100,7 @@ def agreement(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -
     """[layer, a, b, group, cosine] of the directions `names` and their controls, at the layers that both have.
 
     `group` is PAIRS for two organisms, GOOD where one of them was trained on good advice, SHUFFLED for a direction
-    beside one of shuffled labels. Directions of different width are not compared.
+    beside one of shuffled labels. Directions of different width or base model are not compared.
     """
     shuffled = [name for name, role in roles.items() if name in stacks and role.kind == SHUFFLED and role.like in names]
     couples = [(a, b, GOOD if GOOD in (roles[a].kind, roles[b].kind) else PAIRS) for a, b in combinations(names, 2)]
@@ -109,7 +110,7 @@ def agreement(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -
     for a, b, group in couples:
         for layer in sorted(at[a].keys() & at[b].keys()):
             one, other = at[a][layer], at[b][layer]
-            if one.vector.size == other.vector.size:
+            if comparable(one, other):
                 rows.append((layer, a, b, group, float(cosine_matrix([one, other])[0, 1])))
     return pl.DataFrame(rows, schema=_AGREEMENT, orient="row")
 
