@@ -34,6 +34,7 @@ from backend.study.parquet import RESPONSE
 
 TABLES = ("answers.parquet", "scalars.parquet", "directions.parquet")
 LEFT_OUT = ("texts", "tokens", "vectors")
+_LACKS = "Figures alone: the texts of prompts and answers, the tokens and the vectors are their authors' and not here."
 _ABOUT, _FORMAT = "study.json", 1
 _KEYS = ("organism", "condition", "question_id", "seed")
 _KEPT = ("base", "source", "remedy", "notes", "settings", "judge", "controls", "outcomes", "baselines")
@@ -69,7 +70,8 @@ def publish_figures(folder: Path, name: str, root: Path = STUDIES) -> Path:
     about, frames = _read(folder)
     answers, readings, directions = frames
     with Draft(name, root=root) as draft:
-        draft.meta(**about["info"], title=about["title"], left_out=list(LEFT_OUT))
+        notes = "\n".join(filter(None, (_LACKS, about["info"].get("notes"))))
+        draft.meta(**{**about["info"], "notes": notes}, title=about["title"], left_out=list(LEFT_OUT))
         for organism in about["organisms"]:
             adapters = [_adapter(*each) for each in organism["adapters"]]
             draft.add_organism(organism["name"], base=organism["base"], adapters=adapters, record=organism["record"])
