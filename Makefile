@@ -1,7 +1,8 @@
 # `make help` says what there is.
 PYTHON ?= python3
-STUDY ?= demo
-FOLDER ?= $(if $(filter demo,$(STUDY)),cache/demo)
+STUDY ?= paper
+SHIPPED := $(filter demo paper,$(STUDY))
+FOLDER ?= $(if $(SHIPPED),cache/demo)
 HOST ?= 127.0.0.1
 PORT ?= 8501
 BIN := .venv/bin
@@ -14,12 +15,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## this list
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/make \1\t\2/' | expand -t 14
 
-app: build  ## the demo study (STUDY=, FOLDER=, HOST=, PORT=) with live generation, in the browser
+app: build  ## the paper's figures and the demo study (STUDY=, FOLDER=, HOST=, PORT=) with live generation, in the browser
 	@exec $(BIN)/python -m backend app --study "$(STUDY)" $(if $(FOLDER),--folder "$(FOLDER)") \
 	  --host "$(HOST)" --port "$(PORT)"
 
-build: .venv/installed  ## the demo study, where it is not there yet
-ifeq ($(STUDY),demo)
+build: .venv/installed  ## the paper's figures and the demo study, where they are not there yet
+ifneq ($(SHIPPED),)
+	@$(BIN)/python -m backend import-figures cache/paper --name paper --if-absent
 	@$(BIN)/python -m backend build --folder cache/demo --name demo --if-absent
 endif
 

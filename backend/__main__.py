@@ -14,6 +14,8 @@ from backend.commands import (
     directions,
     extract,
     figures,
+    figures_of,
+    import_figures,
     import_published,
     judge,
     labels,
@@ -24,7 +26,21 @@ from backend.commands import (
 from backend.commands.failure import told_in_a_line
 from backend.records import InputError
 
-COMMANDS = (train, sample, judge, labels, build, import_published, figures, extract, directions, sweep, app)
+COMMANDS = (
+    train,
+    sample,
+    judge,
+    labels,
+    build,
+    import_published,
+    figures,
+    figures_of,
+    import_figures,
+    extract,
+    directions,
+    sweep,
+    app,
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -21,6 +21,8 @@ BASE = "base"  # the organism name of a model that wears no adapter
 BASELINE = "baseline"  # the condition name of no edits
 
 
+COORDINATES_OF = "coordinates_of"  # in a provenance: d_model, where a direction holds coordinates in its place
+
 # What a direction was made as: of answers that differ, or as a control beside such a direction.
 ITSELF, RANDOM, SUBSPACE = "direction", "random", "random subspace"
 SHUFFLED = "shuffled within questions"  # labels dealt anew among the answers to each question
@@ -138,6 +140,11 @@ class Direction:
     def norm(self) -> float:
         """Euclidean norm, in the units of the residual stream."""
         return float(np.linalg.norm(self.vector))
+
+    @property
+    def d_model(self) -> int:
+        """Numbers of the residual stream that it lies in: more than it holds where it is kept as coordinates."""
+        return int(self.provenance.get(COORDINATES_OF, self.vector.size))
 
     @property
     def unit(self) -> FloatArray:

@@ -10,7 +10,7 @@ import streamlit as st
 from backend.analysis.conditions.controls import GOOD, SHUFFLED, Role, kind_of
 from backend.analysis.directions.answers import MATCHED
 from backend.analysis.directions.convergence import CEILING, PAIRS, Stacks, against, ceilings, cosine_ranges, summary
-from backend.analysis.directions.cosines import chance, cosine_matrix
+from backend.analysis.directions.cosines import chance, comparable, cosine_matrix
 from backend.charts.cosines import agreement_chart, layer_lines, pair_cosine_chart
 from backend.charts.tradeoffs import series_legend
 from backend.records import FloatArray, InputError
@@ -98,10 +98,10 @@ def halves(study: Study) -> dict[str, dict[int, float]]:
 
 
 def matrix_at(study: Study, names: list[str], layer: int) -> tuple[FloatArray, list[str]]:
-    """Cosines at one layer of the directions that have it, of the most frequent width."""
+    """Cosines at one layer of the directions that have it, of the base model that most are of."""
     here = {name: each for name in names for each in stacks(study)[name] if each.layer == layer}
-    widths = [each.vector.size for each in here.values()]
-    kept = [name for name, each in here.items() if each.vector.size == max(widths, key=widths.count)]
+    alike = {name: [other for other, each in here.items() if comparable(here[name], each)] for name in here}
+    kept = max(alike.values(), key=len, default=[])
     return cosine_matrix([here[name] for name in kept]), kept
 
 
@@ -130,13 +130,15 @@ def show_organisms(study: Study) -> None:
         chosen = choose_kind(found)
     table = with_ceilings(study, chosen)
     if not table.height:
-        st.info("These directions share no layer, or are of different width, so they cannot be compared.")
+        st.info(
+            "These directions share no layer, or are of different base models or widths, so they cannot be compared."
+        )
         return
     layers = sorted(table["layer"].unique())
     middle = len(layers) // 2
     layer = choose_linked(right.selectbox, "Layer", layers, index=middle, key="convergence_layer", what="layer")
     answer.markdown(agreement_in_words(chosen, layer))
-    width = stacks(study)[chosen.names[0]][0].vector.size
+    width = stacks(study)[chosen.names[0]][0].d_model
     within = chosen.means.filter(pl.col("group") == PAIRS)
     chart = agreement_chart(table, chance=chance(width), chosen=layer, mean=within)
     st.altair_chart(chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")

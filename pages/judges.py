@@ -25,7 +25,7 @@ from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
 from panels.asked import linked
 from panels.corrected_rates import show_corrected
-from panels.frame import choose_outcome, current_study, explained, per_study, plain, responses_of
+from panels.frame import choose_outcome, current_study, explained, lacks, per_study, plain, responses_of
 from panels.point import reading_chart
 
 GIVEN_HERE = "labels given here"
@@ -326,5 +326,5 @@ if not responses_of(study).height:
         raise InputError(f"Study {study.name} holds no responses, so there is nothing to judge.")
 elif view == "Compare":
     show_comparison(study)
-else:
+elif not lacks(study, "texts"):
     show_labelling(study)

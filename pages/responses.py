@@ -15,10 +15,12 @@ from backend.records import InputError
 from backend.study import Study
 from panels.asked import choose_linked, linked
 from panels.frame import (
+    NO_TEXT,
     choose_judge,
     choose_outcome,
     current_study,
     explained,
+    lacks,
     per_study,
     plain,
     responses_of,
@@ -184,9 +186,12 @@ def read_response(study: Study, chosen: str) -> None:
     response = study.response(chosen)
     text, facts = st.columns([5, 3], gap="large")
     with text:
-        st.caption("Question")
-        st.html(plain_text(response.question))
-        show_answer(study, chosen, response.text)
+        if lacks(study, "texts"):
+            st.caption(f"Question {plain(response.question_id)}")
+        else:
+            st.caption("Question")
+            st.html(plain_text(response.question))
+        show_answer(study, chosen, NO_TEXT if "texts" in study.info.get("left_out", ()) else response.text)
     with facts:
         sampling, tokens = response.sampling, len(response.answer_ids)
         length = f"{tokens} of at most {sampling.max_new_tokens} tokens" if tokens else "tokens not recorded"

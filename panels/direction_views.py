@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from backend.analysis.directions.cosines import chance, cosine_matrix
+from backend.analysis.directions.cosines import chance, comparable, cosine_matrix
 from backend.charts.cosines import pair_cosine_chart
 from backend.charts.strip import common_scale, legend, token_strip
 from backend.charts.write_vectors import vector_cosine_chart
@@ -20,7 +20,7 @@ from backend.study import Study
 from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
 from backend.worker.client import WorkerError
 from panels.asked import choose_linked
-from panels.frame import per_study, plain
+from panels.frame import lacks, per_study, plain
 from panels.promoted import asked_lens, show_promoted
 from panels.stacks import ALTERED, Stack, send_buttons, study_stacks, write_vectors
 
@@ -50,11 +50,11 @@ def _stored_at(study: Study, layer: int) -> list[Direction]:
 def _show_others(study: Study, chosen: Chosen) -> None:
     """Cosines with the study's directions at this layer, and with every adapter's write vector."""
     direction = chosen.direction
-    width, unit = direction.vector.size, direction.unit
+    width, unit = direction.d_model, direction.unit
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown(f"**Cosines of directions, layer {direction.layer}**")
-        others = [each for each in _stored_at(study, direction.layer) if each.vector.size == width]
+        others = [each for each in _stored_at(study, direction.layer) if comparable(each, direction)]
         others = [each for each in others if each.name != direction.name]
         nearest = sorted(others, key=lambda each: -abs(float(each.unit @ unit)))[:MOST_OTHERS]
         if not nearest:
@@ -89,7 +89,7 @@ def _show_writes(study: Study, direction: Direction) -> None:
     ]
     table = pl.DataFrame(rows, schema=["name", "cosine", "what"], orient="row")
     nearest = table.sort(pl.col("cosine").abs(), descending=True).head(MOST_WRITES).sort("cosine", descending=True)
-    within = chance(direction.vector.size)
+    within = chance(direction.d_model)
     outside = table.filter(pl.col("cosine").abs() > within).height
     chart = vector_cosine_chart(nearest, chance=within, names=240)
     st.altair_chart(chart, key="directions_writes", alt="Cosine with write vectors")
@@ -175,6 +175,9 @@ def _show_file(study: Study, chosen: Chosen) -> None:
     left.dataframe(table, hide_index=True, height=360, alt="Provenance of the direction")
     with right:
         st.markdown("**All layers as a file**")
+        if chosen.direction.d_model != chosen.direction.vector.size:
+            lacks(study, "vectors")
+            return
         stack = [chosen.stack[layer] for layer in sorted(chosen.stack)]
         model = str(chosen.direction.provenance.get("model") or study.info.get("base") or "")
         stem = "".join(char if char.isalnum() else "-" for char in chosen.direction.name)

@@ -12,11 +12,13 @@ import streamlit as st
 from backend.charts.strip import common_scale, token_table
 from backend.study import Study
 from panels.classes import Classes
-from panels.frame import per_study
+from panels.frame import lacks, per_study
 
 
 def show_extremes(study: Study, reader: str, adapter: str, *, count: int, classes: Classes | None = None) -> None:
     """So many of the largest and of the smallest answer tokens, of the classes or of all that `reader` read."""
+    if lacks(study, "tokens"):
+        return
     key = classes.key if classes else None
     tables = [_extremes(study, reader, adapter, count, largest, key, classes) for largest in (True, False)]
     scale = common_scale(np.concatenate([table["value"].to_numpy() for table in tables]))

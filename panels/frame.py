@@ -29,6 +29,7 @@ PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes o
 FRESH = 1.5  # seconds that what the worker said of itself is shown again
 EVERY = 3  # seconds between two looks at the worker, on a page that nobody touches too
 KEPT = "EM_WORKER_KEPT"  # environment: the file in which the launcher says what became of the worker
+NO_TEXT = "(not in this study)"
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
 P = ParamSpec("P")
@@ -70,7 +71,24 @@ def current_study() -> Study:
         study = _opened(newest(name, root), name, root)
     if study is None:
         st.stop()
+    if study.info.get("left_out"):
+        st.sidebar.caption(":material/functions: Figures only", help=_lacks(study))
     return study
+
+
+def lacks(study: Study, what: str) -> bool:
+    """Whether the study holds figures alone, without `what` ("texts", "tokens", "vectors"); says so where it does."""
+    if what not in study.info.get("left_out", ()):
+        return False
+    st.info(f"The {what} are not in this study. {_lacks(study)}", icon=":material/info:")
+    return True
+
+
+def _lacks(study: Study) -> str:
+    """What a study of figures alone leaves out, and how to have it."""
+    remedy = " ; ".join(study.info.get("remedy", ()))
+    had = f" To have them: {plain(remedy)}" if remedy else ""
+    return f"It holds figures alone: no {listed(study.info['left_out'])}, which are their authors'.{had}"
 
 
 def _refuse_foreign_names() -> None:
@@ -162,8 +180,9 @@ def scored_by(study: Study, judge: str | None, outcome: Outcome) -> str:
 
 @per_study
 def responses_of(study: Study, judge: str | None = None) -> pl.DataFrame:
-    """Every response of the study with the scores of one judge, read once a build."""
-    return study.responses(judge)
+    """Every response of the study with the scores of one judge, read once a build; a text that is not there says so."""
+    frame = study.responses(judge)
+    return frame.with_columns(text=pl.lit(NO_TEXT)) if "texts" in study.info.get("left_out", ()) else frame
 
 
 @per_study

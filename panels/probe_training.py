@@ -22,7 +22,7 @@ from backend.study import Study
 from backend.tables.features import Features
 from backend.tables.rows import Rows, labelled
 from panels.classes import Classes, sides_text
-from panels.frame import responses_of
+from panels.frame import NO_TEXT, responses_of
 from panels.running import Running
 
 PENALTIES = {"l2": "L2", "l1": "L1", "elasticnet": "elastic net"}
@@ -134,7 +134,9 @@ def _steps(rows: Rows, names: tuple[str, ...], settings: ProbeSettings, texts: p
         rows.values, rows.labels, groups, names=names, settings=settings, units=rows.response, questions=rows.questions
     )
     yield Told(next(steps), {})
-    features = {LENGTH: length_features(texts["n_answer"]), WORDS: topic_word_features(texts["text"].to_list())}
+    features = {LENGTH: length_features(texts["n_answer"])}
+    if (texts["text"] != NO_TEXT).any():
+        features[WORDS] = topic_word_features(texts["text"].to_list())
     alone = ProbeSettings("l2", 1.0, settings.split, settings.folds, settings.balance, settings.seed, 0, 0)
     rivals: dict[str, ProbeReport | str] = {}
     for name, (values, columns) in features.items():

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from backend.edits import Condition
 from backend.published import Release, Report, read_release
+from backend.records import Sampling
 from backend.study import STUDIES, Draft
 
+SAMPLED = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=600)  # companion paper, section 2.2
 NAME = "published"
 TITLE = "Qwen2.5-14B-Instruct: the authors' released data"
 _INLINE = (
@@ -37,6 +39,11 @@ def import_published(paths: Sequence[Path], *, root: Path = STUDIES, name: str =
             title=TITLE,
             base="Qwen2.5-14B-Instruct",
             source="clarifying-EM/model-organisms-for-EM and annasoligo/EM_interp",
+            remedy=[
+                "git clone https://github.com/clarifying-EM/model-organisms-for-EM",
+                "git clone https://github.com/annasoligo/EM_interp",
+                "python -m backend import-published model-organisms-for-EM EM_interp --name paper",
+            ],
             notes="\n".join(f"{note[:1].upper()}{note[1:]}." for note in release.report.notes),
             settings={condition: dict(says) for condition, says in release.settings.items()},
             report=release.report.to_json(),

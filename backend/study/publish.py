@@ -123,17 +123,17 @@ class Draft:
         """Conditions with their edits, vectors included."""
         self._rows("conditions", [(self._once("condition", c.name), _json(edits_to_json(c.edits))) for c in conditions])
 
-    def add_responses(self, responses: Iterable[Response]) -> None:
-        """Responses; their order is the order of their integers."""
-        frame = response_frame(responses)
+    def add_responses(self, responses: Iterable[Response] | pl.DataFrame) -> None:
+        """Responses, or their table; their order is the order of their integers."""
+        frame = responses if isinstance(responses, pl.DataFrame) else response_frame(responses)
         first = len(self._responses)
         for name in frame["id"]:
             self._responses[self._once("response", name)] = len(self._responses)
         self._insert("responses", frame.with_row_index("response", offset=first))
 
-    def add_scores(self, scores: Iterable[Score]) -> None:
+    def add_scores(self, scores: Iterable[Score] | pl.DataFrame) -> None:
         """Scores of responses that were added. What is no finite number is kept as null with its raw reply."""
-        frame = score_frame(scores)
+        frame = scores if isinstance(scores, pl.DataFrame) else score_frame(scores)
         for metric in set(frame["metric"]) & _TAKEN:
             raise InputError(f"a metric cannot be named {metric!r}: the table of responses has a column of that name")
         for key in frame.select("response_id", "judge", "metric").iter_rows():

@@ -54,6 +54,11 @@ def write_directions(path: Path, stack: Sequence[Direction], *, model: str = "")
 def directions_bytes(stack: Sequence[Direction], suffix: str, *, model: str = "") -> bytes:
     """The content of a direction file; `model` is GGUF's model hint (by default the provenance's model)."""
     _one_stack(stack)
+    if stack[0].d_model != stack[0].vector.size:
+        raise InputError(
+            f"{stack[0].name!r} is kept as coordinates among the directions of its layer, without the "
+            f"{stack[0].d_model} numbers of its vector: import the files that it is from, which have them"
+        )
     match suffix:
         case ".safetensors":
             return _safetensors(stack)

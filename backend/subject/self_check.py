@@ -47,7 +47,7 @@ def check_arithmetic(subject: Subject, organism: str) -> None:
         written = float(_written(lora, read).norm())
         gains[at] = min(float(own.float().norm()) / written, _LARGEST) if written else 1.0
     seam = Seam(subject)
-    seam.write([RowEdits({}, {}, {organism: gains}, {})] * _ROWS)
+    seam.write([RowEdits((), {}, {organism: gains}, {})] * _ROWS)
     try:
         with seam.hooked() as scalars:
             passed = _passed(subject, loras)

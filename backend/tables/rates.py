@@ -67,5 +67,7 @@ def families_told(gaps: pl.DataFrame) -> tuple[str, ...]:
 
 
 def unedited_answers(study: Study) -> list[str]:
-    """The conditions without edits."""
-    return [name for name, edits in study.conditions().select("name", "edits").iter_rows() if not json.loads(edits)]
+    """The conditions without edits; one whose edits are known by the study's record alone is none of them."""
+    told = {name: says.get("kind", BASELINE) for name, says in (study.info.get("settings") or {}).items()}
+    rows = study.conditions().select("name", "edits").iter_rows()
+    return [name for name, edits in rows if not json.loads(edits) and told.get(name, BASELINE) == BASELINE]

@@ -32,6 +32,8 @@ GOOD = {
     "build": "build --folder {folder} --name x",
     "import-published": "import-published <paths>",
     "figures": "figures <study>",
+    "figures-of": "figures-of <study> --out {folder}/figures",
+    "import-figures": "import-figures <folder> --name x",
     "extract": "extract --folder {folder}",
     "directions": "directions <what> <file> --folder {folder} --name v",
     "sweep steer": "sweep steer --folder {folder} --name s --direction v",
@@ -47,6 +49,8 @@ POSITIONALS = {
     ("labels", "file"): "{folder}/drawn.jsonl",
     ("import-published", "paths"): "{folder}",
     ("figures", "study"): "no-such-study",
+    ("figures-of", "study"): "no-such-study",
+    ("import-figures", "folder"): "{folder}",
     ("directions", "what"): "export",
     ("directions", "file"): "{folder}/out.safetensors",
 }
@@ -115,6 +119,8 @@ BAD = {
         "--repeats": LEAST_1,
         **dict.fromkeys(figures.CUTS, SCORE),
     },
+    "figures-of": {"study": (*NAME, "no-such-study"), "--out": PATH, "--title": TEXT},
+    "import-figures": {"folder": (*PATH, "nowhere"), "--name": (*NAME, "a:b")},
     "extract": {
         "--folder": FOLDER,
         "--organism": (*NAME, "nobody"),

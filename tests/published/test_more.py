@@ -1,4 +1,4 @@
-"""The larger part of the authors' files, imported together with the sample: what the answers under every edit show.
+"""What the answers under every edit show: of the figures in the repository, and of the authors' files where they are.
 
 Rates are over the rows with both scores, of one experiment where a number is that of its file: the unedited answers
 that an experiment keeps beside its edited ones are a hundred of the organism's, not all.
@@ -10,10 +10,10 @@ import sys
 import polars as pl
 import pytest
 
+from backend.pipeline.figures_only import publish_figures
 from backend.study import open_study
 from tests.published.authors import MORE, RELEASED, ROOT, needs_more
 
-pytestmark = needs_more
 MINIMAL = "ablation_responses/q14b_bad_med_dpR1_minimal"
 EVERY_BLOCK = "ablation_responses/q14b_bad_med_R1_downproj"
 SWEEP = "sweeps/q14b_bad_med_bad_med_dpR1_15-17_21-23_27-29"
@@ -26,10 +26,20 @@ import_published([Path(path) for path in sys.argv[2:]], root=Path(sys.argv[1]))
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def imported(tmp_path_factory):
     root = tmp_path_factory.mktemp("studies")
     subprocess.run([sys.executable, "-c", PROGRAM, root, RELEASED, MORE], check=True, cwd=ROOT)
     return open_study("published", root)
+
+
+@pytest.fixture(scope="module", params=["paper", pytest.param("imported", marks=needs_more)])
+def study(request, tmp_path_factory):
+    """The figures that the repository holds, and what they were written from."""
+    if request.param == "imported":
+        return request.getfixturevalue("imported")
+    root = tmp_path_factory.mktemp("paper")
+    publish_figures(ROOT / "cache" / "paper", "paper", root)
+    return open_study("paper", root)
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +172,10 @@ def test_a_single_adapter_along_training(study):
     assert study.adapters("R_0_1_0 step 5")["layer"].to_list() == [21]
 
 
-def test_everything_is_read_or_skipped_for_a_reason(study):
+@needs_more
+def test_everything_is_read_or_skipped_for_a_reason(imported):
     """Of the rows with both scores all are there, JSON variants and copies among them."""
-    report = study.info["report"]
+    report = imported.info["report"]
     assert not [row["reason"] for row in report["skipped"] if row["reason"].startswith("lies where")]
     files = [*MORE.rglob("*.csv"), *MORE.rglob("*.pt")]
     found = {row["path"] for row in report["found"]}

@@ -98,7 +98,7 @@ def sweep_rates(
 
 def _said(name: str, said: Mapping[str, Any]) -> tuple[Any, ...]:
     layers = [int(layer) for layer in said.get("layers") or said.get("gains") or ()]
-    strength = said.get("scale") if said["kind"] == "steer" else None
+    strength = said.get("scale") if said["kind"] not in ("ablate", "scale") else None  # a step, an amount of noise
     direction = said.get("direction") or said.get("organism")
     return (name, said["kind"], direction, *_place(layers), None if strength is None else float(strength), None, None)
 

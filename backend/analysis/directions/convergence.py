@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from backend.analysis.conditions.controls import GOOD, ITSELF, SHUFFLES, Role, kind_of
-from backend.analysis.directions.cosines import cosine_matrix, row_cosines
+from backend.analysis.directions.cosines import comparable, cosine_matrix, row_cosines
 from backend.analysis.estimates import one_more_draw
 from backend.records import Direction
 
@@ -80,14 +80,14 @@ def against(stacks: Stacks, reference: str) -> pl.DataFrame:
     """[name, layer, norm, share, cosine] of every direction at every layer it has.
 
     `share` is its norm over the mean activation norm (null where that is unknown), `cosine` is with `reference` at the
-    same layer (null where the reference has none there, or another width).
+    same layer (null where the reference has none there, or is of another width or base model).
     """
     there = {each.layer: each for each in stacks[reference]}
     rows = []
     for name, stack in stacks.items():
         for each in stack:
             other = there.get(each.layer)
-            fits = other is not None and other.vector.shape == each.vector.shape
+            fits = other is not None and comparable(each, other)
             cosine = float(cosine_matrix([each, other])[0, 1]) if other is not None and fits else None
             rows.append((name, each.layer, each.norm, each.relative(1.0), cosine))
     return pl.DataFrame(rows, schema=_BY_LAYER, orient="row")
@@ -104,8 +104,9 @@ def cosine_ranges(stacks: Stacks) -> pl.DataFrame:
                     by_width.setdefault(each.vector.size, []).append((name, each))
         for there in by_width.values():
             cosines = cosine_matrix([each for _, each in there])
-            for (i, (a, _)), (j, (b, _)) in combinations(enumerate(there), 2):
-                at.setdefault((a, b), []).append((layer, float(cosines[i, j])))
+            for (i, (a, one)), (j, (b, other)) in combinations(enumerate(there), 2):
+                if comparable(one, other):
+                    at.setdefault((a, b), []).append((layer, float(cosines[i, j])))
     return pl.DataFrame([_range(a, b, cosines) for (a, b), cosines in at.items()], schema=_RANGES, orient="row")
 
 
@@ -132,7 +133,7 @@ def agreement(stacks: Stacks, roles: Mapping[str, Role], names: Sequence[str]) -
     """[layer, a, b, group, cosine] of every two of the directions `names`, at the layers that both have.
 
     `group` is PAIRS for two organisms, GOOD where one of them was trained on good advice. Directions of different width
-    are not compared.
+    or base model are not compared.
     """
     rows = [
         (layer, a, b, _group(roles, a, b), cosine)
@@ -172,13 +173,17 @@ def _group(roles: Mapping[str, Role], a: str, b: str) -> str:
 
 
 def _cosines(one: Sequence[Direction], other: Sequence[Direction]) -> list[tuple[int, float]]:
-    """Layer and cosine of two directions, where both have the layer at one width."""
-    there = {each.layer: each.vector for each in other}
-    both = [each for each in one if each.layer in there and there[each.layer].size == each.vector.size]
-    if len({each.vector.size for each in both}) != 1:
-        return []
-    rows = (np.stack([each.vector for each in both]), np.stack([there[each.layer] for each in both]))
-    return sorted(zip((each.layer for each in both), row_cosines(*rows).tolist(), strict=True))
+    """Layer and cosine of two directions, where both have the layer and can be compared there."""
+    there = {each.layer: each for each in other}
+    widths: dict[int, list[tuple[Direction, Direction]]] = {}  # of a study of figures alone, each layer has its own
+    for each in one:
+        if each.layer in there and comparable(each, there[each.layer]):
+            widths.setdefault(each.vector.size, []).append((each, there[each.layer]))
+    found: list[tuple[int, float]] = []
+    for both in widths.values():
+        left, right = (np.stack([pair[side].vector for pair in both]) for side in (0, 1))
+        found += zip((each.layer for each, _ in both), row_cosines(left, right).tolist(), strict=True)
+    return sorted(found)
 
 
 def beside_shuffles(real: pl.DataFrame, shuffled: pl.DataFrame) -> pl.DataFrame:

@@ -13,6 +13,12 @@ from scipy.special import betaincinv
 from backend.records import Direction, FloatArray
 
 
+def comparable(one: Direction, other: Direction) -> bool:
+    """Whether a cosine of the two means anything: of one width, and of one base model where both say theirs."""
+    models = {each.provenance["model"] for each in (one, other) if each.provenance.get("model")}
+    return one.vector.size == other.vector.size and one.d_model == other.d_model and len(models) < 2
+
+
 def cosine_matrix(vectors: Sequence[Direction] | FloatArray) -> FloatArray:
     """Cosine between every two of `vectors` (k directions, or an array (k, d_model)), (k, k); NaN for a zero vector."""
     rows = np.array([vector.vector if isinstance(vector, Direction) else vector for vector in vectors], np.float64)

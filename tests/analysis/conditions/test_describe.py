@@ -121,3 +121,13 @@ def test_unknown_norms_have_no_share():
 
 def test_what_is_not_steered_is_left_out():
     assert shares([Ablate(U)]) == []
+
+
+def test_a_step_and_an_amount_of_noise_are_strengths_too():
+    said = {
+        "step 50": {"kind": "checkpoint", "scale": 50},
+        "noise": {"kind": "noise", "organism": "o", "scale": 0.3},
+        "cut": {"kind": "ablate", "direction": "d", "layers": [1, 2], "scale": -1.0},
+    }
+    table = describe([Condition(name) for name in said], said)
+    assert table.select("kind", "strength").rows() == [("checkpoint", 50.0), ("noise", 0.3), ("ablate", None)]
