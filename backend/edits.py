@@ -104,6 +104,11 @@ class Edit:
             }
         )
 
+    @classmethod
+    def kinds(cls) -> tuple[type[Edit], ...]:
+        """Every edit that there is."""
+        return tuple(cls._kinds.values())
+
     def _values(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 

@@ -68,7 +68,9 @@ class StudyFolder:
     def settings(self) -> dict[str, Any]:
         """The content of study.json: title, base, reader, notes."""
         file = self.path / "study.json"
-        settings = json_of(file, absent=f"{self.path} is no study folder without it")
+        if not file.exists():
+            raise InputError(f"{self.path} is no study folder: it has no study.json")
+        settings = json_of(file)
         if not isinstance(settings, dict) or not {"title", "base"} <= settings.keys():
             raise InputError(f"{file} must be a JSON object with a title and a base, not {shown(settings)}")
         for key in _TEXTS & settings.keys():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.edits import Condition
+from backend.outside import understood
 from backend.published.activations import released_directions
 from backend.published.answers import AnswerReader, joined_scores
 from backend.published.conditions import Setting, judged_setting, scaled_setting, sweep_setting
@@ -65,11 +66,10 @@ class _Reading:
     def attempt(self, found: Found, read: Callable[[Found], None]) -> None:
         """Read one file; a file that does not fit is skipped with its reason."""
         try:
-            read(found)
+            with understood(found.path, "readable", "fetch it again"):
+                read(found)
         except InputError as error:
             self.report.skip(found.shown, str(error))
-        except (OSError, MemoryError) as error:
-            self.report.skip(found.shown, f"not readable ({type(error).__name__})")
 
     def meet(self, model: str) -> str:
         """The organism that a model id names, remembered with its base and adapted layers."""

@@ -26,6 +26,7 @@ _MAY_BE_NULL = {  # (table, column); of the tables below all other columns are f
     ("directions", "activation_norm"),
     ("scores", "value"),
 }
+_VECTORS = (("directions", "vector"), ("adapters", "read_vector"), ("adapters", "write_vector"))
 _FILLED = ("meta", "organisms", "adapters", "questions", "conditions", "responses", "scores", "directions", "traces")
 _INFO: dict[str, Callable[[Any], bool]] = {  # what pages take for granted of the info that they ask for
     "title": lambda said: isinstance(said, str),
@@ -64,21 +65,25 @@ def check_content(connection: duckdb.DuckDBPyConnection) -> None:
         if (table, column) in kinds:
             for (text,) in connection.execute(f'SELECT DISTINCT "{column}" FROM "{table}"').fetchall():
                 _check(f"{table}.{column}", text, holds)
-    if ("directions", "vector") in kinds:
-        odd = "SELECT count(*) FROM directions WHERE octet_length(vector) % 4 <> 0 OR octet_length(vector) = 0"
-        if connection.execute(odd).fetchall()[0][0]:
-            raise InputError("its column directions.vector holds what is no vector")
+    for table, column in _VECTORS:
+        odd = f"SELECT count(*) FROM {table} WHERE octet_length({column}) % 4 <> 0"
+        if (table, column) in kinds and connection.execute(odd).fetchall()[0][0]:
+            raise InputError(f"its column {table}.{column} holds what is no vector")
 
 
 def check_info(info: Mapping[str, str]) -> dict[str, Any]:
     """The info of a study, by the JSON of each. Raises InputError where one is not what pages take it for."""
-    return {key: _check(f"info {key!r}", text, _INFO.get(key, lambda said: True)) for key, text in info.items()}
+    return {key: _check(f"info {key!r}", text, _holds(key)) for key, text in info.items()}
+
+
+def _holds(key: str) -> Callable[[Any], object]:
+    return lambda said: said is None or key not in _INFO or _INFO[key](said)
 
 
 def _check(where: str, text: str, holds: Callable[[Any], object]) -> Any:
     try:
         said = json_in(text)
-        fits = said is None or holds(said)
+        fits = holds(said)
     except ValueError as error:  # InputError is one
         raise InputError(f"its {where} does not read: {error}") from error
     if not fits:

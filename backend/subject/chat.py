@@ -91,7 +91,7 @@ def _beside(folder: Path) -> str:
     """The template that lies beside a processor, where the tokenizer has none."""
     file = folder / "chat_template.json"
     if not file.exists():
-        raise InputError("this model has no chat template: choose an instruction-tuned model")
+        raise InputError(f"{folder} has no chat template: choose an instruction-tuned model")
     said = json_of(file)
     template = said.get("chat_template") if isinstance(said, dict) else None
     if not isinstance(template, str) or not template.strip():
