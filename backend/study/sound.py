@@ -26,6 +26,7 @@ _MAY_BE_NULL = {  # (table, column); of the tables below all other columns are f
     ("directions", "activation_norm"),
     ("scores", "value"),
 }
+_LATER: frozenset[tuple[str, str]] = frozenset()  # (table, column) that files of earlier builds lack
 _VECTORS = (("directions", "vector"), ("adapters", "read_vector"), ("adapters", "write_vector"))
 _FILLED = ("meta", "organisms", "adapters", "questions", "conditions", "responses", "scores", "directions", "traces")
 _INFO: dict[str, Callable[[Any], bool]] = {  # what pages take for granted of the info that they ask for
@@ -42,6 +43,10 @@ _INFO: dict[str, Callable[[Any], bool]] = {  # what pages take for granted of th
     "report": lambda said: isinstance(said, dict),
     "outcomes": lambda said: bool(outcomes_of({"outcomes": said})),
 }
+_GAPS = """
+SELECT count(*) FROM (SELECT count(*) n, count(DISTINCT adapter) d, min(adapter) low, max(adapter) high FROM adapters
+    GROUP BY organism) WHERE n <> d OR low <> 0 OR high <> n - 1
+"""
 _CELLS: tuple[tuple[str, str, Callable[[Any], object]], ...] = (
     ("organisms", "record", lambda said: isinstance(said, dict)),
     ("directions", "provenance", lambda said: isinstance(said, dict)),
@@ -53,7 +58,10 @@ def check_content(connection: duckdb.DuckDBPyConnection) -> None:
     """Raises InputError with the table, the column and what is odd there."""
     found = connection.execute("SELECT table_name, column_name, data_type FROM duckdb_columns()").fetchall()
     kinds = {(table, column): kind for table, column, kind in found}
+    tables = {table for table, _ in kinds}
     for place, kind in _columns().items():
+        if place[0] in tables and place not in kinds and place not in _LATER:
+            raise InputError(f"its table {place[0]} has no column {place[1]}")
         if place in kinds and kinds[place] != kind:
             raise InputError(f"its column {'.'.join(place)} is of {kinds[place]}, not {kind}")
     for table in _FILLED:
@@ -61,6 +69,8 @@ def check_content(connection: duckdb.DuckDBPyConnection) -> None:
         empty = " OR ".join(f'"{column}" IS NULL' for column in columns)
         if columns and connection.execute(f'SELECT count(*) FROM "{table}" WHERE {empty}').fetchall()[0][0]:
             raise InputError(f"its table {table} has cells without a value")
+    if "adapters" in tables and connection.execute(_GAPS).fetchall()[0][0]:
+        raise InputError("its adapters are not numbered 0, 1, 2 ... in every organism")
     for table, column, holds in _CELLS:
         if (table, column) in kinds:
             for (text,) in connection.execute(f'SELECT DISTINCT "{column}" FROM "{table}"').fetchall():

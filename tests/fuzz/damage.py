@@ -276,7 +276,10 @@ def unpacked(inner: Damage) -> Damage:
         aside.write_bytes(gzip.decompress(path.read_bytes()))
         inner(rng, aside)
         path.write_bytes(gzip.compress(aside.read_bytes(), 1) if aside.is_file() else b"")
-        aside.unlink(missing_ok=True) if not aside.is_dir() else shutil.rmtree(aside)
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink(missing_ok=True)
 
     return damage
 

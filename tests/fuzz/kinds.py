@@ -218,7 +218,8 @@ def cells_changed(rng: Any, path: Path) -> None:
     with duckdb.connect(path) as connection:
         columns = connection.execute(
             "SELECT table_name, column_name, data_type FROM duckdb_columns() "
-            "WHERE table_name IN (SELECT table_name FROM duckdb_tables())"
+            "WHERE table_name IN (SELECT table_name FROM duckdb_tables()) AND table_name IN ('meta', 'organisms', "
+            "'adapters', 'questions', 'conditions', 'responses', 'scores', 'directions')"
         ).fetchall()
         table, column, _ = rng.choice(columns)
         text = rng.choice(damage.TEXTS).replace(damage.HALF, "?").replace("\0", "")
@@ -525,7 +526,7 @@ def kinds() -> list[Kind]:
         Kind("probe", saved_probe, "probe.json", damage.JSON, open_probe, 150, says_file=False),
         Kind("parts", traces, "work/000000.npz", damage.ZIP, read_traces, 60),
         Kind("study file", study_file, "s/1.duckdb", damage.ANY, lambda root: read_study(root, "s"), 20),
-        Kind("study cells", study_file, "s/1.duckdb", (cells_changed,), lambda root: read_study(root, "s"), 40),
+        Kind("study cells", study_file, "s/1.duckdb", (cells_changed,), lambda root: read_study(root, "s"), 40, False),
         Kind("responses", study_folder, "responses/o.baseline.parquet", damage.TABLES, _responses, 60),
         Kind(
             "scores", study_folder, "scores/j.parquet", damage.TABLES, lambda r: read_scores(r / "scores/j.parquet"), 40
