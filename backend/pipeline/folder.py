@@ -167,8 +167,13 @@ class StudyFolder:
 
         Unedited answers that several sweeps share are there once. Raises InputError where sweeps share others.
         """
-        kept = [r for file in sorted(self.path.glob("responses/*.parquet")) for r in read_responses(file)]
-        known = {r.id: r for r in kept}
+        kept: list[Response] = []
+        known: dict[str, Response] = {}
+        for file in sorted(self.path.glob("responses/*.parquet")):
+            for response in read_responses(file):
+                if known.setdefault(response.id, response) is not response:
+                    raise InputError(f"{file} holds {response.id!r}, which is there already: keep one of them")
+                kept.append(response)
         for record in sorted(self.path.glob("sweeps/*.json")):  # written last: without it a sweep was killed half-way
             file, shared = record.with_suffix(".parquet"), _unedited(_said(record)).name
             for response in read_responses(file):

@@ -43,10 +43,28 @@ _INFO: dict[str, Callable[[Any], bool]] = {  # what pages take for granted of th
     "report": lambda said: isinstance(said, dict),
     "outcomes": lambda said: bool(outcomes_of({"outcomes": said})),
 }
-_GAPS = """
-SELECT count(*) FROM (SELECT count(*) n, count(DISTINCT adapter) d, min(adapter) low, max(adapter) high FROM adapters
-    GROUP BY organism) WHERE n <> d OR low <> 0 OR high <> n - 1
-"""
+_NUMBERED = {  # a count that is 0 in a study, and what it says where it is not
+    "organisms": (
+        "SELECT count(*) FROM (SELECT count(*) n, count(DISTINCT organism) d, count(DISTINCT name) i, min(organism) "
+        "low, max(organism) high FROM organisms) WHERE n > 0 AND (n <> d OR n <> i OR low <> 0 OR high <> n - 1)",
+        "its organisms are not numbered 0, 1, 2 ... or two have one name",
+    ),
+    "adapters": (
+        "SELECT count(*) FROM (SELECT count(*) n, count(DISTINCT adapter) d, count(DISTINCT name) i, min(adapter) low, "
+        "max(adapter) high FROM adapters GROUP BY organism) WHERE n <> d OR n <> i OR low <> 0 OR high <> n - 1 "
+        "UNION ALL SELECT count(*) FROM adapters ANTI JOIN organisms USING (organism) ORDER BY 1 DESC",
+        "its adapters are not numbered 0, 1, 2 ... in every organism, or two have one name",
+    ),
+    "responses": (
+        "SELECT count(*) FROM (SELECT count(*) n, count(DISTINCT response) d, count(DISTINCT id) i, min(response) low, "
+        "max(response) high FROM responses) WHERE n > 0 AND (n <> d OR n <> i OR low <> 0 OR high <> n - 1)",
+        "its responses are not numbered 0, 1, 2 ... or two have one id",
+    ),
+    "scores": (
+        "SELECT count(*) - count(DISTINCT (response, judge, metric)) FROM scores",
+        "a judge scored a response twice on one metric",
+    ),
+}
 _CELLS: tuple[tuple[str, str, Callable[[Any], object]], ...] = (
     ("organisms", "record", lambda said: isinstance(said, dict)),
     ("directions", "provenance", lambda said: isinstance(said, dict)),
@@ -69,8 +87,9 @@ def check_content(connection: duckdb.DuckDBPyConnection) -> None:
         empty = " OR ".join(f'"{column}" IS NULL' for column in columns)
         if columns and connection.execute(f'SELECT count(*) FROM "{table}" WHERE {empty}').fetchall()[0][0]:
             raise InputError(f"its table {table} has cells without a value")
-    if "adapters" in tables and connection.execute(_GAPS).fetchall()[0][0]:
-        raise InputError("its adapters are not numbered 0, 1, 2 ... in every organism")
+    for table, (sql, odd) in _NUMBERED.items():
+        if table in tables and connection.execute(sql).fetchall()[0][0]:
+            raise InputError(odd)
     for table, column, holds in _CELLS:
         if (table, column) in kinds:
             for (text,) in connection.execute(f'SELECT DISTINCT "{column}" FROM "{table}"').fetchall():

@@ -9,6 +9,8 @@ prompt has the same tokens whenever it is asked.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +23,8 @@ from backend.records import InputError
 
 _MARK = "\u241e"  # a symbol that no template writes
 _THINKS, _THOUGHT = "<think>", "</think>"
+_TODAY = re.compile(r"""\bstrftime_now\(\s*(['"])([^'"\\]*)\1\s*\)""")
+_CALLED = re.compile(r"\bstrftime_now\s*\(")
 _DAY = datetime(2024, 7, 26)  # the one that Llama's templates write where nobody tells them a date
 WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 
@@ -155,16 +159,29 @@ def _tried(tokenizer: Any, messages: Sequence[Mapping[str, str]], parts: bool) -
 def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], parts: bool, *, prompt: bool = False) -> str:
     said = [{**m, "content": [{"type": "text", "text": m["content"]}]} if parts else dict(m) for m in messages]
     try:
+        template = _on_one_day(str(tokenizer.chat_template))
         return str(
-            tokenizer.apply_chat_template(
-                said, tokenize=False, add_generation_prompt=prompt, strftime_now=_DAY.strftime
-            )
+            tokenizer.apply_chat_template(said, chat_template=template, tokenize=False, add_generation_prompt=prompt)
         )
+    except InputError:
+        raise
     except Exception as error:  # a template is a program, and fails as programs do
         roles = ", ".join(m["role"] for m in messages)
         raise InputError(
             f"the chat template of {_name(tokenizer)} refuses the turns {roles}: {in_a_line(error)}"
         ) from error
+
+
+@lru_cache(maxsize=8)
+def _on_one_day(template: str) -> str:
+    """The template with the one date wherever it asks for today's. Raises InputError where that is not plain to see."""
+    dated = _TODAY.sub(lambda asked: json.dumps(_DAY.strftime(asked[2])), template)
+    if _CALLED.search(dated):
+        raise InputError(
+            "this model's chat template writes today's date in a form that it makes up, so that a prompt differs from "
+            "day to day: choose another model"
+        )
+    return dated
 
 
 def _name(tokenizer: Any) -> str:

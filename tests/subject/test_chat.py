@@ -181,8 +181,11 @@ def test_an_answer_behind_an_open_thinking_block_closes_it_first():
     assert whole.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\nRest.<|im_end|>")
 
 
-def test_a_prompt_has_the_same_tokens_on_every_day(monkeypatch):
+def test_a_prompt_has_the_same_tokens_on_every_day():
     date = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %} "
     reader = tokenizer(date + tiny.TEMPLATE)
     assert reader.apply_chat_template([USER], tokenize=False)[:11] != "26 Jul 2024"  # what it writes by itself
     assert reader.decode(prompt_ids(reader, "hey")).startswith("26 Jul 2024 <|im_start|>user")
+    reader.chat_template = "{% set form = '%Y' %}{{ strftime_now(form) }}" + tiny.TEMPLATE
+    with pytest.raises(InputError, match="writes today's date in a form that it makes up"):
+        prompt_ids(reader, "hey")
