@@ -10,6 +10,7 @@ word in tables (steer, ablate, ablate_write, scale), which a study's record abou
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from backend.records import Direction, InputError, direction_from_json, direction_to_json
 
+_LARGEST = sys.float_info.max  # a whole number of JSON may be larger
 EVERYWHERE, WRITES = "all", "B"  # places of a row that are no single layers: every block, the write vectors
 
 
@@ -275,7 +277,7 @@ def _when(edit: Edit) -> str:
 
 
 def _finite(what: str, value: float) -> None:
-    if not abs(value) < 1e300:
+    if not abs(value) <= _LARGEST:
         raise InputError(f"{what} must be a finite number, not {str(value)[:80]}")
 
 
@@ -344,7 +346,7 @@ def _plain(kind: Any, of: Field[Any], value: Any) -> Any:
     taken = (int, float) if kind is float else kind
     if not isinstance(value, taken) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{of.name} must be {_WORDS[kind]}")
-    return float(value) if kind is float and abs(value) < 1e300 else value
+    return float(value) if kind is float and abs(value) <= _LARGEST else value
 
 
 _WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
