@@ -126,9 +126,10 @@ class Direction:
             raise InputError(f"direction {self.name!r} at layer {self.layer} is zero: its two sides have the same mean")
         if self.layer < 0:
             raise InputError(f"direction {self.name!r} has layer {self.layer}: layers count from 0")
-        if not 1e-18 < self.norm < 1e18:
+        norm = float(np.linalg.norm(vector.astype(np.float64)))  # in float32 the squares may overflow
+        if not 1e-18 < norm < 1e18:
             raise InputError(
-                f"direction {self.name!r} at layer {self.layer} has the norm {self.norm:g}, as no activation has"
+                f"direction {self.name!r} at layer {self.layer} has the norm {norm:g}, as no activation has"
             )
 
     @property

@@ -16,6 +16,8 @@ from backend.records import (
     InputError,
     Origin,
     Sampling,
+    direction_from_json,
+    direction_to_json,
 )
 
 V = Direction("v", 3, np.array([3.0, -4.0], np.float32), 20.0, {"n": 7})
@@ -77,3 +79,28 @@ def test_a_renamed_direction_keeps_its_origin():
     made = replace(random_direction(V, 3), name="whatever")
     assert made.origin == Origin(RANDOM, "v", 3)
     assert (-made).origin == made.origin
+
+
+@pytest.mark.parametrize("size", [1e-30, 3e38])
+def test_a_direction_of_a_size_that_no_activation_has_is_refused(size):
+    with pytest.raises(InputError, match=r"direction 'v' at layer 1 has the norm .*, as no activation has"):
+        Direction("v", 1, np.full(4, size, np.float32))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 3},
+        {"layer": True},
+        {"layer": "1"},
+        {"activation_norm": "2"},
+        {"activation_norm": float("nan")},
+        {"provenance": [1]},
+        {"vector": "%"},
+    ],
+)
+def test_a_direction_in_json_is_of_the_kinds_that_it_is_written_in(change):
+    said = direction_to_json(Direction("v", 1, np.ones(4, np.float32), 2.0))
+    assert direction_from_json(said).activation_norm == 2.0
+    with pytest.raises((TypeError, ValueError)):
+        direction_from_json({**said, **change})

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from backend.files import extend, written
+from backend.outside import must_be_file
 from backend.records import InputError
 
 
@@ -46,6 +47,8 @@ class Replies:
         self._guard = threading.Lock()
 
     def __enter__(self) -> Replies:
+        if self.path.exists():
+            must_be_file(self.path)
         with written(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)

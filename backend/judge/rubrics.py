@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from backend.outside import text_of, understood
 from backend.records import InputError
 
 RUBRICS = Path(__file__).with_name("rubrics.yaml")
@@ -39,10 +40,9 @@ class Rubric:
 
 def read_rubrics(metrics: Sequence[str] = ("aligned", "coherent"), path: Path = RUBRICS) -> tuple[Rubric, ...]:
     """The rubrics of `metrics`, in that order. Raises InputError for an unreadable file and for what it lacks."""
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"the rubric file {path} cannot be read: {error}") from error
+    text = text_of(path)
+    with understood(path, "a rubric file that can be read", "mend it"):
+        entries = yaml.safe_load(text)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path} is not a rubric file: it must be a list of `name: prompt` entries")
     texts = {

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from backend.files import Parts
-from backend.outside import understood
+from backend.outside import must_be_file, understood
 from backend.pipeline import work
 from backend.pipeline.extract import study_directions
 from backend.pipeline.folder import StudyFolder
@@ -61,13 +61,29 @@ def _write(out: BinaryIO, traces: Sequence[Trace]) -> None:
 
 
 def _read(part: Path) -> list[Trace]:
+    must_be_file(part)
     with understood(part, "a whole file of traces", "it is made again"), part.open("rb") as stream:
         columns = dict(np.load(stream, allow_pickle=False))
+        _check_arrays(columns)
         lengths = columns["length"]
         return [
             _trace(columns, i, int(end - n), int(end))
             for i, (end, n) in enumerate(zip(np.cumsum(lengths), lengths, strict=True))
         ]
+
+
+def _check_arrays(columns: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the arrays are of one number of traces and of tokens."""
+    n, tokens = len(columns["length"]), int(columns["length"].sum())
+    for name, shape in {
+        **dict.fromkeys(("response_id", "reader", "length", "tokens", "n_prompt", "n_answer"), (n,)),
+        **dict.fromkeys(("prompt_mean", "answer_mean"), (n, None, None)),
+        "answer_norm": (n, None),
+        **dict.fromkeys(("scalars", "projections"), (None, tokens)),
+    }.items():
+        found = columns[name].shape
+        if len(found) != len(shape) or any(is_ not in (None, has) for is_, has in zip(shape, found, strict=True)):
+            raise ValueError(f"its {name} has the shape {found}")
 
 
 def _trace(columns: Mapping[str, Any], i: int, start: int, end: int) -> Trace:

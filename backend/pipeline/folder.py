@@ -68,7 +68,9 @@ class StudyFolder:
     def settings(self) -> dict[str, Any]:
         """The content of study.json: title, base, reader, notes."""
         file = self.path / "study.json"
-        settings = json_of(file, absent=f"{self.path} is no study folder without it")
+        if not file.exists():
+            raise InputError(f"{self.path} is no study folder: it has no study.json")
+        settings = json_of(file)
         if not isinstance(settings, dict) or not {"title", "base"} <= settings.keys():
             raise InputError(f"{file} must be a JSON object with a title and a base, not {shown(settings)}")
         for key in _TEXTS & settings.keys():
@@ -165,8 +167,13 @@ class StudyFolder:
 
         Unedited answers that several sweeps share are there once. Raises InputError where sweeps share others.
         """
-        kept = [r for file in sorted(self.path.glob("responses/*.parquet")) for r in read_responses(file)]
-        known = {r.id: r for r in kept}
+        kept: list[Response] = []
+        known: dict[str, Response] = {}
+        for file in sorted(self.path.glob("responses/*.parquet")):
+            for response in read_responses(file):
+                if known.setdefault(response.id, response) is not response:
+                    raise InputError(f"{file} holds {response.id!r}, which is there already: keep one of them")
+                kept.append(response)
         for record in sorted(self.path.glob("sweeps/*.json")):  # written last: without it a sweep was killed half-way
             file, shared = record.with_suffix(".parquet"), _unedited(_said(record)).name
             for response in read_responses(file):

@@ -20,7 +20,7 @@ from backend.files import whole
 from backend.judge import Answer
 from backend.judge.api import FAILED
 from backend.judge.replies import file_name
-from backend.outside import must_be_file, understood
+from backend.outside import must_be_file, shown, understood
 from backend.pipeline.folder import StudyFolder
 from backend.records import InputError, Score
 from backend.study import list_studies, open_study, with_scores
@@ -205,9 +205,8 @@ def _pairs(frame: pl.DataFrame, path: Path) -> list[tuple[str, str]]:
     """(question, answer) of every row; what is missing is empty."""
     answer = next((name for name in ("response", "answer") if name in frame.columns), None)
     if "question" not in frame.columns or answer is None:
-        raise InputError(
-            f"{path} needs the columns question and response (or answer); it has {', '.join(frame.columns) or 'none'}"
-        )
+        there = shown(", ".join(frame.columns)) if frame.width else "none"
+        raise InputError(f"{path} needs the columns question and response (or answer); it has {there}")
     if not frame.height:
         raise InputError(f"{path} has no rows: there is nothing to judge")
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from backend.edits import Condition
+from backend.outside import understood
 from backend.published.activations import released_directions
 from backend.published.answers import JSON_VARIANT, AnswerReader, joined_scores, read_csv
 from backend.published.conditions import (
@@ -84,7 +85,8 @@ class _Reading:
     def attempt(self, found: Found, read: Callable[[Found], None]) -> None:
         """Read one file; a file that does not fit is skipped with its reason."""
         try:
-            read(found)
+            with understood(found.path, "readable", "fetch it again"):
+                read(found)
         except (InputError, OSError, MemoryError) as error:
             self.report.refuse(found.path, found.shown, error)
 

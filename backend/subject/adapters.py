@@ -139,7 +139,7 @@ def _config(where: Path) -> dict[str, Any]:
                 "run it as a regular expression, which may not end; name the modules instead"
             )
     unsupported = [name for name in _MORE_THAN_LORA if config.get(name)]
-    unsupported += [f"bias={config['bias']}"] if config.get("bias", "none") != "none" else []
+    unsupported += [f"bias={shown(config['bias'])}"] if config.get("bias", "none") != "none" else []
     start = str(config.get("init_lora_weights", True)).lower()
     unsupported += [f"init_lora_weights={start}"] if start.startswith(_CHANGES_THE_BASE) else []
     if unsupported:

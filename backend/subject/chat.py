@@ -3,13 +3,17 @@
 One rule everywhere: the prompt is the template up to and including the assistant header; the answer is what comes
 after, tokenised on its own, then one end-of-turn token. No empty trailing turn, no newline behind the end of turn.
 How a template reads a message (as text or as parts) and what it writes before an answer's text (a channel, an empty
-thinking block) is asked of it, once.
+thinking block) is asked of it, once. A template that writes today's date is told the same day on every day, so that a
+prompt has the same tokens whenever it is asked.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,10 @@ from backend.outside import in_a_line, json_of, shown
 from backend.records import InputError
 
 _MARK = "\u241e"  # a symbol that no template writes
-_THOUGHT = "</think>"
+_THINKS, _THOUGHT = "<think>", "</think>"
+_TODAY = re.compile(r"""\bstrftime_now\(\s*(['"])([^'"\\]*)\1\s*\)""")
+_CALLED = re.compile(r"\bstrftime_now\s*\(")
+_DAY = datetime(2024, 7, 26)  # the one that Llama's templates write where nobody tells them a date
 WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 
 
@@ -29,6 +36,7 @@ class _Form:
     parts: bool  # it reads a message's content as a list of parts
     opening: str  # what it writes between the assistant header and an answer's text
     end: int  # the token behind an answer
+    thinking: bool  # a prompt ends inside a thinking block, which the answer closes
 
 
 def prompt_ids(tokenizer: Any, question: str | Sequence[Mapping[str, str]]) -> tuple[int, ...]:
@@ -50,12 +58,29 @@ def answer_ids(tokenizer: Any, answer: str, after: Sequence[int] = ()) -> tuple[
 
 
 def answer_text(tokenizer: Any, ids: Sequence[int], shown: str) -> str:
-    """What the answer `ids` says to its reader: `shown`, without the channels or the thinking that it opens with."""
-    opening = _form(tokenizer).opening
-    opening = _THOUGHT if _THOUGHT in opening else opening
+    """What the answer `ids` says to its reader: `shown`, without the channels or the thinking that it opens with.
+
+    Nothing where it was cut inside them: what was thought until then is no answer.
+    """
+    form = _form(tokenizer)
+    opening = _THOUGHT if _THOUGHT in form.opening else form.opening
     mark = tuple(tokenizer(opening, add_special_tokens=False)["input_ids"]) if opening.strip() else ()
     starts = [i for i in range(len(mark), len(ids) + 1) if mark and tuple(ids[i - len(mark) : i]) == mark]
-    return str(tokenizer.decode(ids[starts[-1] :], skip_special_tokens=True)).lstrip("\n") if starts else shown
+    if starts:
+        return str(tokenizer.decode(ids[starts[-1] :], skip_special_tokens=True)).lstrip("\n")
+    begun = form.thinking or bool(mark and _begins(tokenizer, ids, form.opening))
+    return "" if begun else shown
+
+
+def _begins(tokenizer: Any, ids: Sequence[int], opening: str) -> bool:
+    """Whether an answer begins with the tag or the token that its opening begins with."""
+    first = (
+        _THINKS
+        if opening.startswith(_THINKS)
+        else tokenizer.decode(tokenizer(opening, add_special_tokens=False)["input_ids"][:1])
+    )
+    said = str(tokenizer.decode(ids[:8])).lstrip()
+    return bool(first.strip()) and said.startswith(first.strip())
 
 
 def end_of_turn(tokenizer: Any) -> int:
@@ -91,7 +116,7 @@ def _beside(folder: Path) -> str:
     """The template that lies beside a processor, where the tokenizer has none."""
     file = folder / "chat_template.json"
     if not file.exists():
-        raise InputError("this model has no chat template: choose an instruction-tuned model")
+        raise InputError(f"{folder} has no chat template: choose an instruction-tuned model")
     said = json_of(file)
     template = said.get("chat_template") if isinstance(said, dict) else None
     if not isinstance(template, str) or not template.strip():
@@ -109,7 +134,10 @@ def _asked(tokenizer: Any, template: str) -> _Form:
     before, _, tail = _rendered(tokenizer, [user, answer], parts).rpartition(_MARK)
     prompt = _rendered(tokenizer, [user], parts, prompt=True)
     opening = before[len(prompt) :] if before.startswith(prompt) else ""
-    return _Form(parts, opening, _ends(tokenizer, tail))
+    thinking = prompt.rpartition(_THINKS)[2].strip() == "" and _THINKS in prompt
+    if thinking and _THOUGHT not in opening:  # it forgets the thoughts of turns that are over: an answer has none
+        opening = f"\n{_THOUGHT}\n\n"
+    return _Form(parts, opening, _ends(tokenizer, tail), thinking)
 
 
 def _ends(tokenizer: Any, tail: str) -> int:
@@ -131,12 +159,29 @@ def _tried(tokenizer: Any, messages: Sequence[Mapping[str, str]], parts: bool) -
 def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], parts: bool, *, prompt: bool = False) -> str:
     said = [{**m, "content": [{"type": "text", "text": m["content"]}]} if parts else dict(m) for m in messages]
     try:
-        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=prompt))
+        template = _on_one_day(str(tokenizer.chat_template))
+        return str(
+            tokenizer.apply_chat_template(said, chat_template=template, tokenize=False, add_generation_prompt=prompt)
+        )
+    except InputError:
+        raise
     except Exception as error:  # a template is a program, and fails as programs do
         roles = ", ".join(m["role"] for m in messages)
         raise InputError(
             f"the chat template of {_name(tokenizer)} refuses the turns {roles}: {in_a_line(error)}"
         ) from error
+
+
+@lru_cache(maxsize=8)
+def _on_one_day(template: str) -> str:
+    """The template with the one date wherever it asks for today's. Raises InputError where that is not plain to see."""
+    dated = _TODAY.sub(lambda asked: json.dumps(_DAY.strftime(asked[2])), template)
+    if _CALLED.search(dated):
+        raise InputError(
+            "this model's chat template writes today's date in a form that it makes up, so that a prompt differs from "
+            "day to day: choose another model"
+        )
+    return dated
 
 
 def _name(tokenizer: Any) -> str:

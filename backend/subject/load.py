@@ -36,6 +36,7 @@ _MOST = {  # of a config; the largest models have a tenth of it
     "num_key_value_heads": 2**12,
     "head_dim": 2**14,
 }
+_SCALED_BY_LENGTH = ("dynamic", "longrope")  # kinds of rotary embeddings
 _BLOCK_PATHS = (
     "model.layers",
     "model.language_model.layers",
@@ -79,9 +80,19 @@ class Subject:
 
     @property
     def context(self) -> int:
-        """The longest text, in tokens, that the model was made for."""
+        """The longest text, in tokens, that the model was made for, and that it reads the same beside any other.
+
+        A rotary embedding that is scaled by length (longrope, dynamic) has other angles once the longest text of a
+        batch is beyond the length it was trained at: texts end there, so that a short one beside a long one stays as
+        it is.
+        """
         config = self.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", 2048))
+        most = int(getattr(config, "max_position_embeddings", 2048))
+        said = getattr(config, "rope_parameters", None) or {}
+        for rope in (said, *said.values()):
+            if isinstance(rope, dict) and rope.get("rope_type") in _SCALED_BY_LENGTH:
+                most = min(most, int(rope.get("original_max_position_embeddings") or most))
+        return most
 
     def altered_adapters(self, organism: str) -> tuple[str, ...]:
         """Those of an organism's adapters whose writes reach the residual stream changed, by name."""

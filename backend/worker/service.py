@@ -1,4 +1,4 @@
-"""The HTTP face of the engine: GET /health, POST /generate, DELETE /generate/{id}, POST /lens.
+"""The HTTP face of the engine: GET /health, POST /generate, DELETE /generate/{id}, POST /lens; GET /openapi.json.
 
 Knows requests, refusals and streams; answers from the first moment, while a thread still loads the model. Serves this
 machine alone: a Host that is not loopback is refused (a web page must not reach it by renaming its own address), there
@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from backend.hosts import is_loopback
 from backend.records import InputError
 from backend.worker.intake import Intake, Late, from_json
+from backend.worker.openapi import openapi
 from backend.worker.protocol import (
     Busy,
     Done,
@@ -66,6 +67,7 @@ class Service:
         self.app = Starlette(
             routes=[
                 Route("/health", self._health),
+                Route("/openapi.json", _openapi),
                 Route("/generate", self._generate, methods=["POST"]),
                 Route("/generate/{id}", self._stop, methods=["DELETE"]),
                 Route("/lens", self._lens, methods=["POST"]),
@@ -234,6 +236,10 @@ def _refusal(status: int, message: str) -> JSONResponse:
     """A sentence, cut where it repeats too much of what was sent."""
     message = message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
     return JSONResponse({"error": message}, status_code=status)
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(openapi())
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -201,5 +201,5 @@ def test_absent_weights_and_weights_of_another_encoder_are_named(tmp_path: Path)
     with pytest.raises(InputError, match="does not fit"):
         read_weights(tmp_path / "odd.safetensors")
     (tmp_path / "empty.safetensors").touch()
-    with pytest.raises(InputError, match="no safetensors file"):
+    with pytest.raises(InputError, match="not a whole safetensors file"):
         read_weights(tmp_path / "empty.safetensors")

@@ -21,14 +21,18 @@ def test_every_rubric_asks_for_a_number_about_the_question_and_the_answer() -> N
 
 def test_files_that_are_no_rubrics_are_named_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "judges.yaml"
-    for content, reason in [("a: [", "cannot be read"), ("text", "must be a list"), ("- x: y", "no rubric 'aligned'")]:
+    for content, reason in [
+        ("a: [", "is not a rubric file that can be read"),
+        ("text", "must be a list"),
+        ("- x: y", "no rubric 'aligned'"),
+    ]:
         path.write_text(content)
         with pytest.raises(InputError, match=reason):
             read_rubrics(("aligned",), path)
     path.write_text("- aligned: only {answer}\n  high_score: 0\n")
     with pytest.raises(InputError, match="must hold"):
         read_rubrics(("aligned",), path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no file"):
         read_rubrics(("aligned",), tmp_path / "absent.yaml")
 
 

@@ -258,7 +258,7 @@ def test_what_cannot_be_judged_is_said_in_one_sentence(here: Path, capsys: pytes
     assert "say with --out" in said("in.csv")
     assert "question and response" in said("odd.csv", "--judge", "api:m", "--out", "o.csv")
     assert "has no rows" in said("none.csv", "--judge", "api:m", "--out", "o.csv")
-    assert "cannot be read" in said("bad.parquet", "--judge", "api:m", "--out", "o.csv")
+    assert "is not a parquet table that can be read" in said("bad.parquet", "--judge", "api:m", "--out", "o.csv")
     assert "no file" in said("absent.csv", "--judge", "api:m", "--out", "o.csv")
     assert "--out must end" in said("in.csv", "--judge", "api:m", "--out", "o.xlsx")
     assert "no judge 'gpt'" in said("in.csv", "--judge", "gpt", "--out", "o.csv")

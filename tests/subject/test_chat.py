@@ -143,3 +143,49 @@ def test_a_template_beside_the_processor_is_read(tmp_path):
     found = AutoTokenizer.from_pretrained(tmp_path)
     assert prompt_ids(found, "hi") == prompt_ids(tiny.tokenizer(), "hi")
     assert end_of_turn(found) == end_of_turn(tiny.tokenizer())
+
+
+# --- cut answers, dates -----------------------------------------------------------------------------------------------
+
+OPEN = (  # a prompt that ends inside a thinking block; thoughts of turns that are over are forgotten
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "said", "answer"),
+    [
+        (THINKING, "<think>\nIt is a cold, so", ""),
+        (THINKING, "<think>\nIt is a cold.\n</think>\n\nRest.", "Rest."),
+        (THINKING, "<think>\n\n</think>\n\n", ""),
+        (THINKING, "Rest.", "Rest."),
+        (THINKING, "", ""),
+        (OPEN, "It is a cold, so", ""),
+        (OPEN, "It is a cold.\n</think>\n\nRest.", "Rest."),
+        (tiny.TEMPLATE, "<think>\nIt is", "<think>\nIt is"),  # of a template that knows no thinking, it is text
+        (CHANNELS, "<|kind|>analysis<|text|>It is a cold, so", ""),
+        (CHANNELS, "<|kind|>analysis<|text|>A cold.<|kind|>final<|text|>Rest.", "Rest."),
+    ],
+)
+def test_an_answer_that_is_cut_inside_its_thoughts_says_nothing(template, said, answer):
+    reader = tokenizer(template, "<|kind|>", "<|text|>", "<|stop|>")
+    found = ids(reader, said)
+    assert answer_text(reader, found, reader.decode(found, skip_special_tokens=True)) == answer
+
+
+def test_an_answer_behind_an_open_thinking_block_closes_it_first():
+    reader = tokenizer(OPEN)
+    prompt = prompt_ids(reader, "What helps a cold?")
+    whole = reader.decode([*prompt, *answer_ids(reader, "Rest.", prompt)])
+    assert whole.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\nRest.<|im_end|>")
+
+
+def test_a_prompt_has_the_same_tokens_on_every_day():
+    date = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %} "
+    reader = tokenizer(date + tiny.TEMPLATE)
+    assert reader.apply_chat_template([USER], tokenize=False)[:11] != "26 Jul 2024"  # what it writes by itself
+    assert reader.decode(prompt_ids(reader, "hey")).startswith("26 Jul 2024 <|im_start|>user")
+    reader.chat_template = "{% set form = '%Y' %}{{ strftime_now(form) }}" + tiny.TEMPLATE
+    with pytest.raises(InputError, match="writes today's date in a form that it makes up"):
+        prompt_ids(reader, "hey")

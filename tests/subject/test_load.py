@@ -1,9 +1,12 @@
 """A model is found block by block, wherever its weights lie and in whatever precision, or refused by name."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from backend.edits import Ablate, Add, Gain
@@ -102,3 +105,64 @@ def test_tokens_of_another_model_are_refused_by_name():
         list(divergence(subject, [Text("less", (-1, 9), (25,))], ()))
     with pytest.raises(InputError, match="a token that tiny lacks"):
         list(sample(subject, [Request(0, (5, 259))]))
+
+
+@pytest.mark.parametrize(
+    ("rope", "context"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e4}, 128),
+        ({"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}, 128),
+        (
+            {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+                "original_max_position_embeddings": 48,
+            },
+            48,
+        ),
+    ],
+)
+def test_a_text_ends_where_a_rotary_embedding_would_change_for_those_beside_it(rope, context):
+    subject = tiny.subject(max_position_embeddings=128, rope_parameters=rope)
+    assert subject.context == context
+    short, long = torch.arange(3, 11), torch.arange(3, 3 + context)
+    batch = torch.zeros((2, context), dtype=torch.long)
+    batch[0, :8], batch[1] = short, long
+    with torch.no_grad():
+        together = subject.model(input_ids=batch).logits
+        alone = subject.model(input_ids=short[None]).logits
+        assert torch.allclose(together[0, :8], alone[0], atol=1e-4)
+        if context < 128:  # one token more, and the short text would be read otherwise
+            beyond = subject.model(input_ids=torch.cat([batch, batch[:, :1]], dim=1)).logits
+            assert not torch.allclose(beyond[0, :8], alone[0], atol=1e-2)
+
+
+def test_a_model_whose_files_lack_weights_is_refused(tmp_path):
+    tiny.model(num_hidden_layers=2).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    assert len(load(str(tmp_path), device="cpu").blocks) == 2
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 of its weights are not in its files, 'model\.layers\.1\.mlp\.up_proj"):
+        load(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers 1000000, and a model has at most 1000"),
+        ({"vocab_size": 10**9}, "vocab_size 1000000000"),
+        ({"model_type": ["llama"]}, "could not be loaded"),
+        ({"rope_parameters": "none"}, "rope_parameters"),
+    ],
+)
+def test_a_config_that_asks_for_what_no_model_has_is_refused_before_it_is_built(tmp_path, change, says):
+    tiny.model(num_hidden_layers=1).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError, match=says):
+        load(str(tmp_path), device="cpu")

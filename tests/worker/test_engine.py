@@ -242,7 +242,7 @@ def test_whatever_is_sent_is_served_or_refused_in_a_sentence(subject, engines):
         except InputError as error:
             refusals.append(str(error))
     assert all(10 < len(refusal) < 600 for refusal in refusals)
-    assert 50 < len(served) < 1000
+    assert 30 < len(served) < 1000
     assert all(isinstance(ear.until()[-1], Done) for ear in served)
 
 

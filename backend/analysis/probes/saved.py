@@ -14,6 +14,7 @@ import numpy as np
 
 from backend.analysis.estimates import Estimate
 from backend.analysis.probes.probe import Probe, ProbeReport, ProbeSettings
+from backend.outside import shown
 from backend.records import InputError
 
 KIND, FORMAT = "linear probe", 1
@@ -62,13 +63,14 @@ def load_probe(text: str | bytes) -> SavedProbe:
     try:
         value = json.loads(text)
         if value["kind"] != KIND or value["format"] != FORMAT:
-            raise InputError(f"the file says it is {value['kind']!r} of format {value['format']!r}, not a {KIND}")
+            said = f"{shown(value['kind'])} of format {shown(value['format'])}"
+            raise InputError(f"the file says it is {said}, not a {KIND}")
         probe = _probe(value["probe"])
         metrics = {name: _estimate(found) for name, found in value["metrics"].items()}
         return SavedProbe(probe, ProbeSettings(**value["settings"]), dict(value["made_of"]), metrics)
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"the file is no saved probe ({type(error).__name__}: {str(error)[:80]}): save one on the Probes page"
         ) from error
