@@ -30,6 +30,7 @@ from backend.outcomes import EM, Outcome
 from backend.records import InputError
 
 NEAR = 30.0  # points of the judge's scale by which an answer misses a hit and is still near
+FEW = 0.05  # share of the answers up to which a stratum without a label is counted with the next one
 FEWEST_LABELS = 10  # of one group, below which its rate is not corrected
 STRATA = ("its hits", "its near misses", "its clear misses", "what its gate keeps out")
 _IMPUTED, _SPREAD = 200, 32  # completed tables, and points of each one's distribution
@@ -102,7 +103,7 @@ def stratum(outcome: Outcome) -> pl.Expr:
 def corrected_rate(both: pl.DataFrame, *, about: Estimand = SIMILAR_QUESTIONS, seed: int = 0) -> Corrected:
     """The corrected rate of the rows of `side_by_side`.
 
-    Raises InputError below FEWEST_LABELS, and where a stratum with answers has no label.
+    Raises InputError below FEWEST_LABELS, and where a stratum with over FEW of the answers has no label.
     """
     counts = _counted(both)
     low, high = _interval(_imputed(counts, np.random.default_rng(seed)), counts.answers.sum(1), about)
@@ -163,9 +164,16 @@ def _counted(both: pl.DataFrame) -> _Counts:
     answers, labels, hits = counts
     if labels.sum() < FEWEST_LABELS:
         raise InputError(f"{int(labels.sum())} of its answers are labelled: {FEWEST_LABELS} at least are needed")
-    for name, n, m in zip(STRATA, answers.sum(0), labels.sum(0), strict=True):
-        if n and not m:
-            raise InputError(f"no label is among the judge's {int(n)} answers of one kind, {name}: label some of them")
+    total = answers.sum()
+    for k, name in enumerate(STRATA):
+        if not answers[:, k].any() or labels[:, k].any():
+            continue
+        if answers[:, k].sum() > FEW * total:
+            n = int(answers[:, k].sum())
+            raise InputError(f"no label is among the judge's {n} answers of one kind, {name}: label some of them")
+        near = min((j for j in range(len(STRATA)) if labels[:, j].any()), key=lambda j: abs(j - k))
+        answers[:, near] += answers[:, k]
+        answers[:, k] = 0
     return _Counts(answers, labels, hits)
 
 

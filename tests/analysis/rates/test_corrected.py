@@ -135,6 +135,9 @@ def test_what_cannot_be_corrected_is_refused() -> None:
     without_hits = labels.filter(~pl.col("response").is_in(["r0", "r1", "r2", "r3"]))
     with pytest.raises(InputError, match="8 of its answers are labelled"):
         corrected_rate(side_by_side(judge, without_hits))
+    few = pl.concat([scored([OF[0]] * 2), scored([OF[2]] * 50, ids=list(range(2, 52)))])
+    found = corrected_rate(side_by_side(few, scored([HIT, *[NO] * 9], ids=list(range(2, 12)))))
+    assert found.value == pytest.approx(0.1)  # two of 52 without a label count with the others
     more = scored([HIT, *[NO] * 11], ids=list(range(6, 18)))
     with pytest.raises(InputError, match="no label is among the judge's 6 answers of one kind, its hits"):
         corrected_rate(side_by_side(judge, more))
