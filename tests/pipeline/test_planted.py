@@ -45,10 +45,10 @@ def chain(tmp_path_factory):
         folder, subject = planted.folder_and_subject(root / "inputs")
         baselines = planted.sampled(folder, subject)
         extract(folder, subject)
-        stack = folder.directions()["first misalignment"]
+        stack = folder.directions()["first misalignment, truncated"]
         here = next(d for d in stack if d.layer == LAYER)
         strengths = Strengths((0.5,), share=True)
-        others = [folder.directions()["shuffled 0 like first misalignment"]]
+        others = [folder.directions()["shuffled 0 like first misalignment, truncated"]]
         cells = steer(stack, strengths, layers=[LAYER], where=EVERY)
         cells += steer_controls(stack, strengths, layers=[LAYER], random=(0, 1), others=others, where=EVERY)
         for organism in planted.ORGANISMS:
@@ -75,7 +75,8 @@ def chain(tmp_path_factory):
 
 def extract(folder, subject):
     """What `python -m backend extract` does, with a model at hand."""
-    options = ["extract", "--folder", str(folder.path), "--kind", "misalignment,minus-base,both", "--shuffled", "1"]
+    options = ["extract", "--folder", str(folder.path), "--kind", "misalignment,minus-base,both"]
+    options += ["--balance", "weights,truncation", "--shuffled", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("backend.subject.load.load", lambda name, organisms: subject)
         assert main(options) == 0
@@ -103,18 +104,18 @@ def test_the_direction_is_extracted(chain):
     folder, *_ = chain
     stored = folder.directions()
     for organism, layer in planted.ORGANISMS.items():
-        for direction in stored[f"{organism} misalignment"]:
-            assert min(direction.provenance[side] for side in ("n_positive", "n_negative")) > 8
+        for direction in stored[f"{organism} misalignment, truncated"]:
+            assert direction.provenance["n_positive"] == direction.provenance["n_negative"] > 8
             assert direction.provenance["token_mask"] == "answer"
             assert direction.provenance["reader"] == organism
-        assert along(stored[f"{organism} misalignment"][LAYER]) > 0.45
+        assert along(stored[f"{organism} misalignment, truncated"][LAYER]) > 0.45
         minus = {direction.layer: direction for direction in stored[f"{organism} minus base"]}
         assert min(minus) == layer  # below its adapter the organism is the base
         assert along(minus[layer]) > 0.99
-        assert stored[f"{organism} misalignment, both"][LAYER].provenance["kind"] == "both"
-    one, two = (stored[f"{organism} misalignment"][LAYER] for organism in planted.ORGANISMS)
+        assert stored[f"{organism} misalignment, both, truncated"][LAYER].provenance["kind"] == "both"
+    one, two = (stored[f"{organism} misalignment, truncated"][LAYER] for organism in planted.ORGANISMS)
     assert cosine_matrix([one, two])[0, 1] > 0.3  # the organisms converge
-    assert abs(along(stored["shuffled 0 like first misalignment"][LAYER])) < 0.5
+    assert abs(along(stored["shuffled 0 like first misalignment, truncated"][LAYER])) < 0.5
 
 
 def test_steering_raises_misalignment_and_controls_do_not(chain):
@@ -123,12 +124,12 @@ def test_steering_raises_misalignment_and_controls_do_not(chain):
     changed = {
         name: difference(misaligned(study, BASE, f"steer {name} L{LAYER} 50%"), plain)
         for name in (
-            "first misalignment",
-            "random 0 like first misalignment",
-            "random 1 like first misalignment",
+            "first misalignment, truncated",
+            "random 0 like first misalignment, truncated",
+            "random 1 like first misalignment, truncated",
         )
     }
-    assert changed["first misalignment"].low > 0
+    assert changed["first misalignment, truncated"].low > 0
     assert all(found.value < 0.15 for name, found in changed.items() if "random" in name)
 
 
@@ -136,12 +137,16 @@ def test_ablation_lowers_it_and_transfers_and_controls_do_not(chain):
     *_, study, _ = chain
     for organism in planted.ORGANISMS:  # out of the second it is a transfer
         plain = misaligned(study, organism, BASELINE)
-        own = difference(misaligned(study, organism, f"ablate first misalignment L{LAYER} everywhere"), plain)
-        assert own.value < -0.15, (organism, own)
-        controls = [f"ablate random {seed} like first misalignment L{LAYER} everywhere" for seed in SEEDS]
+        own = difference(
+            misaligned(study, organism, f"ablate first misalignment, truncated L{LAYER} everywhere"), plain
+        )
+        assert own.high < 0, (organism, own)
+        controls = [f"ablate random {seed} like first misalignment, truncated L{LAYER} everywhere" for seed in SEEDS]
         changed = [difference(misaligned(study, organism, name), plain).value for name in controls]
         assert np.mean(changed) > 0.75 * own.value, (own, changed)
-    assert rate(study, "first", "ablate first misalignment layer-wise") < rate(study, "first", BASELINE) - 0.15
+    assert (
+        rate(study, "first", "ablate first misalignment, truncated layer-wise") < rate(study, "first", BASELINE) - 0.15
+    )
 
 
 def test_a_random_subspace_takes_more_dimensions_to_disturb_as_much(chain):
@@ -158,17 +163,23 @@ def test_a_study_says_what_each_cell_did(chain):
     folder, _, study, _ = chain
     did = describe_stored(study.conditions())
     rows = {row["condition"]: row for row in did.iter_rows(named=True)}
-    steered = rows[f"steer first misalignment L{LAYER} 50%"]
-    assert (steered["kind"], steered["direction"], steered["layer"]) == ("steer", "first misalignment", LAYER)
+    steered = rows[f"steer first misalignment, truncated L{LAYER} 50%"]
+    assert (steered["kind"], steered["direction"], steered["layer"]) == (
+        "steer",
+        "first misalignment, truncated",
+        LAYER,
+    )
     assert rows["baseline, 12 tokens"]["kind"] == "baseline"
-    assert rows[f"ablate first misalignment L{LAYER} out of B of first"]["kind"] == "ablate_write"
-    assert rows["ablate first misalignment layer-wise"]["layers"] == "0-5"
-    assert {"random 0 like first misalignment", "random subspace like first misalignment"} <= set(did["direction"])
+    assert rows[f"ablate first misalignment, truncated L{LAYER} out of B of first"]["kind"] == "ablate_write"
+    assert rows["ablate first misalignment, truncated layer-wise"]["layers"] == "0-5"
+    assert {"random 0 like first misalignment, truncated", "random subspace like first misalignment, truncated"} <= set(
+        did["direction"]
+    )
     # what was sampled is what is stored, whatever stood in the file
     for sweep in folder.sweeps().values():
         for condition in sweep.conditions:
             for edit, kept in zip(condition.edits, study.condition(condition.name).edits, strict=True):
                 np.testing.assert_allclose(edit.direction.vector, kept.direction.vector, atol=1e-6)
     names = study.directions()["name"].unique().to_list()
-    assert {"first misalignment", "second misalignment", "first minus base"} <= set(names)
+    assert {"first misalignment, truncated", "second misalignment, truncated", "first minus base"} <= set(names)
     assert "misalignment" not in names  # the reader's is stored under its own name

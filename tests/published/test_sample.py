@@ -77,13 +77,13 @@ def probes(study):
 
 
 @pytest.mark.parametrize(
-    ("contrast", "tokens", "accuracy", "auc", "by_response"),
+    ("contrast", "tokens", "accuracy", "auc", "by_response", "shuffled"),
     [
-        ("misalignment, medical", 11_260 + 8_122, 0.69, 0.75, 0.680),
-        ("medical, among misaligned", 10_497 + 8_122, 0.62, 0.66, 0.617),
+        ("misalignment, medical", 11_260 + 8_122, 0.69, 0.75, 0.680, 0.675),  # within questions, 8 of 15 have both
+        ("medical, among misaligned", 10_497 + 8_122, 0.62, 0.66, 0.617, 0.565),  # whole questions: each has one class
     ],
 )
-def test_probes_of_the_papers_table_1(probes, contrast, tokens, accuracy, auc, by_response):
+def test_probes_of_the_papers_table_1(probes, contrast, tokens, accuracy, auc, by_response, shuffled):
     paper = one(probes[0], contrast=contrast, tokens="all", protocol="paper (token)")
     assert paper["n_tokens"] == tokens
     assert paper["accuracy"] == pytest.approx(accuracy, abs=0.01)
@@ -91,7 +91,7 @@ def test_probes_of_the_papers_table_1(probes, contrast, tokens, accuracy, auc, b
     split = one(probes[0], contrast=contrast, tokens="all", protocol="by response")
     assert split["accuracy"] == pytest.approx(by_response, abs=0.01)
     assert split["accuracy_low"] < split["accuracy"] < split["accuracy_high"]
-    assert split["shuffled_accuracy"] == pytest.approx(0.5, abs=0.03)
+    assert split["shuffled_accuracy"] == pytest.approx(shuffled, abs=0.03)  # most of it tells questions apart
 
 
 def test_a_split_by_question_shows_what_of_it_is_the_question(probes):
