@@ -37,8 +37,8 @@ def of_a_corrected_rate(rng: np.random.Generator, runs: int) -> Iterator[str]:
         table.add(f"{rate:.1%} · {how} · {judge}", [f"{each.coverage:.0f} ({each.points:.0f})" for each in counted])
     yield (
         f"### A rate corrected by labels\n\n{max(runs // 2, 1)} studies a setting: {QUESTIONS} questions of {ANSWERS} "
-        f"answers, correlation {CORRELATION:g}; coverage of the rate on questions like these in per cent (mean width "
-        "in points). *The judge's own*: the interval of the rate it reports. *Cluster-robust*: the same corrected value "
+        f"answers, correlation {CORRELATION:g}; coverage of the rate on questions like these in per cent (width in "
+        "points, mean). *The judge's own*: the interval of the rate it reports. *Cluster-robust*: the same value "
         "with a t interval from the variance between questions, as for prediction-powered inference.\n\n"
         f"{table}"
     )

@@ -55,16 +55,16 @@ def slightly(site):
 def test_a_wrong_hook_is_refused_by_organism_and_module(tmp_path, monkeypatch, fault, dtype):
     module = "self_attn.q_proj"
     folder = tiny.adapter(tmp_path / "o", modules=(module,), rank=2, **SIZES[module])
-    right = edits.Seam._stack
+    right = edits.stacked_sites
 
-    def wrong(seam, organisms):
-        sites = right(seam, organisms)
+    def wrong(subject, organisms):
+        sites = right(subject, organisms)
         for site in sites:
             fault(site)
         return sites
 
     model = tiny.model().to(dtype)
-    monkeypatch.setattr(edits.Seam, "_stack", wrong)
+    monkeypatch.setattr(edits, "stacked_sites", wrong)
     with pytest.raises(InputError, match=r"'o' cannot be worn by tiny: its module model\.layers\.1\.self_attn\.q_proj"):
         dress("tiny", model, tiny.tokenizer(), {"o": folder})
     assert not any(each._forward_hooks for each in model.modules())
