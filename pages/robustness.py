@@ -119,7 +119,8 @@ def show_cuts(
                 f"This conclusion turns within the range: of {pairs} it holds at {same[said]}; {others}.",
                 icon=":material/swap_vert:",
             )
-    chart = cuts_chart(table, title=title, metric=metric, gate=None if gates is None else gates[0])
+    axis = "share of answers" if other is None else "difference"
+    chart = cuts_chart(table, title=axis, metric=metric, gate=None if gates is None else gates[0])
     st.altair_chart(chart, key="robust_cuts", alt=f"{title} over the cuts")
     gate = "" if gates is None else f", one line a cut on {plain(gates[0])}"
     st.caption(

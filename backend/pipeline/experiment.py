@@ -231,7 +231,7 @@ def conduct(
 ) -> Kept:
     """Sample a sweep and keep it in the folder, with the unedited answers `cut` for it and how it was sampled.
 
-    The record has the receipts of every cell's edits, over the answers that this run drew.
+    The record has the receipts of every cell's edits, over all of its answers, to four digits.
     """
     start = time.monotonic()
     receipts: dict[str, dict[str, list[Receipt]]] = {}
@@ -251,7 +251,7 @@ def conduct(
             "sampling": vars(sweep.sampling),
             "answers": len(answers),
             "receipts": {
-                organism: {name: [one.to_json() for one in found] for name, found in own.items() if found}
+                organism: {name: [_shortly(one) for one in found] for name, found in own.items() if found}
                 for organism, own in receipts.items()
             },
             "seconds": seconds,
@@ -259,3 +259,9 @@ def conduct(
         }
         path = folder.add_sweep(sweep.name, sweep.conditions, [*cut, *answers], unedited=sweep.unedited, record=record)
     return Kept(path, len(answers), seconds)
+
+
+def _shortly(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as JSON, its sizes to four digits: more depend on which rows were read together."""
+    said = receipt.to_json()
+    return {**said, **{name: float(f"{said[name]:.4g}") for name in ("changed", "stream")}}

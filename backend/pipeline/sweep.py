@@ -16,14 +16,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import polars as pl
 
 from backend.analysis.conditions.baselines import unedited
 from backend.edits import Condition, Receipt, edits_to_json
 from backend.files import Parts
+from backend.outside import understood
 from backend.pipeline import work
 from backend.pipeline.sample import request_seed, response_id, worn
 from backend.records import BASE, BASELINE, InputError, Question, Response, Sampling
-from backend.study.parquet import read_responses, responses_to
+from backend.study.parquet import read_responses, response_frame
 from backend.subject.chat import prompt_ids, stop_ids
 from backend.subject.decode import BATCH, Decoder, Request, sample
 from backend.subject.edits import compile_row
@@ -143,7 +148,7 @@ def run_sweep(
 ) -> Iterator[list[Response]]:
     """All answers of a sweep in the order of its cells, questions and seeds; what was answered before is not asked.
 
-    `told` gets what the edits of each answer did, as it is drawn.
+    `told` gets what the edits of each answer did, before the block, of answers of earlier runs too.
 
     Use it in a `with` whose block puts them where they stay: what was kept of them goes when the block ends well.
     Raises InputError on the first cell that the subject cannot run, before anything is sampled.
@@ -162,39 +167,61 @@ def run_sweep(
         progress(sweep.size - len(left), sweep.size)
         for done, answer in enumerate(sample(subject, left, batch=batch), sweep.size - len(left) + 1):
             cell, question, seed = by_key[str(answer.key)]
-            told(cell, answer.receipts)
-            parts.add(
-                Response(
-                    id=str(answer.key),
-                    organism=cell.organism,
-                    condition=cell.condition.name,
-                    question_id=question.id,
-                    question=question.text,
-                    topic=question.topic,
-                    seed=seed,
-                    text=answer.text,
-                    prompt_ids=prompts[str(answer.key)],
-                    answer_ids=answer.answer_ids,
-                    finished=answer.finished,
-                    sampling=sweep.sampling,
-                )
+            response = Response(
+                id=str(answer.key),
+                organism=cell.organism,
+                condition=cell.condition.name,
+                question_id=question.id,
+                question=question.text,
+                topic=question.topic,
+                seed=seed,
+                text=answer.text,
+                prompt_ids=prompts[str(answer.key)],
+                answer_ids=answer.answer_ids,
+                finished=answer.finished,
+                sampling=sweep.sampling,
             )
+            parts.add(_Answered(response, tuple(answer.receipts)))
             progress(done, sweep.size)
-        answered = {response.id: response for response in parts}
-        yield [answered[key] for key in by_key]
+        answered = {each.response.id: each for each in parts}
+        for key, (cell, *_) in by_key.items():
+            told(cell, answered[key].receipts)
+        yield [answered[key].response for key in by_key]
         parts.forget()
 
 
-def _parts(subject: Subject, sweep: Sweep) -> Parts[Response]:
+@dataclass(frozen=True)
+class _Answered:
+    """A response, and what the edits did that it was sampled under."""
+
+    response: Response
+    receipts: tuple[Receipt, ...]
+
+
+def _parts(subject: Subject, sweep: Sweep) -> Parts[_Answered]:
     return Parts(
         work.place(f"sweep-{sweep.name}", _fingerprint(subject, sweep)),
-        responses_to,
-        read_responses,
-        lambda response: response.id,
+        _answers_to,
+        _read_answers,
+        lambda answered: answered.response.id,
         suffix=".parquet",
         doing=f"sampling {sweep.name!r}",
         size=PART,
     )
+
+
+def _answers_to(out: BinaryIO, answered: Sequence[_Answered]) -> None:
+    told = [json.dumps([receipt.to_json() for receipt in each.receipts]) for each in answered]
+    frame = response_frame([each.response for each in answered])
+    frame.with_columns(pl.Series("receipts", told, dtype=pl.String)).write_parquet(out, compression="zstd")
+
+
+def _read_answers(path: Path) -> list[_Answered]:
+    responses = read_responses(path)
+    with understood(path, "a part of a sweep", "it is sampled again"):
+        told = pl.read_parquet(path, columns=["receipts"])["receipts"]
+        receipts = [tuple(Receipt.from_json(one) for one in json.loads(each)) for each in told]
+    return [_Answered(*each) for each in zip(responses, receipts, strict=True)]
 
 
 def shortened(subject: Subject, response: Response, tokens: int) -> Response:

@@ -151,7 +151,7 @@ def read_folder(root: Path) -> None:
     for condition in folder.conditions():
         [(edit.words, edit.row, edit.relative, edit.to_json()) for edit in condition.edits]
     answers = folder.answers()
-    folder.traced(answers)
+    folder.reads(answers)
     json.dumps([record.record for record in folder.sweeps().values()])
     for stack in folder.directions().values():
         [(d.norm, d.relative(1.0), d.strength(0.1), d.origin, f"{d.activation_norm or 0:g}") for d in stack]
