@@ -106,7 +106,7 @@ class Edit:
             **{
                 name: _read(hint, each, given[name], direction)
                 for name, (each, hint) in known.items()
-                if name in given or not _sparse(hint)
+                if name in given or each.default is MISSING
             }
         )
 

@@ -7,12 +7,13 @@ model, and is refused with 422 as well.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from backend.edits import Edit
+from backend.edits import ALL, ANSWER, PROMPT, Edit, Receipt
+from backend.edits.where import MAX_TOKENS
 from backend.records import Sampling
 from backend.worker import protocol
 from backend.worker.protocol import Health, Place, Pushed
@@ -36,10 +37,14 @@ def openapi() -> dict[str, Any]:
         "Error": _object({"error": {"type": "string", "maxLength": 2000}}, ["error"]),
         "Direction": _direction(),
         "Sampling": _sampling(),
-        "Edit": {"oneOf": [_edit(kind) for kind in Edit.kinds()]},
+        "Edit": {"oneOf": [form for kind in Edit.kinds() for form in _edit(kind)]},
+        "Where": _where(),
+        "When": _when(),
+        "Level": _level(),
+        "Course": _course(),
         "Generation": _generation(),
         "Lenses": _object({"directions": _list({"$ref": _at("Direction")}, 1, protocol.MAX_LENSES)}, ["directions"]),
-        **{kind.__name__: _of(kind) for kind in (Place, Health, Pushed)},
+        **{kind.__name__: _of(kind) for kind in (Place, Health, Pushed, Receipt)},
     }
     stream = {"application/x-ndjson": {"schema": {"type": "string", "description": "an event of JSON on every line"}}}
     pushed = _object({"lenses": {"type": "array", "items": {"$ref": _at("Pushed")}}}, ["lenses"])
@@ -86,6 +91,7 @@ def _generation() -> dict[str, Any]:
         "sampling": {"$ref": _at("Sampling")},
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
         "capture": _list(_NAME, 0, 64),
+        "receipts": {"type": "boolean", "description": "whether the event that ends an arm says what its edits did"},
     }
     return {**_object(parts, ["arms"]), "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
 
@@ -112,11 +118,52 @@ def _direction() -> dict[str, Any]:
     return {**_object(parts, ["name", "layer", "vector"]), "additionalProperties": True}
 
 
-def _edit(kind: type[Edit]) -> dict[str, Any]:
+def _edit(kind: type[Edit]) -> list[dict[str, Any]]:
+    """The forms of an edit: as its fields are, and where it has a strength, with a share in its place."""
     hints = get_type_hints(kind)
-    own = {each.name: _schema(hints[each.name]) for each in fields(kind)}
-    needed = [name for name in own if hints[name] is not bool]
-    return {**_object({"kind": {"const": kind.kind}, **own}, ["kind", *needed]), "additionalProperties": True}
+    own = {each.name: _field(hints[each.name], each.default) for each in fields(kind)}
+    needed = [each.name for each in fields(kind) if each.default is MISSING]
+    forms = [_object({"kind": {"const": kind.kind}, **own}, ["kind", *needed])]
+    if "strength" in own:
+        parts = {name: each for name, each in own.items() if name != "strength"} | {"share": {"type": "number"}}
+        forms.append(_object({"kind": {"const": kind.kind}, **parts}, ["kind", *set(parts) & {*needed, "share"}]))
+    return forms
+
+
+def _field(hint: Any, default: Any) -> dict[str, Any]:
+    """One field of an edit. Null is the default, except of a flag."""
+    schema = _schema(hint)
+    allowed = default is MISSING or hint is bool or "anyOf" in schema
+    return schema if allowed else {"anyOf": [schema, {"type": "null"}]}
+
+
+def _where() -> dict[str, Any]:
+    place = {"type": "integer", "minimum": 0, "maximum": 10**9}
+    parts = {
+        "part": {"enum": [ALL, PROMPT, ANSWER]},
+        "first": {**place, "minimum": 1},
+        "after": place,
+        "tokens": _list(place, 0, MAX_TOKENS),
+        "special": {"type": "boolean"},
+        "sink": {"type": "boolean"},
+    }
+    return _object(parts, [])
+
+
+def _when() -> dict[str, Any]:
+    parts = {"direction": {"$ref": _at("Direction")}, "threshold": {"type": "number"}, "under": {"type": "boolean"}}
+    return _object(parts, ["direction", "threshold"])
+
+
+def _level() -> dict[str, Any]:
+    """A number, or one for each layer or adapter, and whose mean they are."""
+    values = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+    return {"anyOf": [{"type": "number"}, _object({"values": values, "of": {"type": "string"}}, ["values"])]}
+
+
+def _course() -> dict[str, Any]:
+    packed = {"type": "string", "contentEncoding": "base64", "description": "float32, little-endian, row by row"}
+    return {**_object({"adapters": {"type": "integer", "minimum": 1}, "values": packed}, ["adapters", "values"])}
 
 
 def _of(kind: Any) -> dict[str, Any]:

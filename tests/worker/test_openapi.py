@@ -5,13 +5,27 @@ import json
 import urllib.request
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis import openapi as documents
 from schemathesis.checks import CHECKS
 
-from backend.edits import Add, Gain
+from backend.edits import (
+    ANSWER,
+    Ablate,
+    Add,
+    Clamp,
+    ClampScalars,
+    Course,
+    Gain,
+    Level,
+    NoiseScalars,
+    PatchScalars,
+    When,
+    Where,
+)
 from backend.records import Sampling, direction_to_json
 from backend.worker.client import Arm
 from backend.worker.openapi import openapi
@@ -64,6 +78,9 @@ def answerable():
                 "organism": {"enum": ["o"]},
                 "adapters": {"enum": [None, ["layers.1.mlp.down_proj"]]},
                 "layers": {"enum": [[0], [1, 2]]},
+                "size": {"type": "number", "minimum": 0, "maximum": 5},
+                "seed": {"type": "integer", "minimum": 0, "maximum": 5},
+                "given": {"enum": [Course(np.ones((count, 3))).to_json() for count in (1, 2)]},
                 "strength": {"type": "number", "minimum": -5, "maximum": 5},
                 "factor": {"type": "number", "minimum": -5, "maximum": 5},
             }.items()
@@ -104,8 +121,16 @@ def test_the_document_is_served_and_says_what_clients_send(address):
     with urllib.request.urlopen(f"{address}/openapi.json") as reply:
         document = json.load(reply)
     assert document == openapi()
-    arms = [Arm("a", (Add(direction(), 1.0, answer_only=True), Gain("o", 0.5, ("x",)))), Arm("b")]
-    request = generation_to_json("hello", arms, Sampling(), 1, ["o"])
+    gate = When(direction(), 1.0, under=True)
+    edits = (Add(direction(), 1.0, where=Where(part=ANSWER, first=4)), Gain("o", 0.5, ("x",)))
+    held = (Clamp(direction(), low=Level((1.0,)), when=gate), Ablate(direction(), to=Level((2.0, 3.0), "base")))
+    scalars = (
+        PatchScalars("o", Course(np.ones((1, 2)))),
+        NoiseScalars("o", 0.5),
+        ClampScalars("o", high=Level((1.0,))),
+    )
+    arms = [Arm("a", edits), Arm("b"), Arm("c", held), Arm("d", scalars)]
+    request = generation_to_json("hello", arms, Sampling(), 1, ["o"], receipts=True)
     schema = {"$ref": "#/components/schemas/Generation", "components": document["components"]}
     jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(request)))
     with pytest.raises(jsonschema.ValidationError):
