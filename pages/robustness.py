@@ -22,6 +22,7 @@ from backend.outcomes import Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables.rates import with_scores_of
+from panels.asked import choose_linked
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -71,12 +72,12 @@ def sides(study: Study, judge: str) -> dict[str, tuple[str, str]]:
 def choose_sides(known: dict[str, tuple[str, str]]) -> tuple[str, str | None]:
     """The rate that is looked at, and what it is compared with."""
     left, right = st.columns(2)
-    side = left.selectbox("Rate of", list(known), key="robust_of", bind="query-params")
+    side = choose_linked(left.selectbox, "Rate of", list(known), key="robust_of", what="rate")
     others = [NOTHING, *(name for name in known if name != side)]
     usual = f"{BASE} · {BASELINE}"
     start = others.index(usual) if usual in others else 0
-    other = right.selectbox("Compared with", others, index=start, key="robust_with", bind="query-params")
-    return str(side), None if other == NOTHING else str(other)
+    other = choose_linked(right.selectbox, "Compared with", others, index=start, key="robust_with", what="rate")
+    return side, None if other == NOTHING else other
 
 
 def _range(values: pl.Series) -> tuple[float | None, float | None]:

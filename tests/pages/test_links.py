@@ -37,6 +37,7 @@ NONSENSE = "n0nsense"
 ANY = {"live_prompt", "responses_search", "study"}  # any text is what they are for; an unknown study is named elsewhere
 LATER = {"probes_lens": "after a training", "probes_groups": "of adapters in layers apart"}  # widgets not drawn here
 OWN_WORDS = {"live_plain", "live_edited", "live_direction_0", "live_layer_0", "live_unit_0", "live_where_0"}
+OWN_WORDS |= {"live_at_0", "live_gate_0", "live_side_0", "live_to_0"}
 EDIT = {"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "3"}
 PAGES = [  # page, study, and what else a link says, for widgets that are there only then
     ("overview", "synthetic", {}),
@@ -45,6 +46,7 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("responses", "synthetic", {}),
     ("judges", "synthetic", {}),
     ("judges", "judged", {}),
+    ("robustness", "synthetic", {}),
     ("adapters", "synthetic", {}),
     ("one_adapter", "synthetic", {}),
     ("specialisation", "gained", {"map_statistic": "share above"}),
@@ -59,6 +61,9 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("ablation", "swept", {}),
     ("scaled_adapters", "gained", {}),
     ("live", "synthetic", EDIT),
+    ("live", "synthetic", {**EDIT, "live_gate_0": "misalignment"}),
+    ("live", "synthetic", {**EDIT, "live_kind_0": "Ablate"}),
+    ("live", "synthetic", {**EDIT, "live_kind_0": "Clamp", "live_tokens": "9"}),
 ]
 
 
