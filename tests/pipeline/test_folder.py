@@ -34,7 +34,7 @@ def test_every_direction_of_the_demo_stands_for_what_its_name_says():
     found = roles(origins, folder.controls)
     for name, each in found.items():
         kind, like = named_role(name)
-        late = name.endswith(", matched") or "upper-medical upper" in name or "gloom-medical gloom" in name
+        late = name.endswith((", matched", " upper", " gloom"))
         within = late and kind == SHUFFLED_OVER_ALL  # what a name alone stood for, before origins said more
         assert (each.kind, each.like) == (SHUFFLED if within else kind, like), name
     assert {each.kind for each in found.values()} == {ITSELF, GOOD, RANDOM, SUBSPACE, SHUFFLED, SHUFFLED_OVER_ALL}
