@@ -7,18 +7,30 @@ model, and is refused with 422 as well.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from backend.edits import Edit
+import numpy as np
+
+from backend.edits import ALL, ANSWER, PROMPT, Add, Edit, Receipt
+from backend.edits.where import FARTHEST, MAX_OF, MAX_PLACE, MAX_TOKENS
 from backend.records import Sampling
 from backend.worker import protocol
-from backend.worker.protocol import Health, Place, Pushed
+from backend.worker.protocol import Done, End, Failed, Health, Place, Pushed, Start, Token, Waiting
 
 _PLAIN: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 _NAME = {"type": "string", "minLength": 1, "maxLength": protocol.MAX_NAME}
+_PACKED = {"type": "string", "contentEncoding": "base64", "description": "float32, little-endian"}
+_EVENTS = {"start": Start, "waiting": Waiting, "token": Token, "end": End, "done": Done, "error": Failed}
+_BOUNDS: dict[str, dict[str, Any]] = {  # of fields of edits that have these names
+    "organism": _NAME,
+    "adapters": {"type": "array", "items": _NAME},
+    "layers": {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": protocol.MAX_LAYERS},
+    "size": {"type": "number", "minimum": 0},
+    "seed": {"type": "integer", "minimum": 0},
+}
 _REFUSALS = {
     403: "the Host is not this machine's own",
     404: "there is no such request, or nothing at that path",
@@ -36,12 +48,18 @@ def openapi() -> dict[str, Any]:
         "Error": _object({"error": {"type": "string", "maxLength": 2000}}, ["error"]),
         "Direction": _direction(),
         "Sampling": _sampling(),
+        "Where": _where(),
+        "When": _when(),
+        "Level": _level(),
+        "Course": _object({"adapters": {"type": "integer", "minimum": 1}, "values": _PACKED}, ["adapters", "values"]),
         "Edit": {"oneOf": [_edit(kind) for kind in Edit.kinds()]},
         "Generation": _generation(),
         "Lenses": _object({"directions": _list({"$ref": _at("Direction")}, 1, protocol.MAX_LENSES)}, ["directions"]),
-        **{kind.__name__: _of(kind) for kind in (Place, Health, Pushed)},
+        **{kind.__name__: _of(kind) for kind in (Place, Health, Pushed, Receipt)},
+        "Event": {"oneOf": [_event(name) for name in _EVENTS]},
     }
-    stream = {"application/x-ndjson": {"schema": {"type": "string", "description": "an event of JSON on every line"}}}
+    lines = f"a JSON object on every line, each as {_at('Event')}: start first, done or error last"
+    stream = {"application/x-ndjson": {"schema": {"type": "string", "description": lines}}}
     pushed = _object({"lenses": {"type": "array", "items": {"$ref": _at("Pushed")}}}, ["lenses"])
     stopped = _object({"stopped": {"const": True}}, ["stopped"])
     paths = {
@@ -86,6 +104,7 @@ def _generation() -> dict[str, Any]:
         "sampling": {"$ref": _at("Sampling")},
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
         "capture": _list(_NAME, 0, 64),
+        "receipts": {"type": "boolean", "description": "whether the end of each arm has the receipts of its edits"},
     }
     return {**_object(parts, ["arms"]), "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
 
@@ -105,18 +124,67 @@ def _direction() -> dict[str, Any]:
     parts = {
         "name": {"type": "string"},
         "layer": {"type": "integer", "minimum": 0},
-        "vector": {"type": "string", "contentEncoding": "base64", "description": "float32, little-endian"},
-        "activation_norm": {"type": ["number", "null"]},
+        "vector": _PACKED,
+        "activation_norm": {"type": ["number", "null"], "minimum": 0},
         "provenance": {"type": ["object", "null"]},
     }
     return {**_object(parts, ["name", "layer", "vector"]), "additionalProperties": True}
 
 
+def _where() -> dict[str, Any]:
+    place = {"type": "integer", "minimum": 0, "maximum": MAX_PLACE}
+    parts = {
+        "part": {"enum": [ALL, PROMPT, ANSWER]},
+        "first": {**place, "minimum": 1},
+        "after": place,
+        "tokens": _list(place, 0, MAX_TOKENS),
+        "special": {"type": "boolean"},
+        "sink": {"type": "boolean"},
+    }
+    return _object(parts, [])
+
+
+def _when() -> dict[str, Any]:
+    parts = {"direction": {"$ref": _at("Direction")}, "threshold": {"type": "number"}, "under": {"type": "boolean"}}
+    return _object(parts, ["direction", "threshold"])
+
+
+def _level() -> dict[str, Any]:
+    number = {"type": "number", "minimum": -FARTHEST, "maximum": FARTHEST}
+    values = {"type": "array", "items": number, "minItems": 1}
+    return {"anyOf": [number, _object({"values": values, "of": {"type": "string", "maxLength": MAX_OF}}, ["values"])]}
+
+
 def _edit(kind: type[Edit]) -> dict[str, Any]:
+    """An edit's own fields: one with a default may be left out, or be null."""
     hints = get_type_hints(kind)
-    own = {each.name: _schema(hints[each.name]) for each in fields(kind)}
-    needed = [name for name in own if hints[name] is not bool]
-    return {**_object({"kind": {"const": kind.kind}, **own}, ["kind", *needed]), "additionalProperties": True}
+    own, needed = {}, ["kind"]
+    for each in fields(kind):
+        bounds, hint = _BOUNDS.get(each.name), hints[each.name]
+        if each.default is MISSING:
+            needed.append(each.name)
+            own[each.name] = bounds or _schema(hint)
+        else:
+            own[each.name] = {"anyOf": [bounds, {"type": "null"}]} if bounds else _schema(hint | None)
+    said = _object({"kind": {"const": kind.kind}, **own}, needed)
+    if "where" in own:
+        said["properties"]["answer_only"] = {"type": "boolean", "description": "of earlier builds: true is part answer"}
+        said["not"] = {"required": ["where", "answer_only"]}
+    if "low" in own:  # and high: one of them bounds something
+        level = {"$ref": _at("Level")}
+        said["anyOf"] = [{"properties": {side: level}, "required": [side]} for side in ("low", "high")]
+    if kind is Add:
+        said["properties"]["share"] = {"type": "number", "description": "of the activation norm, in place of strength"}
+        said["required"].remove("strength")
+        said["oneOf"] = [{"required": ["strength"]}, {"required": ["share"]}]
+    return said
+
+
+def _event(name: str) -> dict[str, Any]:
+    said = _of(_EVENTS[name])
+    if "receipts" in said["properties"]:
+        said["required"].remove("receipts")
+    return _object({"event": {"const": name}, **said["properties"]}, ["event", *said["required"]])
 
 
 def _of(kind: Any) -> dict[str, Any]:
@@ -139,6 +207,8 @@ def _schema(hint: Any) -> dict[str, Any]:
     if origin is tuple:
         each = [_schema(item) for item in inner]
         return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
+    if origin is np.ndarray:
+        return {"type": "array", "items": {"type": ["number", "null"]}}
     if origin is not None and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": _schema(inner[1])}
     if isinstance(hint, type) and is_dataclass(hint):

@@ -2,20 +2,23 @@
 
 import copy
 import json
+import urllib.error
 import urllib.request
 from collections import Counter
 
+import jsonschema
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis import openapi as documents
 from schemathesis.checks import CHECKS
 
-from backend.edits import Add, Gain
+from backend.edits import ANSWER, Ablate, Add, Clamp, Course, Edit, Gain, Level, NoiseScalars, PatchScalars, When, Where
 from backend.records import Sampling, direction_to_json
 from backend.worker.client import Arm
 from backend.worker.openapi import openapi
-from backend.worker.protocol import Done, event_from_line, generation_to_json
+from backend.worker.protocol import Done, End, event_from_line, generation_from_json, generation_to_json
 from tests.studies import tiny
 from tests.worker.conftest import direction, serving, wait
 
@@ -57,6 +60,9 @@ def answerable():
     generation["properties"]["messages"]["maxItems"] = 2
     vector = direction_to_json(direction())["vector"]
     schemas["Direction"]["properties"] |= {"vector": {"enum": [vector, "AAAA"]}, "layer": {"enum": [0, 1, 2, 7]}}
+    schemas["Direction"]["properties"]["name"] = short
+    schemas["Level"]["anyOf"][1]["properties"]["values"]["maxItems"] = 2
+    schemas["Course"]["properties"] = {"adapters": {"enum": [1, 2]}, "values": {"enum": ["AAAAAAAAgD8=", "AAAAAA=="]}}
     for edit in schemas["Edit"]["oneOf"]:
         edit["properties"] |= {
             name: narrow
@@ -65,7 +71,9 @@ def answerable():
                 "adapters": {"enum": [None, ["layers.1.mlp.down_proj"]]},
                 "layers": {"enum": [[0], [1, 2]]},
                 "strength": {"type": "number", "minimum": -5, "maximum": 5},
+                "share": {"type": "number", "minimum": -5, "maximum": 5},
                 "factor": {"type": "number", "minimum": -5, "maximum": 5},
+                "size": {"type": "number", "minimum": 0, "maximum": 5},
             }.items()
             if name in edit["properties"]
         }
@@ -98,15 +106,145 @@ def test_every_request_is_answered_as_the_document_says(address, path, method, m
         assert json.load(reply)["status"] == "ready"
 
 
-def test_the_document_is_served_and_says_what_clients_send(address):
-    import jsonschema
+V = direction()
+GATE = When(direction(layer=0), 1e6, under=True)
+EDITS = (
+    Add(V, 1.0, where=Where(ANSWER)),
+    Ablate(V, where=Where(first=3, after=1, tokens=(1, 2), special=False, sink=True), to=Level((0.5,), "base")),
+    Clamp(V, Level((0.0,)), Level((1.0,), "base"), (2,), when=GATE),
+    Gain("o", 0.5, ("layers.1.mlp.down_proj",)),
+    PatchScalars("o", Course(np.array([[0.5, np.nan], [1.0, 2.0]])), "a text", when=GATE),
+    NoiseScalars("o", 0.1, 3),
+)
 
+
+def post(address, request):
+    """Status and body of an answer to POST /generate."""
+    head = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{address}/generate", json.dumps(request).encode(), head)
+    try:
+        with urllib.request.urlopen(asked, timeout=20) as reply:
+            return reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def validator(name):
+    return jsonschema.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": openapi()["components"]}
+    )
+
+
+def asked(*edits):
+    """A request of one arm, its edits as JSON."""
+    return {"prompt": "hello", "arms": [{"name": "a", "edits": list(edits)}], "sampling": {"max_new_tokens": 2}}
+
+
+def test_the_document_is_served_and_says_what_clients_send_and_get(address):
     with urllib.request.urlopen(f"{address}/openapi.json") as reply:
-        document = json.load(reply)
-    assert document == openapi()
-    arms = [Arm("a", (Add(direction(), 1.0, answer_only=True), Gain("o", 0.5, ("x",)))), Arm("b")]
-    request = generation_to_json("hello", arms, Sampling(), 1, ["o"])
-    schema = {"$ref": "#/components/schemas/Generation", "components": document["components"]}
-    jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(request)))
+        assert json.load(reply) == openapi()
+    request = generation_to_json(
+        "hello", [Arm("a", EDITS), Arm("b")], Sampling(max_new_tokens=3), 1, ["o"], receipts=True
+    )
+    validator("Generation").validate(request)
+    status, body = post(address, request)
+    assert status == 200, body
+    for line in body.splitlines():
+        validator("Event").validate(json.loads(line))
+    ends = {event.arm: event for event in map(event_from_line, body.splitlines()) if isinstance(event, End)}
+    assert [receipt.kind for receipt in ends[0].receipts] == [edit.row.kind for edit in EDITS]
+    assert ends[1].receipts == ()
+    told = json.loads(next(line for line in body.splitlines() if b"receipts" in line))["receipts"]
+    validator("Receipt").validate(told[0])
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft202012Validator(schema).validate({**request, "seed": -1})
+        validator("Receipt").validate({**told[0], "places": "many"})
+    for unsound in ({"seed": -1}, {"receipts": None}, {"recipes": True}):
+        with pytest.raises(jsonschema.ValidationError):
+            validator("Generation").validate({**request, **unsound})
+
+
+def test_every_kind_of_edit_is_in_the_document():
+    kinds = [edit["properties"]["kind"]["const"] for edit in openapi()["components"]["schemas"]["Edit"]["oneOf"]]
+    assert kinds == [kind.kind for kind in Edit.kinds()]
+
+
+V_JSON = direction_to_json(V)
+ADD = {"kind": "add", "direction": V_JSON, "strength": 1.0}
+CLAMP = {"kind": "clamp", "direction": V_JSON, "low": 1}
+SCALARS = {"kind": "patch_scalars", "organism": "o", "given": {"adapters": 2, "values": "AAAAAAAAgD8="}}
+NORMED = {**V_JSON, "activation_norm": 2.0}
+TAKEN = {
+    "only what is needed": ADD,
+    "null is the default": {**ADD, "layers": None, "where": None, "when": None},
+    "share": {"kind": "add", "direction": NORMED, "share": 0.5},
+    "earlier flag": {**ADD, "answer_only": True},
+    "bare level": CLAMP,
+    "one side null": {**CLAMP, "high": None},
+    "level of many": {**CLAMP, "low": {"values": [1, 2.5], "of": "base"}, "layers": [1, 2]},
+    "no layers": {**CLAMP, "layers": []},
+    "empty where": {**ADD, "where": {}},
+    "course": SCALARS,
+}
+REFUSED = {
+    "unknown field": {**ADD, "wehre": {}},
+    "no strength": {"kind": "add", "direction": V_JSON},
+    "strength twice": {**ADD, "direction": NORMED, "share": 0.5},
+    "null strength": {**ADD, "strength": None},
+    "tokens twice": {**ADD, "where": {}, "answer_only": True},
+    "flag of text": {**ADD, "answer_only": "no"},
+    "flag of a gain": {"kind": "gain", "organism": "o", "factor": 1, "answer_only": True},
+    "negative layer": {**ADD, "layers": [-1]},
+    "layers as text": {**ADD, "layers": "12"},
+    "part": {**ADD, "where": {"part": "middle"}},
+    "null in where": {**ADD, "where": {"first": None}},
+    "first none": {**ADD, "where": {"first": 0}},
+    "many tokens": {**ADD, "where": {"tokens": [1] * 257}},
+    "unknown in where": {**ADD, "where": {"start": 1}},
+    "gate without a threshold": {**ADD, "when": {"direction": V_JSON}},
+    "unknown in a gate": {**ADD, "when": {"direction": V_JSON, "threshold": 1, "over": True}},
+    "null in a gate": {**ADD, "when": {"direction": V_JSON, "threshold": 1, "under": None}},
+    "no bound": {**CLAMP, "low": None},
+    "level without values": {**CLAMP, "low": {"values": []}},
+    "level of text": {**CLAMP, "low": "1"},
+    "far level": {**CLAMP, "low": 1e10},
+    "unknown in a level": {**CLAMP, "low": {"values": [1], "sd": 1}},
+    "long name of a level": {**CLAMP, "low": {"values": [1], "of": "x" * 201}},
+    "course of none": {**SCALARS, "given": {"adapters": 0, "values": "AAAAAA=="}},
+    "unknown in a course": {**SCALARS, "given": {"adapters": 1, "values": "AAAAAA==", "of": "x"}},
+    "negative noise": {"kind": "noise_scalars", "organism": "o", "size": -1},
+    "negative seed": {"kind": "noise_scalars", "organism": "o", "size": 1, "seed": -1},
+    "organism without a name": {"kind": "gain", "organism": "", "factor": 1},
+}
+
+
+@pytest.mark.parametrize("edit", TAKEN.values(), ids=TAKEN)
+def test_what_the_document_permits_is_taken(address, edit):
+    validator("Generation").validate(asked(edit))
+    status, body = post(address, asked(edit))
+    assert status == 200, body
+    assert isinstance(event_from_line(body.splitlines()[-1]), Done), body
+
+
+@pytest.mark.parametrize("edit", REFUSED.values(), ids=REFUSED)
+def test_what_the_document_forbids_is_refused(address, edit):
+    with pytest.raises(jsonschema.ValidationError):
+        validator("Generation").validate(asked(edit))
+    assert post(address, asked(edit))[0] == 422
+
+
+def test_defaults_stand_for_what_is_left_out():
+    [plain] = generation_from_json(asked(ADD)).arms[0].edits
+    [null] = generation_from_json(asked(TAKEN["null is the default"])).arms[0].edits
+    assert plain.layers == null.layers == (V.layer,)
+    assert plain.where == null.where == Add(V, 1.0).where
+    [share] = generation_from_json(asked(TAKEN["share"])).arms[0].edits
+    assert share.strength == pytest.approx(0.5 * 2.0 / V.norm)
+    [flagged] = generation_from_json(asked(TAKEN["earlier flag"])).arms[0].edits
+    assert flagged.where == Where(ANSWER)
+
+
+def test_half_a_surrogate_pair_in_a_refusal_is_no_failure(address):
+    status, body = post(address, asked({**CLAMP, "low": {"values": [2], "of": "\ud800"}, "high": 1}))
+    assert status == 422
+    assert r"\ud800" in json.loads(body)["error"]
