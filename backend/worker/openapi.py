@@ -23,12 +23,15 @@ from backend.worker.protocol import Done, End, Failed, Health, Place, Pushed, St
 _PLAIN: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 _NAME = {"type": "string", "minLength": 1, "maxLength": protocol.MAX_NAME}
 _PACKED = {"type": "string", "contentEncoding": "base64", "description": "float32, little-endian"}
+_NUMBER = {"type": "number", "minimum": -1e300, "maximum": 1e300}
 _EVENTS = {"start": Start, "waiting": Waiting, "token": Token, "end": End, "done": Done, "error": Failed}
 _BOUNDS: dict[str, dict[str, Any]] = {  # of fields of edits that have these names
     "organism": _NAME,
     "adapters": {"type": "array", "items": _NAME},
     "layers": {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": protocol.MAX_LAYERS},
-    "size": {"type": "number", "minimum": 0},
+    "strength": _NUMBER,
+    "factor": _NUMBER,
+    "size": {**_NUMBER, "minimum": 0},
     "seed": {"type": "integer", "minimum": 0},
 }
 _REFUSALS = {
@@ -81,7 +84,8 @@ def openapi() -> dict[str, Any]:
             )
         },
     }
-    info = {"title": "worker", "version": "1", "description": "Live answers of one model and its organisms."}
+    what = "Live answers of one model and its organisms. Whole numbers are written without a fraction: 1, not 1.0."
+    info = {"title": "worker", "version": "1", "description": what}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
 
 
@@ -125,7 +129,7 @@ def _direction() -> dict[str, Any]:
         "name": {"type": "string"},
         "layer": {"type": "integer", "minimum": 0},
         "vector": _PACKED,
-        "activation_norm": {"type": ["number", "null"], "minimum": 0},
+        "activation_norm": {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 1e300},
         "provenance": {"type": ["object", "null"]},
     }
     return {**_object(parts, ["name", "layer", "vector"]), "additionalProperties": True}
@@ -174,7 +178,7 @@ def _edit(kind: type[Edit]) -> dict[str, Any]:
         level = {"$ref": _at("Level")}
         said["anyOf"] = [{"properties": {side: level}, "required": [side]} for side in ("low", "high")]
     if kind is Add:
-        said["properties"]["share"] = {"type": "number", "description": "of the activation norm, in place of strength"}
+        said["properties"]["share"] = {**_NUMBER, "description": "of the activation norm, in place of strength"}
         said["required"].remove("strength")
         said["oneOf"] = [{"required": ["strength"]}, {"required": ["share"]}]
     return said
