@@ -192,8 +192,10 @@ def _earlier(value: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str,
     """What earlier builds wrote: a flag for edits of generated tokens alone."""
     if "answer_only" not in value or "where" not in known:
         return value
+    if "where" in value:
+        raise InputError("tokens are given twice, as where and as answer_only: give where")
     rest = {name: each for name, each in value.items() if name != "answer_only"}
-    return {**rest, "where": {"part": ANSWER}} if value["answer_only"] else rest
+    return {**rest, "where": {"part": ANSWER}} if taken(bool, "answer_only", value["answer_only"]) else rest
 
 
 def _held(value: Any) -> tuple[Direction, ...]:

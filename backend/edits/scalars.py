@@ -102,6 +102,8 @@ class Course:
     @classmethod
     def from_json(cls, value: Any, direction: Callable[[Any], Direction] = direction_from_json) -> Course:
         """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on what does not fit."""
+        if set(value) - {"adapters", "values"}:
+            raise InputError("a course is an object with adapters, how many they are, and values")
         flat = np.frombuffer(base64.b64decode(value["values"], validate=True), dtype="<f4").astype(np.float32)
         return cls(flat.reshape(taken(int, "adapters", value["adapters"]), -1))
 

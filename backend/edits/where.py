@@ -19,9 +19,9 @@ PlaceArray = np.ndarray[Any, np.dtype[np.int64]]
 PROMPT, ANSWER, ALL = "prompt", "answer", "all"  # parts of a text
 _PARTS = {ALL: "every token", PROMPT: "prompt tokens", ANSWER: "answer tokens"}
 MAX_TOKENS = 256  # that one Where may name
-_MOST = 10**9  # places of a text, and ids
-_FAR = 1e9  # residual units: past any activation
-_NAME = 200  # characters
+MAX_PLACE = 10**9  # of a text; of ids too
+FARTHEST = 1e9  # residual units: past any activation
+MAX_OF = 200  # characters that say whose mean a level is
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +66,11 @@ class Where:
         object.__setattr__(self, "tokens", tuple(sorted(set(self.tokens))))
         if self.part not in _PARTS:
             raise InputError(f"{self.part!r} is no part of a text: use {', '.join(_PARTS)}")
-        if not 0 <= self.after <= _MOST or (self.first or 0) > _MOST:
-            raise InputError(f"tokens of a text count from 0 to {_MOST:,}: choose a place among them")
+        if not 0 <= self.after <= MAX_PLACE or (self.first or 0) > MAX_PLACE:
+            raise InputError(f"tokens of a text count from 0 to {MAX_PLACE:,}: choose a place among them")
         if self.first is not None and self.first <= self.after:
             raise InputError(f"no token is among the first {self.first} and past {self.after}: there is none to edit")
-        if len(self.tokens) > MAX_TOKENS or not all(0 <= token <= _MOST for token in self.tokens):
+        if len(self.tokens) > MAX_TOKENS or not all(0 <= token <= MAX_PLACE for token in self.tokens):
             raise InputError(f"an edit acts at tokens of at most {MAX_TOKENS} ids, which count from 0")
 
     def holds(self, span: Span, special: Collection[int]) -> BoolArray:
@@ -183,7 +183,7 @@ class When:
 def _fits(name: str, value: Any) -> bool:
     """Whether the field of a Where can be that value of JSON."""
     if name == "tokens":
-        return isinstance(value, list) and all(map(_whole, value))
+        return isinstance(value, list) and len(value) <= MAX_TOKENS and all(map(_whole, value))
     if name in ("first", "after"):
         return _whole(value)
     return isinstance(value, str if name == "part" else bool)
@@ -216,10 +216,10 @@ class Level:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(float(value) for value in self.values))
-        if not self.values or not all(abs(value) <= _FAR for value in self.values):
-            raise InputError(f"a level is at least one number, none past {_FAR:g}, not {list(self.values)[:4]}")
-        if len(self.of) > _NAME:
-            raise InputError(f"whose mean a level is takes at most {_NAME} characters, not {len(self.of)}")
+        if not self.values or not all(abs(value) <= FARTHEST for value in self.values):
+            raise InputError(f"a level is at least one number, none past {FARTHEST:g}, not {list(self.values)[:4]}")
+        if len(self.of) > MAX_OF:
+            raise InputError(f"whose mean a level is takes at most {MAX_OF} characters, not {len(self.of)}")
 
     def over(self, count: int) -> FloatArray:
         """(count,), one value each. Raises InputError where it has neither one nor as many."""

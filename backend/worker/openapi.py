@@ -12,14 +12,28 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from backend.edits import ALL, ANSWER, PROMPT, Edit, Receipt
-from backend.edits.where import MAX_TOKENS
+import numpy as np
+
+from backend.edits import ALL, ANSWER, PROMPT, Add, Edit, Receipt
+from backend.edits.where import FARTHEST, MAX_OF, MAX_PLACE, MAX_TOKENS
 from backend.records import Sampling
 from backend.worker import protocol
-from backend.worker.protocol import Health, Place, Pushed
+from backend.worker.protocol import Done, End, Failed, Health, Place, Pushed, Start, Token, Waiting
 
 _PLAIN: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 _NAME = {"type": "string", "minLength": 1, "maxLength": protocol.MAX_NAME}
+_PACKED = {"type": "string", "contentEncoding": "base64", "description": "float32, little-endian"}
+_NUMBER = {"type": "number", "minimum": -1e300, "maximum": 1e300}
+_EVENTS = {"start": Start, "waiting": Waiting, "token": Token, "end": End, "done": Done, "error": Failed}
+_BOUNDS: dict[str, dict[str, Any]] = {  # of fields of edits that have these names
+    "organism": _NAME,
+    "adapters": {"type": "array", "items": _NAME},
+    "layers": {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": protocol.MAX_LAYERS},
+    "strength": _NUMBER,
+    "factor": _NUMBER,
+    "size": {**_NUMBER, "minimum": 0},
+    "seed": {"type": "integer", "minimum": 0},
+}
 _REFUSALS = {
     403: "the Host is not this machine's own",
     404: "there is no such request, or nothing at that path",
@@ -37,16 +51,18 @@ def openapi() -> dict[str, Any]:
         "Error": _object({"error": {"type": "string", "maxLength": 2000}}, ["error"]),
         "Direction": _direction(),
         "Sampling": _sampling(),
-        "Edit": {"oneOf": [form for kind in Edit.kinds() for form in _edit(kind)]},
         "Where": _where(),
         "When": _when(),
         "Level": _level(),
-        "Course": _course(),
+        "Course": _object({"adapters": {"type": "integer", "minimum": 1}, "values": _PACKED}, ["adapters", "values"]),
+        "Edit": {"oneOf": [_edit(kind) for kind in Edit.kinds()]},
         "Generation": _generation(),
         "Lenses": _object({"directions": _list({"$ref": _at("Direction")}, 1, protocol.MAX_LENSES)}, ["directions"]),
         **{kind.__name__: _of(kind) for kind in (Place, Health, Pushed, Receipt)},
+        "Event": {"oneOf": [_event(name) for name in _EVENTS]},
     }
-    stream = {"application/x-ndjson": {"schema": {"type": "string", "description": "an event of JSON on every line"}}}
+    lines = f"a JSON object on every line, each as {_at('Event')}: start first, done or error last"
+    stream = {"application/x-ndjson": {"schema": {"type": "string", "description": lines}}}
     pushed = _object({"lenses": {"type": "array", "items": {"$ref": _at("Pushed")}}}, ["lenses"])
     stopped = _object({"stopped": {"const": True}}, ["stopped"])
     paths = {
@@ -68,7 +84,8 @@ def openapi() -> dict[str, Any]:
             )
         },
     }
-    info = {"title": "worker", "version": "1", "description": "Live answers of one model and its organisms."}
+    what = "Live answers of one model and its organisms. Whole numbers are written without a fraction: 1, not 1.0."
+    info = {"title": "worker", "version": "1", "description": what}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
 
 
@@ -91,7 +108,7 @@ def _generation() -> dict[str, Any]:
         "sampling": {"$ref": _at("Sampling")},
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
         "capture": _list(_NAME, 0, 64),
-        "receipts": {"type": "boolean", "description": "whether the event that ends an arm says what its edits did"},
+        "receipts": {"type": "boolean", "description": "whether the end of each arm has the receipts of its edits"},
     }
     return {**_object(parts, ["arms"]), "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
 
@@ -111,34 +128,15 @@ def _direction() -> dict[str, Any]:
     parts = {
         "name": {"type": "string"},
         "layer": {"type": "integer", "minimum": 0},
-        "vector": {"type": "string", "contentEncoding": "base64", "description": "float32, little-endian"},
-        "activation_norm": {"type": ["number", "null"]},
+        "vector": _PACKED,
+        "activation_norm": {"type": ["number", "null"], "minimum": 0, "exclusiveMaximum": 1e300},
         "provenance": {"type": ["object", "null"]},
     }
     return {**_object(parts, ["name", "layer", "vector"]), "additionalProperties": True}
 
 
-def _edit(kind: type[Edit]) -> list[dict[str, Any]]:
-    """The forms of an edit: as its fields are, and where it has a strength, with a share in its place."""
-    hints = get_type_hints(kind)
-    own = {each.name: _field(hints[each.name], each.default) for each in fields(kind)}
-    needed = [each.name for each in fields(kind) if each.default is MISSING]
-    forms = [_object({"kind": {"const": kind.kind}, **own}, ["kind", *needed])]
-    if "strength" in own:
-        parts = {name: each for name, each in own.items() if name != "strength"} | {"share": {"type": "number"}}
-        forms.append(_object({"kind": {"const": kind.kind}, **parts}, ["kind", *set(parts) & {*needed, "share"}]))
-    return forms
-
-
-def _field(hint: Any, default: Any) -> dict[str, Any]:
-    """One field of an edit. Null is the default, except of a flag."""
-    schema = _schema(hint)
-    allowed = default is MISSING or hint is bool or "anyOf" in schema
-    return schema if allowed else {"anyOf": [schema, {"type": "null"}]}
-
-
 def _where() -> dict[str, Any]:
-    place = {"type": "integer", "minimum": 0, "maximum": 10**9}
+    place = {"type": "integer", "minimum": 0, "maximum": MAX_PLACE}
     parts = {
         "part": {"enum": [ALL, PROMPT, ANSWER]},
         "first": {**place, "minimum": 1},
@@ -156,14 +154,41 @@ def _when() -> dict[str, Any]:
 
 
 def _level() -> dict[str, Any]:
-    """A number, or one for each layer or adapter, and whose mean they are."""
-    values = {"type": "array", "items": {"type": "number"}, "minItems": 1}
-    return {"anyOf": [{"type": "number"}, _object({"values": values, "of": {"type": "string"}}, ["values"])]}
+    number = {"type": "number", "minimum": -FARTHEST, "maximum": FARTHEST}
+    values = {"type": "array", "items": number, "minItems": 1}
+    return {"anyOf": [number, _object({"values": values, "of": {"type": "string", "maxLength": MAX_OF}}, ["values"])]}
 
 
-def _course() -> dict[str, Any]:
-    packed = {"type": "string", "contentEncoding": "base64", "description": "float32, little-endian, row by row"}
-    return {**_object({"adapters": {"type": "integer", "minimum": 1}, "values": packed}, ["adapters", "values"])}
+def _edit(kind: type[Edit]) -> dict[str, Any]:
+    """An edit's own fields: one with a default may be left out, or be null."""
+    hints = get_type_hints(kind)
+    own, needed = {}, ["kind"]
+    for each in fields(kind):
+        bounds, hint = _BOUNDS.get(each.name), hints[each.name]
+        if each.default is MISSING:
+            needed.append(each.name)
+            own[each.name] = bounds or _schema(hint)
+        else:
+            own[each.name] = {"anyOf": [bounds, {"type": "null"}]} if bounds else _schema(hint | None)
+    said = _object({"kind": {"const": kind.kind}, **own}, needed)
+    if "where" in own:
+        said["properties"]["answer_only"] = {"type": "boolean", "description": "of earlier builds: true is part answer"}
+        said["not"] = {"required": ["where", "answer_only"]}
+    if "low" in own:  # and high: one of them bounds something
+        level = {"$ref": _at("Level")}
+        said["anyOf"] = [{"properties": {side: level}, "required": [side]} for side in ("low", "high")]
+    if kind is Add:
+        said["properties"]["share"] = {**_NUMBER, "description": "of the activation norm, in place of strength"}
+        said["required"].remove("strength")
+        said["oneOf"] = [{"required": ["strength"]}, {"required": ["share"]}]
+    return said
+
+
+def _event(name: str) -> dict[str, Any]:
+    said = _of(_EVENTS[name])
+    if "receipts" in said["properties"]:
+        said["required"].remove("receipts")
+    return _object({"event": {"const": name}, **said["properties"]}, ["event", *said["required"]])
 
 
 def _of(kind: Any) -> dict[str, Any]:
@@ -186,6 +211,8 @@ def _schema(hint: Any) -> dict[str, Any]:
     if origin is tuple:
         each = [_schema(item) for item in inner]
         return {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
+    if origin is np.ndarray:
+        return {"type": "array", "items": {"type": ["number", "null"]}}
     if origin is not None and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": _schema(inner[1])}
     if isinstance(hint, type) and is_dataclass(hint):

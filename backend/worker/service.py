@@ -233,7 +233,8 @@ def _lenses(engine: Engine, body: bytes) -> dict[str, Any]:
 
 
 def _refusal(status: int, message: str) -> JSONResponse:
-    """A sentence, cut where it repeats too much of what was sent."""
+    """A sentence, cut where it repeats too much of what was sent, with halves of surrogate pairs spelled out."""
+    message = message.encode(errors="backslashreplace").decode()
     message = message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
     return JSONResponse({"error": message}, status_code=status)
 
