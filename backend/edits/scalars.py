@@ -15,7 +15,7 @@ import numpy as np
 
 from backend.edits.along import at_tokens, bounded, finite, interval
 from backend.edits.edit import Edit, EditRow
-from backend.edits.where import EVERY, Level, When, Where, taken
+from backend.edits.where import EVERY, FARTHEST, Level, When, Where, taken
 from backend.records import Direction, FloatArray, InputError, Trace, direction_from_json, direction_to_json
 
 MAX_GIVEN = 2**20  # numbers of one Course
@@ -171,6 +171,8 @@ class NoiseScalars(Edit, kind="noise_scalars"):
 
     def __post_init__(self) -> None:
         finite("the size of noise", self.size)
+        if abs(self.size) > FARTHEST:
+            raise InputError(f"noise of the size {self.size:g} is beyond any use: at most {FARTHEST:g}")
         if self.size < 0 or self.seed < 0:
             raise InputError(f"noise has a size and a seed of 0 or more, not {self.size:g} and {self.seed}")
 

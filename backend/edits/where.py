@@ -142,8 +142,8 @@ class When:
     under: bool = False
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.threshold):
-            raise InputError(f"the threshold of a gate must be a finite number, not {self.threshold}")
+        if not abs(self.threshold) <= FARTHEST:
+            raise InputError(f"the threshold of a gate lies within {FARTHEST:g} of zero, not at {self.threshold:g}")
 
     @classmethod
     def probe(cls, weights: Direction, intercept: float) -> When:
