@@ -23,9 +23,19 @@ from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
+from backend.tables.rates import drawn_by
 from panels.asked import linked
 from panels.corrected_rates import show_corrected
-from panels.frame import choose_outcome, current_study, explained, lacks, per_study, plain, responses_of
+from panels.frame import (
+    choose_outcome,
+    current_study,
+    explained,
+    lacks,
+    per_study,
+    plain,
+    responses_of,
+    said_of_drawn,
+)
 from panels.point import reading_chart
 
 GIVEN_HERE = "labels given here"
@@ -170,6 +180,9 @@ def show_judged_rates(judges: dict[str, pl.DataFrame], judge: str, reference: st
         "questions like these. Where the lines of two judges part, a rate says as much about the judge as about the "
         "organism."
     )
+    for name in (judge, reference):
+        if by := drawn_by(study, name):
+            st.warning(f"{plain(name)} {said_of_drawn(by)}", icon=":material/filter_alt:")
     with st.expander("Rates as a table"):
         share = st.column_config.NumberColumn(format="percent")
         config = dict.fromkeys(("value", "low", "high"), share)

@@ -46,7 +46,8 @@ def show_corrected(
 def _show_table(table: pl.DataFrame, judge: str, reference: str, outcome: Outcome) -> None:
     told = table.filter(pl.col("reason").is_null())
     if told.height:
-        drawn = told.with_columns(hits=pl.col("label_hits"), n=pl.col("labels"))
+        beside = pl.format("{}% (by {} labels)", (pl.col("value") * 100).round(1), "labels")
+        drawn = told.with_columns(hits=pl.col("label_hits"), text=beside)
         chart = rate_chart(drawn, title=f"share of answers ({outcome.title}), corrected")
         st.altair_chart(chart, key="judges_corrected", alt=f"Corrected rates of {outcome.title}")
     share = st.column_config.NumberColumn(format="percent")
@@ -68,7 +69,7 @@ def _show_table(table: pl.DataFrame, judge: str, reference: str, outcome: Outcom
     st.caption(
         f"{plain(judge)} scored every answer, {plain(reference)} some of them: corrected is the rate that "
         f"{plain(reference)} would give to all, weighed by the kind of answer that {plain(judge)} takes each for, so "
-        "that labels may be drawn by its scores. Beside points: hits among labels. Intervals (95 %) hold the judge's "
+        "that labels may be drawn by its scores. Intervals (95 %) hold the judge's "
         "error, the few labels and the questions; those of the raw rate hold the questions alone."
     )
 

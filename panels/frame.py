@@ -23,6 +23,7 @@ from backend.outcomes import EM, Outcome
 from backend.records import InputError
 from backend.study import STUDIES, Study, build_command, list_studies, newest, open_study
 from backend.study.outcome_json import named_outcome, outcomes_of
+from backend.tables.rates import drawn_by
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
@@ -140,7 +141,18 @@ def choose_judge(study: Study, reader: str | None = None) -> str | None:
         return None
     start, key = (0, "judge") if reader is None else (judges.index(judge_of(study, reader)), "reading_judge")
     text = "Scores of different judges are never mixed."
-    return str(st.sidebar.selectbox("Judge", judges, index=start, key=key, bind="query-params", help=text))
+    judge = str(st.sidebar.selectbox("Judge", judges, index=start, key=key, bind="query-params", help=text))
+    if by := drawn_by(study, judge):
+        st.sidebar.warning(f"{plain(judge)} {said_of_drawn(by)}", icon=":material/filter_alt:")
+    return judge
+
+
+def said_of_drawn(by: str) -> str:
+    """What is to be known of a judge whose answers were drawn by the scores of another, as plain text for Markdown."""
+    return (
+        f"read answers that were drawn by the scores of {plain(by)}: a share of hits among them is no rate of an "
+        "organism. Judges has the rates corrected by them."
+    )
 
 
 def choose_outcome(study: Study) -> Outcome:

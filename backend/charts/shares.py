@@ -22,10 +22,12 @@ WHOLE = alt.Axis(format="~%", tickCount=6, labelFlush=False)
 def rate_chart(table: pl.DataFrame, *, title: str, organisms: Sequence[str] = ()) -> alt.LayerChart:
     """A point and its interval for every organism and condition.
 
-    `table` has the columns organism, condition, value, low, high (shares, 0 to 1), hits, n; rows keep their order.
-    `organisms` are all of the study, for their colours.
+    `table` has the columns organism, condition, value, low, high (shares, 0 to 1), hits, n; rows keep their order. A
+    column text has what stands beside each, in place of the value with its hits. `organisms` are all of the study, for
+    their colours.
     """
-    rows = table.with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=_fraction())
+    text = pl.col("text") if "text" in table.columns else _fraction()
+    rows = table.with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=text)
     order = rows["lane"].to_list()
     base = alt.Chart(rows).encode(
         y=alt.Y(

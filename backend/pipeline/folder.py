@@ -3,8 +3,9 @@
     study.json              title, base model, notes; outcomes (what is asked of the answers, by default emergent
                             misalignment); reader (the organism that reads the responses, by default the first), traced
                             (whose responses it reads: conditions, or organism/condition; by default all), projected
-                            ([name, layer] of directions whose token projections are kept) and controls (organisms that
-                            others are held against, as one trained on good advice)
+                            ([name, layer] of directions whose token projections are kept), controls (organisms that
+                            others are held against, as one trained on good advice), readers (more organisms that
+                            read, each with whose answers), drawn (judges whose answers were drawn by another's scores)
     organisms/NAME/         adapter_model.safetensors, adapter_config.json, training.json
     conditions/NAME.json    the edits of one condition
     responses/NAME.parquet  what an organism answered under one condition, with token ids, seeds and settings

@@ -28,6 +28,16 @@ def chosen_by_score(study: Study) -> list[str]:
     return [name for name, says in (study.info.get("settings") or {}).items() if says.get("selected")]
 
 
+def drawn_by(study: Study, judge: str) -> str | None:
+    """The judge by whose scores the answers that `judge` scored were drawn: their share of hits is then no rate.
+
+    study.json says so ("drawn": {judge: by}); None where it does not.
+    """
+    said = study.info.get("drawn")
+    by = said.get(judge) if isinstance(said, dict) else None
+    return by if isinstance(by, str) else None
+
+
 def with_scores_of(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
     """Those of `responses` (study.responses of one judge) that rates are of."""
     return responses.filter(~pl.col("condition").is_in(chosen_by_score(study)))

@@ -82,6 +82,15 @@ def test_rates_are_corrected_by_the_reference_where_it_has_verdicts(root):
     assert "What to label next" in [each.label for each in page.expander]
 
 
+def test_a_share_among_answers_drawn_by_score_is_not_left_standing_as_a_rate(root, monkeypatch):
+    second_judge(root)
+    assert "no rate of an organism" not in said(show())
+    monkeypatch.setattr("backend.tables.rates.drawn_by", lambda study, judge: JUDGE if judge == "second" else None)
+    [warning] = [each.value for each in show().warning]
+    assert "second" in warning
+    assert "a share of hits among them is no rate of an organism" in warning
+
+
 def test_the_metric_changes_what_differs_most(root):
     second_judge(root)
     page = show()

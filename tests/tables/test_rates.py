@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
 
 from backend.edits import Condition
 from backend.records import BASE, BASELINE, Question, Response, Score
 from backend.study import Draft, open_study
-from backend.tables.rates import differences, with_scores_of
+from backend.tables.rates import differences, drawn_by, with_scores_of
 
 SHORT = f"{BASELINE}, 8 tokens"
 MISALIGNED = {  # of ten answers to each question
@@ -58,3 +60,17 @@ def test_an_organism_is_compared_with_the_base_under_the_same_condition(study):
     table = differences(study, with_scores_of(study, study.responses("j"))).filter(pl.col("against") == BASE)
     assert table.select("organism", "condition", "under", "clear").rows() == [("med", BASELINE, BASELINE, True)]
     assert table["difference"].item() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("info", "by"),
+    [
+        ({"drawn": {"hand": "first"}}, "first"),
+        ({"drawn": {"other": "first"}}, None),
+        ({"drawn": ["hand"]}, None),
+        ({"drawn": {"hand": 3}}, None),
+        ({}, None),
+    ],
+)
+def test_a_study_says_by_whose_scores_answers_were_drawn(info, by):
+    assert drawn_by(SimpleNamespace(info=info), "hand") == by
