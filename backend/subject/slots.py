@@ -1,24 +1,27 @@
-"""The edits of many rows at one place, as tensors: all rows at once, each at its own tokens.
+"""The edits of many rows at one place, as tensors: all rows that have one there at once, each at its own tokens.
 
 A slot is the n-th step of every row after one block, or the n-th surgery of every row's scalars at one module. Rows
-without one have zeros there. Refuses to know hooks: it is handed what a block or a module gave, and gives it edited.
+without one are left alone. Refuses to know hooks: it is handed what a block or a module gave, and gives it edited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from backend.edits import EVERY, Span, When, Where
+from backend.edits.where import BoolArray
 from backend.records import FloatArray
 from backend.subject.compiled import RowEdits, Step, Surgery, gate_key
 from backend.subject.ledger import Ledger, Member
 from backend.subject.sites import Site
 
+T = TypeVar("T")
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
 Gate = tuple[int, int]  # layer, and which of its gates
 
 
@@ -30,45 +33,55 @@ class Pass:
         self.ledger = ledger
         self.open: dict[Gate, torch.Tensor] = {}  # (row, token)
         self._special = special
-        self._held: dict[tuple[int, torch.device], tuple[torch.Tensor | None, bool]] = {}
+        self._held: BoolArray | None = None  # (where, row, token)
 
-    def held(self, wheres: tuple[Where | None, ...], device: torch.device) -> tuple[torch.Tensor | None, bool]:
-        """(row, token) where rows are edited, None for everywhere; and whether there is any such token."""
-        key = id(wheres), device
-        if key not in self._held:
-            held, some = self._asked(wheres)
-            self._held[key] = None if held is None else held.to(device), some
-        return self._held[key]
+    def held(self, wheres: Sequence[Where]) -> BoolArray | None:
+        """(where, row, token), at which tokens each of a batch's Wheres acts; None where all act at every token.
 
-    def _asked(self, wheres: tuple[Where | None, ...]) -> tuple[torch.Tensor | None, bool]:
-        if self.span is None:
-            if all(where in (None, EVERY) for where in wheres):
-                return None, True
-            raise TypeError("edits by position need to know which tokens the pass reads: give a span")
-        acting = np.zeros(self.span.ids.shape, dtype=bool)
-        for where in dict.fromkeys(where for where in wheres if where is not None):
-            rows = [row for row, other in enumerate(wheres) if other == where]
-            acting[rows] = where.holds(self.span, self._special)[rows]
-        concerned = [row for row, where in enumerate(wheres) if where is not None]
-        if acting[concerned].all():
-            return None, True
-        return torch.from_numpy(acting), bool(acting.any())
+        The wheres are the same at every call: they are asked once.
+        """
+        if self._held is None and wheres != [EVERY]:
+            if self.span is None:
+                raise TypeError("edits by position need to know which tokens the pass reads: give a span")
+            self._held = np.stack([where.holds(self.span, self._special) for where in wheres])
+        return self._held
 
 
 @dataclass(eq=False)
 class Acting:
-    """At which tokens each row of a slot is edited."""
+    """Which rows have a slot, and at which tokens each of them is edited."""
 
-    wheres: tuple[Where | None, ...]  # one a row; equal ones of a batch are one object
-    gates: Sequence[tuple[Gate, torch.Tensor]]  # and the rows, (row, 1), that it decides for
+    rows: torch.Tensor  # (own,), places in the batch of the rows that have one
+    all: bool  # they are the whole batch
+    wheres: Sequence[Where]  # distinct ones of the whole batch
+    which: IntArray  # (own,), the place of each row's own among them
+    gates: Sequence[tuple[Gate, torch.Tensor | None]]  # and those, (own, 1), that it decides for; None for all
+
+    def __post_init__(self) -> None:
+        self._places = self.rows.numpy()
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """The own rows of (row, ...) values."""
+        self.rows = self.rows.to(values.device)
+        return values if self.all else values[self.rows]
+
+    def put(self, values: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
+        """(row, ...) values with the own rows `changed`."""
+        return changed if self.all else values.index_copy(0, self.rows, changed)
 
     def at(self, now: Pass, device: torch.device) -> tuple[torch.Tensor | None, bool]:
-        """(row, token), None for everywhere; and whether there may be any such token."""
-        held, some = now.held(self.wheres, device)
+        """(own, token), None for everywhere; and whether there may be any such token."""
+        asked = now.held(self.wheres)
+        held, some = None, True
+        if asked is not None:
+            acting = asked[self.which, self._places]
+            if not acting.all():
+                held, some = torch.from_numpy(acting).to(device), bool(acting.any())
         if some:
-            for gate, rows in self.gates:
-                rows = rows.to(device)
-                opened = now.open[gate].to(device) | ~rows
+            for gate, decided in self.gates:
+                opened = self.of(now.open[gate].to(device))
+                if decided is not None:
+                    opened = opened | ~decided.to(device)
                 held = opened if held is None else held & opened
         return held, some
 
@@ -93,10 +106,10 @@ class Slot:
     """The n-th step of every row after one block."""
 
     acting: Acting
-    basis: torch.Tensor | None  # (row, k, d_model)
-    low: torch.Tensor | None  # (row, 1, k)
-    high: torch.Tensor | None  # (row, 1, k)
-    offset: torch.Tensor | None  # (row, 1, d_model)
+    basis: torch.Tensor | None  # (own, k, d_model)
+    low: torch.Tensor | None  # (own, 1, k)
+    high: torch.Tensor | None  # (own, 1, k)
+    offset: torch.Tensor | None  # (own, 1, d_model)
     members: Sequence[Member]
 
     def edited(self, layer: int, hidden: torch.Tensor, now: Pass) -> torch.Tensor:
@@ -104,13 +117,15 @@ class Slot:
         held, some = self.acting.at(now, hidden.device)
         if not some:
             return hidden
-        change = self._change(hidden)
+        own = self.acting.of(hidden)
+        change = self._change(own)
         if held is not None:
             change = change * held[..., None]
         if now.ledger is not None:
-            size = change.float().norm(dim=-1).expand(hidden.shape[:2])
+            size = change.float().norm(dim=-1).expand(own.shape[:2])
+            size = self.acting.put(size.new_zeros(hidden.shape[:2]), size)
             now.ledger.note(layer, self.members, size > 0, size, hidden.float().norm(dim=-1))
-        return hidden + change
+        return self.acting.put(hidden, own + change)
 
     def _change(self, hidden: torch.Tensor) -> torch.Tensor:
         if self.basis is None:
@@ -134,10 +149,10 @@ class SurgerySlot:
     """The n-th surgery of every row at one module."""
 
     acting: Acting
-    low: torch.Tensor  # (row, 1, component)
-    high: torch.Tensor  # (row, 1, component)
-    given: Sequence[tuple[int, slice, FloatArray, str]]  # row, components, (component, token) of a part of its text
-    noise: Sequence[tuple[int, slice, slice, Surgery]]  # row, components, its adapters that they are
+    low: torch.Tensor  # (own, 1, component)
+    high: torch.Tensor  # (own, 1, component)
+    given: Sequence[tuple[int, slice, FloatArray, str]]  # own, components, (component, token) of a part of its text
+    noise: Sequence[tuple[int, slice, slice, Surgery]]  # own, components, its adapters that they are
     members: Sequence[Member]
 
     def edited(self, scalar: torch.Tensor, now: Pass) -> torch.Tensor:
@@ -146,12 +161,17 @@ class SurgerySlot:
         if not some:
             return scalar
         self.low, self.high = self.low.to(scalar), self.high.to(scalar)
-        changed = torch.clamp(scalar, self.low, self.high)
-        for row, here, values, part in self.given:
-            changed[row, :, here] = _given(changed[row, :, here], values, _known(now).place(part)[row])
-        for row, here, adapters, surgery in self.noise:
-            changed[row, :, here] += _drawn(surgery, _known(now).position[row])[:, adapters].to(scalar)
-        return changed if held is None else torch.where(held[..., None], changed, scalar)
+        before = self.acting.of(scalar)
+        changed = torch.clamp(before, self.low, self.high)
+        rows = self.acting.rows.tolist() if self.given or self.noise else ()
+        for own, here, values, part in self.given:
+            place = _known(now).place(part)[rows[own]]
+            changed[own, :, here] = _given(changed[own, :, here], values, place)
+        for own, here, adapters, surgery in self.noise:
+            changed[own, :, here] += _drawn(surgery, _known(now).position[rows[own]])[:, adapters].to(scalar)
+        if held is not None:
+            changed = torch.where(held[..., None], changed, before)
+        return self.acting.put(scalar, changed)
 
 
 def _known(now: Pass) -> Span:
@@ -191,74 +211,71 @@ class Slots:
     steps: dict[int, list[Slot]] = field(default_factory=dict)  # layer -> in the order in which they act
     gates: dict[int, list[Gates]] = field(default_factory=dict)  # layer
     _gate: dict[tuple[int, Hashable], Gate] = field(default_factory=dict)  # (row, key) -> where it is read
-    _wheres: dict[tuple[Where | None, ...], tuple[Where | None, ...]] = field(default_factory=dict)
+    _wheres: list[Where] = field(default_factory=list)  # distinct ones
+    _place: dict[Where, int] = field(default_factory=dict)  # each one's place among them
 
     def __post_init__(self) -> None:
         self._read_gates()
         for layer in sorted({layer for row in self.rows for layer in row.steps}):
-            steps = [row.steps.get(layer, ()) for row in self.rows]
-            self.steps[layer] = [
-                self._slot([own[n] if n < len(own) else None for own in steps]) for n in range(max(map(len, steps)))
-            ]
+            self.steps[layer] = [self._slot(each) for each in _ranked([row.steps.get(layer, ()) for row in self.rows])]
 
     def surgeries(self, site: Site) -> list[SurgerySlot]:
         """Those of the scalars of one module."""
         own = [[each for each in row.surgeries if _concerns(each, site)] for row in self.rows]
-        return [
-            self._surgery(site, [each[n] if n < len(each) else None for each in own])
-            for n in range(max(map(len, own), default=0))
-        ]
+        return [self._surgery(site, each) for each in _ranked(own)]
 
-    def _slot(self, steps: Sequence[Step | None]) -> Slot:
-        bases = [None if step is None else step.basis for step in steps]
+    def _slot(self, steps: Mapping[int, Step]) -> Slot:
+        bases = [step.basis for step in steps.values()]
         basis = low = high = offset = None
         if any(each is not None for each in bases):
             stacked = stacked_bases(bases, self.d_model)
             bounds = np.full((2, *stacked.shape[:2]), np.inf, dtype=np.float32)
             bounds[0] *= -1
-            for row, step in enumerate(steps):
-                if step is not None and step.basis is not None:
-                    bounds[0, row, : len(step.basis)], bounds[1, row, : len(step.basis)] = step.low, step.high
+            for own, step in enumerate(steps.values()):
+                if step.basis is not None:
+                    bounds[0, own, : len(step.basis)], bounds[1, own, : len(step.basis)] = step.low, step.high
             basis = torch.from_numpy(stacked)
             low, high = (torch.from_numpy(each[:, None]) for each in bounds)
-        if any(step is not None and step.offset is not None for step in steps):
+        if any(step.offset is not None for step in steps.values()):
             zero = np.zeros(self.d_model, dtype=np.float32)
-            vectors = [zero if step is None or step.offset is None else step.offset for step in steps]
+            vectors = [zero if step.offset is None else step.offset for step in steps.values()]
             offset = torch.from_numpy(np.stack(vectors)[:, None])
         members = [
             (row, edit, size)
-            for row, step in enumerate(steps)
-            if step is not None
+            for row, step in steps.items()
             for edit, size in zip(step.edits, step.sizes or [None] * len(step.edits), strict=True)
         ]
         return Slot(self._acting(steps), basis, low, high, offset, members)
 
-    def _surgery(self, site: Site, surgeries: Sequence[Surgery | None]) -> SurgerySlot:
-        bounds = np.full((2, len(self.rows), 1, len(site.read)), np.inf, dtype=np.float32)
+    def _surgery(self, site: Site, surgeries: Mapping[int, Surgery]) -> SurgerySlot:
+        bounds = np.full((2, len(surgeries), 1, len(site.read)), np.inf, dtype=np.float32)
         bounds[0] *= -1
         given, noise, members = [], [], []
-        for row, surgery in enumerate(surgeries):
-            if surgery is None:
-                continue
+        for own, (row, surgery) in enumerate(surgeries.items()):
             here, adapters = site.components(surgery.organism)
-            bounds[0, row, 0, here], bounds[1, row, 0, here] = surgery.low[adapters], surgery.high[adapters]
+            bounds[0, own, 0, here], bounds[1, own, 0, here] = surgery.low[adapters], surgery.high[adapters]
             if surgery.given is not None:
-                given.append((row, here, surgery.given[adapters], surgery.where.part))
+                given.append((own, here, surgery.given[adapters], surgery.where.part))
             if surgery.noise is not None:
-                noise.append((row, here, adapters, surgery))
+                noise.append((own, here, adapters, surgery))
             members.append((row, surgery.edit, None))
         low, high = (torch.from_numpy(each) for each in bounds)
         return SurgerySlot(self._acting(surgeries), low, high, given, noise, members)
 
-    def _acting(self, each: Sequence[Step | None] | Sequence[Surgery | None]) -> Acting:
-        wheres = tuple(None if one is None else one.where for one in each)
-        wheres = self._wheres.setdefault(wheres, wheres)
-        rows: dict[Gate, torch.Tensor] = {}
-        for row, one in enumerate(each):
-            if one is not None and one.when is not None:
-                gate = self._gate[row, gate_key(one.when)]
-                rows.setdefault(gate, torch.zeros((len(self.rows), 1), dtype=torch.bool))[row] = True
-        return Acting(wheres, list(rows.items()))
+    def _acting(self, each: Mapping[int, Step] | Mapping[int, Surgery]) -> Acting:
+        for one in each.values():
+            if one.where not in self._place:
+                self._place[one.where] = len(self._wheres)
+                self._wheres.append(one.where)
+        which = np.array([self._place[one.where] for one in each.values()])
+        decided: dict[Gate, torch.Tensor] = {}
+        for own, row in enumerate(each):
+            when = each[row].when
+            if when is not None:
+                gate = self._gate[row, gate_key(when)]
+                decided.setdefault(gate, torch.zeros((len(each), 1), dtype=torch.bool))[own] = True
+        gates = [(gate, None if bool(own.all()) else own) for gate, own in decided.items()]
+        return Acting(torch.tensor(list(each)), len(each) == len(self.rows), self._wheres, which, gates)
 
     def _read_gates(self) -> None:
         found: dict[int, list[dict[int, When]]] = {}  # layer -> n -> row -> its n-th gate there
@@ -291,6 +308,12 @@ def _concerns(surgery: Surgery, site: Site) -> bool:
     """Whether it edits a component of the site."""
     _, adapters = site.components(surgery.organism)
     return bool(set(surgery.chosen) & set(range(adapters.start, adapters.stop)))
+
+
+def _ranked(rows: Sequence[Sequence[T]]) -> list[dict[int, T]]:
+    """For each n, the n-th of every row that has as many, by the row's place."""
+    depth = max(map(len, rows), default=0)
+    return [{row: own[n] for row, own in enumerate(rows) if n < len(own)} for n in range(depth)]
 
 
 def stacked_bases(bases: Sequence[FloatArray | None], d_model: int) -> FloatArray:
