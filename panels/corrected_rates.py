@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates.corrected import allocation, corrected_rates, labels_for, rogan_gladen, side_by_side
+from backend.analysis.rates.corrected import corrected_rates, rogan_gladen, side_by_side
+from backend.analysis.rates.next_labels import allocation, labels_for
 from backend.analysis.rates.rates import em_rates
 from backend.charts.shares import rate_chart
 from backend.outcomes import Outcome
