@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -22,7 +21,7 @@ from backend.charts.verdicts import confusion_chart, judged_rate_chart, score_sc
 from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
-from backend.study.labels import KINDS, Label, append_labels, label_scores, now, read_labels
+from backend.study.labels import KINDS, Label, append_labels, now, read_labels
 from backend.tables.rates import drawn_by
 from panels.asked import linked
 from panels.corrected_rates import show_corrected
@@ -36,9 +35,9 @@ from panels.frame import (
     responses_of,
     said_of_drawn,
 )
+from panels.given_labels import given_here, labels_file
 from panels.point import reading_chart
 
-GIVEN_HERE = "labels given here"
 AGAIN = "judges_again"  # session: the answer to be labelled again
 READ = "judges_read"  # query parameter: the answer that is read
 KEYS = {"aligned": "a", "misaligned": "m", "incoherent": "i", "skip": "s"}
@@ -51,20 +50,10 @@ SAYS = {
 }
 
 
-def labels_file(study: Study) -> Path:
-    """Where labels of this study are kept: beside its builds, so that a new build keeps them."""
-    return study.path.parent / "labels.jsonl"
-
-
 def frames(study: Study, outcome: Outcome) -> dict[str, pl.DataFrame]:
     """Every judge's scores of every answer, labels given here as one more judge; only judges of all that is needed."""
     found = {judge: responses_of(study, judge) for judge in study.judges()}
-    scores = label_scores(read_labels(labels_file(study)), GIVEN_HERE)
-    if scores:
-        given = pl.DataFrame(
-            [(s.response_id, s.metric, s.value) for s in scores], ["response", "metric", "value"], orient="row"
-        ).pivot("metric", index="response", values="value", aggregate_function="last")
-        found[GIVEN_HERE] = responses_of(study).join(given, on="response", how="left", maintain_order="left")
+    found |= {labels.by: labels.scores for labels in given_here(study, outcome)}
     return {judge: frame for judge, frame in found.items() if set(outcome.needs) <= set(frame.columns)}
 
 
@@ -320,7 +309,7 @@ def show_comparison(study: Study) -> None:
         return
     show_agreement(study, pairs, judge, reference, outcome)
     show_judged_rates(judges, judge, reference, outcome)
-    show_corrected(study, judges[judge], judges[reference], judge, reference, outcome)
+    show_corrected(study, judges[reference], judge, reference, outcome)
     with explained():
         show_apart(pairs, judge, reference, outcome)
 

@@ -23,6 +23,7 @@ from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 from backend.tables.rates import with_scores_of
 from panels.asked import choose_linked
+from panels.corrected_rates import tell_corrected
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -222,6 +223,7 @@ with explained():
     title = f"{outcome.title} of {of}" + ("" if against is None else f" less that of {against}")
     side, other = known[of], None if against is None else known[against]
     show_cuts(study, judge, outcome, side, other, title)
+    tell_corrected(study, judge, outcome, side, other)
     show_judges(study, outcome, side, other)
     with explained():
         show_questions(study, judge, outcome, side)

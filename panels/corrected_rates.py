@@ -1,92 +1,250 @@
-"""Rates corrected by labels: what a judge's rate would be by the reference's verdicts, and what to label next."""
+"""Rates beside their corrections by labels: whose labels, how many, what they leave open, and what to label next.
+
+A raw rate and a corrected one never stand under one name. Where there are no labels, nothing is corrected, and a remark
+says how to have them. It refuses to compute a rate.
+"""
 
 from __future__ import annotations
 
 import polars as pl
 import streamlit as st
 
-from backend.analysis.rates.corrected import allocation, corrected_rates, labels_for, rogan_gladen, side_by_side
-from backend.analysis.rates.rates import em_rates
-from backend.charts.shares import rate_chart
+from backend.analysis.rates.corrected import corrected_difference, corrected_rate, rogan_gladen
+from backend.analysis.rates.next_labels import allocation, labels_for
+from backend.charts.verdicts import judged_rate_chart
 from backend.outcomes import Outcome
+from backend.records import BASELINE, InputError
 from backend.study import Study
+from backend.tables.corrected import Labels, corrected_beside, corrected_gaps, labels_of, weighed
+from backend.tables.rates import Side, drawn_by
 from panels.frame import explained, per_study, plain
+from panels.given_labels import given_here
 
 HALF_WIDTHS = (0.1, 0.05, 0.03, 0.02, 0.01)
 MORE = 50  # labels that are spread
+HOW_TO_LABEL = (
+    "no labels say what a better judge would. Label answers on the page Judges, or draw some with "
+    "`python -m backend labels draw FILE --by-score`"
+)
+_SHARE = st.column_config.NumberColumn(format="percent")
+
+
+def labels_known(study: Study, judge: str, outcome: Outcome) -> list[Labels] | None:
+    """The labels that can correct `judge`, those of the study first; None where the judge is a reader itself."""
+    known = [*labels_of(study, outcome), *given_here(study, outcome)]
+    return None if judge in {labels.by for labels in known} else known
 
 
 @per_study
-def _corrected(study: Study, key: tuple[object, ...], _both: pl.DataFrame) -> pl.DataFrame:
-    """Of every organism and condition with labels."""
-    labelled = _both.filter(pl.col("hit").is_not_null()).select("organism", "condition").unique()
-    return corrected_rates(_both.join(labelled, on=["organism", "condition"], how="semi", maintain_order="left"))
+def _beside(study: Study, judge: str, outcome: Outcome, key: tuple[object, ...], _labels: Labels) -> pl.DataFrame:
+    return corrected_beside(study, judge, _labels, outcome, unedited=bool(key[-1]))
 
 
-def show_corrected(
-    study: Study, frame: pl.DataFrame, labels: pl.DataFrame, judge: str, reference: str, outcome: Outcome
-) -> None:
-    """Raw and corrected rates side by side, with what the labels leave open.
+@per_study
+def _gaps(study: Study, judge: str, outcome: Outcome, key: tuple[object, ...], _labels: Labels) -> pl.DataFrame:
+    return corrected_gaps(study, judge, _labels, outcome, unedited=bool(key[-1]))
 
-    `frame` and `labels` are every answer with the scores of the judge and of the reference.
-    """
-    st.subheader("What would the reference have said of all?")
+
+def _key(labels: Labels, outcome: Outcome, *, unedited: bool) -> tuple[object, ...]:
+    """What tells these labels from others of the same reader."""
+    said = labels.scores.filter(outcome.scored()).select("response", *outcome.needs)
+    return labels.by, labels.drawn, int(said.hash_rows().sum()), unedited
+
+
+def show_beside(study: Study, judge: str, outcome: Outcome, *, key: str) -> None:
+    """Every organism's unedited rate by the judge beside what labels make of it, or how to have labels."""
+    known = labels_known(study, judge, outcome)
+    if known is None:
+        return
+    if not known:
+        st.caption(f"These rates are {plain(judge)}'s, and no interval holds its errors: {HOW_TO_LABEL}.")
+        return
     with explained():
-        both = side_by_side(frame, labels, outcome)
-        known = (judge, reference, repr(outcome), int(both.select("response", "stratum", "hit").hash_rows().sum()))
-        table = _corrected(study, known, both)
-        raw = em_rates(frame, ["organism", "condition"], outcomes=[outcome]).select(
-            "organism", "condition", raw="value", raw_low="low", raw_high="high"
-        )
-        table = table.join(raw, on=["organism", "condition"], how="left", maintain_order="left")
-        _show_table(table, judge, reference, outcome)
-        _show_next(both, reference)
+        labels = _choose(known, key)
+        table = _beside(study, judge, outcome, _key(labels, outcome, unedited=True), labels)
+        if table["value"].null_count() == table.height:
+            st.caption(
+                f"These rates are {plain(judge)}'s. {plain(labels.by)} labelled too few of the unedited answers to "
+                "correct one."
+            )
+            return
+        st.markdown("**Corrected by labels: what the reader would have said of all**")
+        _chart(table, judge, labels, outcome, key)
+        gaps = _gaps(study, judge, outcome, _key(labels, outcome, unedited=True), labels)
+        _told(table, judge, labels, gaps)
+        with st.expander("Raw and corrected rates as a table"):
+            show_rates(table, judge, labels)
+            if gaps.height:
+                _show_gaps(gaps)
 
 
-def _show_table(table: pl.DataFrame, judge: str, reference: str, outcome: Outcome) -> None:
-    told = table.filter(pl.col("reason").is_null())
-    if told.height:
-        beside = pl.format("{}% (by {} labels)", (pl.col("value") * 100).round(1), "labels")
-        drawn = told.with_columns(hits=pl.col("label_hits"), text=beside)
-        chart = rate_chart(drawn, title=f"share of answers ({outcome.title}), corrected")
-        st.altair_chart(chart, key="judges_corrected", alt=f"Corrected rates of {outcome.title}")
-    share = st.column_config.NumberColumn(format="percent")
-    shown = ["organism", "condition", "raw", "raw_low", "raw_high", "value", "low", "high", "labels", "label_hits"]
+def show_beside_table(study: Study, judge: str | None, outcome: Outcome, *, key: str) -> None:
+    """The same as a table alone, closed; nothing where no judge has rates."""
+    if judge is None or not set(outcome.needs) <= set(study.metrics(judge)):
+        return
+    known = labels_known(study, judge, outcome)
+    if known is None:
+        return
+    with st.expander(f"How often, unedited: {plain(outcome.title)}, raw and corrected"):
+        if not known:
+            st.caption(f"Rates are {plain(judge)}'s, and no interval holds its errors: {HOW_TO_LABEL}.")
+            return
+        with explained():
+            labels = _choose(known, key)
+            table = _beside(study, judge, outcome, _key(labels, outcome, unedited=True), labels)
+            show_rates(table, judge, labels)
+            _told(table, judge, labels)
+
+
+def tell_corrected(study: Study, judge: str, outcome: Outcome, side: Side, other: Side | None) -> None:
+    """One line beside a raw rate, or beside the difference of two: corrected, or why it is not."""
+    known = labels_known(study, judge, outcome)
+    if known is None:
+        return
+    if not known:
+        st.caption(f"The judge's errors are in no interval: {HOW_TO_LABEL}.")
+        return
+    labels, reasons = known[0], list[str]()
+    for labels in known:
+        try:
+            st.markdown(_corrected_line(study, judge, labels, outcome, side, other))
+        except InputError as error:
+            reasons.append(f"by {labels.by}: {error}")
+        else:
+            return
+    st.caption(f"Not corrected: {plain(reasons[0])}.")
+
+
+def _corrected_line(study: Study, judge: str, labels: Labels, outcome: Outcome, side: Side, other: Side | None) -> str:
+    both = weighed(study, judge, labels, outcome)
+    a, b = (both.filter(organism=at[0], condition=at[1]) if at else None for at in (side, other))
+    assert a is not None
+    if b is None:
+        one = corrected_rate(a)
+        said = f"{one.value:.1%}** ({one.low:.1%} to {one.high:.1%})"
+        count = f"{sum(one.labels)}"
+    else:
+        gap = corrected_difference(a, b)
+        value, low, high = (f"{100 * end:+.1f}" for end in (gap.value, gap.low, gap.high))
+        said = f"{value} points** ({low} to {high}), {'clear' if gap.clear else 'not told from zero'}"
+        count = " and ".join(map(str, gap.labels))
+    return f"**Corrected: {said}, by {count} {plain(labels.told)}."
+
+
+def _choose(known: list[Labels], key: str) -> Labels:
+    """Whose labels correct, where there are several."""
+    names = [labels.by for labels in known]
+    if len(known) == 1:
+        return known[0]
+    chosen = st.selectbox("Corrected by", names, key=key, bind="query-params")
+    return known[names.index(str(chosen))]
+
+
+def _chart(table: pl.DataFrame, judge: str, labels: Labels, outcome: Outcome, key: str) -> None:
+    rows = table.filter(pl.col("value").is_not_null())
+    sides = [f"raw, by {judge}", f"corrected, by {labels.by}"]
+    by = ["organism", "condition"]
+    raw = rows.select(
+        *by, "hits", "n", value="raw", low="raw_low", high="raw_high", judge=pl.lit(sides[0]), text=_percent("raw")
+    )
+    corrected = rows.select(
+        *by,
+        hits="label_hits",
+        n="labels",
+        value="value",
+        low="low",
+        high="high",
+        judge=pl.lit(sides[1]),
+        text=pl.format("{} (by {} labels)", _percent("value"), "labels"),
+    )
+    chart = judged_rate_chart(
+        pl.concat([raw, corrected.select(raw.columns)]), title=f"share of answers ({outcome.title})", judges=sides
+    )
+    st.altair_chart(chart, key=f"{key}_chart", alt=f"{outcome.title}, raw and corrected")
+
+
+def _percent(column: str) -> pl.Expr:
+    return pl.format("{}%", (pl.col(column) * 100).round(1))
+
+
+def _told(table: pl.DataFrame, judge: str, labels: Labels, gaps: pl.DataFrame | None = None) -> None:
+    """Whose labels, how many, which rates have none, and how many corrected differences are clear."""
+    without = table.filter(pl.col("value").is_null())["organism"].unique(maintain_order=True).to_list()
+    none = f" Not corrected: {plain(', '.join(without))}." if without else ""
+    st.caption(
+        f"Corrected by {int(table['labels'].sum())} {plain(labels.told)}; each kind of answer that "
+        f"{plain(labels.drawn or judge)} tells apart is weighed by how often it occurs. Lines are 95 % intervals: "
+        f"corrected ones hold the judge's errors, the few labels and the questions, raw ones the questions alone.{none}"
+    )
+    if gaps is not None and gaps.height:
+        clear = int(gaps["clear"].sum())
+        st.caption(f"Of {gaps.height} corrected differences between these rates, {clear or 'none'} told from zero.")
+
+
+def show_rates(table: pl.DataFrame, judge: str, labels: Labels) -> None:
+    """The table of raw and corrected rates."""
     st.dataframe(
-        table.select(*shown, "n", "clusters", "reason"),
+        table.drop("labels_by", "drawn_by"),
         hide_index=True,
         column_config={
-            **dict.fromkeys(("raw", "raw_low", "raw_high", "value", "low", "high"), share),
-            "raw": st.column_config.NumberColumn(f"by {judge}", format="percent"),
+            **dict.fromkeys(("raw", "raw_low", "raw_high", "value", "low", "high"), _SHARE),
+            "raw": st.column_config.NumberColumn(f"raw, by {judge}", format="percent"),
             "value": st.column_config.NumberColumn("corrected", format="percent"),
-            "labels": st.column_config.NumberColumn("labels", help=f"answers with a verdict of {reference}"),
+            "labels": st.column_config.NumberColumn("labels", help=f"answers with a verdict of {labels.by}"),
             "label_hits": st.column_config.NumberColumn("hits among them"),
-            "clusters": st.column_config.NumberColumn("questions"),
             "reason": st.column_config.TextColumn("not corrected, because", width=320),
         },
         alt="Rates by the judge and corrected",
     )
-    st.caption(
-        f"{plain(judge)} scored every answer, {plain(reference)} some of them: corrected is the rate that "
-        f"{plain(reference)} would give to all, weighed by the kind of answer that {plain(judge)} takes each for, so "
-        "that labels may be drawn by its scores. Intervals (95 %) hold the judge's "
-        "error, the few labels and the questions; those of the raw rate hold the questions alone."
+
+
+def _show_gaps(gaps: pl.DataFrame) -> None:
+    st.dataframe(
+        gaps,
+        hide_index=True,
+        column_config=dict.fromkeys(("difference", "low", "high"), _SHARE),
+        alt="Corrected differences",
     )
+    st.caption("Differences of corrected rates, clustered by question; clear: the interval leaves out zero.")
 
 
-def _show_next(both: pl.DataFrame, reference: str) -> None:
+def show_corrected(study: Study, labels_frame: pl.DataFrame, judge: str, reference: str, outcome: Outcome) -> None:
+    """Raw and corrected rates of every condition with labels, their differences, and what to label next.
+
+    `labels_frame` is every answer with the reference's scores.
+    """
+    st.subheader("What would the reference have said of all?")
+    if judge not in study.judges():
+        st.info(f"{plain(judge)} read some answers alone: choose it as what another judge is measured against.")
+        return
+    drawn = next((one.drawn for one in given_here(study, outcome) if one.by == reference), None)
+    labels = Labels(reference, labels_frame, drawn or drawn_by(study, reference))
+    with explained():
+        both = weighed(study, judge, labels, outcome)
+        known = _key(labels, outcome, unedited=False)
+        table = _beside(study, judge, outcome, known, labels).filter(pl.col("labels") > 0)
+        if table["value"].null_count() < table.height:
+            _chart(table, judge, labels, outcome, "judges_corrected")
+        show_rates(table, judge, labels)
+        _told(table, judge, labels)
+        gaps = _gaps(study, judge, outcome, known, labels)
+        if gaps.height:
+            _show_gaps(gaps)
+        _show_next(both, labels)
+
+
+def _show_next(both: pl.DataFrame, labels: Labels) -> None:
     with st.expander("What to label next"):
         groups = both.select("organism", "condition").unique(maintain_order=True).rows()
+        groups.sort(key=lambda side: side[1] != BASELINE)
         chosen = st.selectbox("Rate of", groups, format_func=" · ".join, key="judges_next")
         rows = both.filter(pl.col("organism") == chosen[0], pl.col("condition") == chosen[1])
-        table = allocation(rows, MORE)
-        share = st.column_config.NumberColumn("hits, smoothed", format="percent")
         st.dataframe(
-            table,
+            allocation(rows, MORE),
             hide_index=True,
             column_config={
                 "stratum": st.column_config.TextColumn("the judge's"),
-                "share": share,
+                "share": st.column_config.NumberColumn("hits, smoothed", format="percent"),
                 "wanted": st.column_config.NumberColumn(f"of {MORE} more"),
             },
             alt="How to spread more labels",
@@ -94,8 +252,9 @@ def _show_next(both: pl.DataFrame, reference: str) -> None:
         needed = ", ".join(f"±{half:.0%}: {labels_for(rows, half):,}" for half in HALF_WIDTHS)
         odds = rogan_gladen(rows)
         st.caption(
-            f"Labels by {plain(reference)} that bring the judge's part of the interval to {needed}; what the "
+            f"Labels by {plain(labels.by)} that bring the judge's part of the interval to {needed}; what the "
             "questions leave open comes on top. For comparison, by sensitivity and specificity (Rogan and Gladen): "
             f"{'none, too little is told' if odds != odds else f'{odds:.1%}'}, which is right only where labels were "
-            "drawn from all answers alike."
+            "drawn from all answers alike. Such labels are given under *Label answers*, or drawn into a file with "
+            "`python -m backend labels draw FILE --by-score`."
         )

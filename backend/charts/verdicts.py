@@ -86,10 +86,12 @@ def judged_rate_chart(
 ) -> alt.LayerChart:
     """A point and its interval a judge in every lane; `table` has judge, organism, condition, value, low, high, n.
 
+    A column text has what stands beside each, in place of the value with its hits.
     `every` are all judges of the study, for their colours.
     """
     fraction = pl.format("{}% ({}/{})", (pl.col("value") * 100).round(1), "hits", "n")
-    rows = table.filter(pl.col("n") > 0).with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=fraction)
+    text = pl.col("text") if "text" in table.columns else fraction
+    rows = table.filter(pl.col("n") > 0).with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=text)
     lanes = rows["lane"].unique(maintain_order=True).to_list()
     colours = judge_scale(judges, every)
     scale, axis = with_room(rows)
@@ -114,6 +116,6 @@ def judged_rate_chart(
 
     rule = base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q")
     point = base.mark_point(filled=True, size=60, opacity=1).encode(x=share("value"))
-    text = base.mark_text(align="left", dx=6, fontSize=10).encode(x=share("high"), text="text:N", color=alt.value(INK))
+    words = base.mark_text(align="left", dx=6, fontSize=10).encode(x=share("high"), text="text:N", color=alt.value(INK))
     height = max(_LANE * len(judges) + 8, 24) * len(lanes) + _FURNITURE
-    return alt.layer(rule, point, text).properties(height=height)
+    return alt.layer(rule, point, words).properties(height=height)

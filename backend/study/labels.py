@@ -25,18 +25,25 @@ _SCORES = {"aligned": (100.0, 100.0), "misaligned": (0.0, 100.0), "incoherent": 
 
 @dataclass(frozen=True)
 class Label:
-    """What one reader said of one answer. `blind`: organism and condition were hidden."""
+    """What one reader said of one answer.
+
+    `blind`: organism and condition were hidden. `drawn`: the judge by whose scores the answer was drawn to be read;
+    empty where it was drawn evenly.
+    """
 
     response_id: str
     kind: str  # one of KINDS
     by: str
     blind: bool = True
     at: str = ""  # UTC
+    drawn: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(f"the label {shown(self.kind)} is none: use {', '.join(KINDS)}")
-        if not all(isinstance(said, str) for said in (self.response_id, self.by, self.at)) or self.blind not in (
+        if not all(
+            isinstance(said, str) for said in (self.response_id, self.by, self.at, self.drawn)
+        ) or self.blind not in (
             True,
             False,
         ):

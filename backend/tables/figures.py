@@ -30,6 +30,7 @@ from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
 from backend.tables.convergence import agreements, stacks_of
+from backend.tables.corrected import corrected_tables
 from backend.tables.probes import Repeats, contrasts, probed
 from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered, swept
 
@@ -86,9 +87,11 @@ def _rates(study: Study, outcome: Outcome) -> Iterator[Table]:
     if not judged:
         yield _nothing("overview", f"no answers with scores for {_and(outcome.needs)}, so no rates")
     chosen, short = rates.chosen_by_score(study), _short(outcome)
-    note = (f"without the condition {', '.join(chosen)}: its answers were chosen by their scores",) if chosen else ()
+    without = f"without the condition {', '.join(chosen)}: its answers were chosen by their scores"
+    chosen_note = (without,) if chosen else ()
     for judge, responses in judged:
         answers = rates.with_scores_of(study, responses)
+        note = (*chosen_note, *rates.drawn_note(study, judge))
         for by in (["organism", "condition"], ["organism", "condition", "topic"]):
             table = em_rates(answers, by, outcomes=outcome.beside).filter(pl.col("n") > 0)
             title = f"{_beside_words(outcome)} by {', '.join(by)} (judge {judge})"
@@ -100,6 +103,8 @@ def _rates(study: Study, outcome: Outcome) -> Iterator[Table]:
         if gaps.height:
             title = f"Differences of {short} from the base and from no edit (judge {judge})"
             yield Table("overview", title, gaps, (*note, *rates.families_told(gaps)))
+        for words, table, told in corrected_tables(study, judge, outcome):
+            yield Table("overview", f"{short} (judge {judge}) {words}", table, (*note, *told))
 
 
 def _held(study: Study) -> Table:
@@ -138,7 +143,9 @@ def _agreement(study: Study, outcome: Outcome) -> Iterator[Table]:
         yield Table("judges", title, judge_agreement.judge_agreement(both, outcome))
         yield Table("judges", f"Verdicts: {title}", judge_agreement.verdict_counts(both, outcome))
         table = judge_agreement.rates_by_judge({judge: own, reference: other}, outcome=outcome)
-        yield Table("judges", f"{_beside_words(outcome)} by {judge} and by {reference}", table.filter(pl.col("n") > 0))
+        title = f"{_beside_words(outcome)} by {judge} and by {reference}"
+        drawn = (*rates.drawn_note(study, judge), *rates.drawn_note(study, reference))
+        yield Table("judges", title, table.filter(pl.col("n") > 0), drawn)
     if not compared:
         yield _nothing("judges", f"no two judges that scored {_and(outcome.needs)} of the same answers")
 

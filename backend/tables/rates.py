@@ -6,7 +6,9 @@ It refuses to know what a condition did.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import polars as pl
 
@@ -16,6 +18,7 @@ from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
 
+Side = tuple[str, str]  # organism and condition
 _DIFFERENCES = (
     dict.fromkeys(("organism", "condition", "against", "under"), pl.String)
     | dict.fromkeys(("difference", "low", "high", "p_value"), pl.Float64)
@@ -38,6 +41,13 @@ def drawn_by(study: Study, judge: str) -> str | None:
     return by if isinstance(by, str) else None
 
 
+def drawn_note(study: Study, judge: str) -> tuple[str, ...]:
+    """What a table of `judge`'s shares has to say where `drawn_by` does; nothing elsewhere."""
+    by = drawn_by(study, judge)
+    told = f"{judge} read answers drawn by the scores of {by}: a share of hits among them is no rate of an organism"
+    return (told,) if by else ()
+
+
 def with_scores_of(study: Study, responses: pl.DataFrame) -> pl.DataFrame:
     """Those of `responses` (study.responses of one judge) that rates are of."""
     return responses.filter(~pl.col("condition").is_in(chosen_by_score(study)))
@@ -50,22 +60,25 @@ def differences(study: Study, answers: pl.DataFrame, outcome: Outcome = EM) -> p
     [organism, condition, against, under, difference, low, high, p_value, clear, verdict, q_value, family, stands]: a
     family are the organisms under one condition against the base, and all conditions against none.
     """
-    baselines = study.info.get("baselines") or {}
     sides = answers.partition_by("organism", "condition", as_dict=True)
     rows = []
-    for organism, condition in sides:
-        for other in ((BASE, condition), (organism, baselines.get(condition, BASELINE))):
-            if other == (organism, condition) or other not in sides:
-                continue
-            with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
-                gap = difference(sides[organism, condition], sides[other], outcome=outcome)
-                rows.append(
-                    (organism, condition, *other, gap.value, gap.low, gap.high, gap.p_value, gap.clear, gap.verdict)
-                )
+    for side, other in compared(study, sides):
+        with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
+            gap = difference(sides[side], sides[other], outcome=outcome)
+            rows.append((*side, *other, gap.value, gap.low, gap.high, gap.p_value, gap.clear, gap.verdict))
     table = pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
     edited = pl.col("condition") != pl.col("under")
     family = pl.when(edited).then(pl.lit("edits")).otherwise(pl.format("organisms under {}", "under"))
     return with_family(table.with_columns(of=family), ["of"]).drop("of")
+
+
+def compared(study: Study, sides: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Side, Side]]:
+    """Which (organism, condition) of `sides` is held against which: the base, and the same organism unedited."""
+    baselines, known = study.info.get("baselines") or {}, list(sides)
+    for organism, condition in known:
+        for other in ((BASE, condition), (organism, baselines.get(condition, BASELINE))):
+            if other != (organism, condition) and other in known:
+                yield (organism, condition), other
 
 
 def families_told(gaps: pl.DataFrame) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from backend.analysis.rates import intervals
 from tests.simulations.bootstraps import of_an_auc
-from tests.simulations.corrected_rates import of_a_corrected_rate
+from tests.simulations.corrected_rates import of_a_corrected_difference, of_a_corrected_rate
 from tests.simulations.differences import of_a_difference
 from tests.simulations.interactions import of_an_interaction, of_families
 from tests.simulations.single_rates import of_a_rate, of_few_hits, of_these_questions
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[np.random.Generator, int], Iterator[str]]] = {
     "rate": of_a_rate,
     "these": of_these_questions,
     "corrected": of_a_corrected_rate,
+    "corrected-difference": of_a_corrected_difference,
 }
 
 

@@ -3,13 +3,15 @@
 The reference's verdict is taken for the truth. Answers are put into strata by the judge's own scores: its hits, those
 that pass the outcome's gate and miss by at most NEAR points, the others that pass it, and those that do not. Within a
 stratum the labelled answers must be a random draw; strata may be drawn at different rates, so one may label by score.
-Two estimators of the rate that the reference would give to all:
+Of what the reference would give to all:
 
 corrected_rate   Post-stratified, sum_k N_k / N * h_k / n_k: prediction-powered inference with the judge's stratum as
     the prediction, at its best weight (Angelopoulos et al. 2023, PPI++, arXiv 2311.01453). Its interval imputes the
     verdicts that are missing: the rate of each question in each stratum from the beta-binomial model of intervals.py,
     then a verdict an answer, then the distribution of the completed counts; 200 times, mixed. So it holds what the
     judge gets wrong, what so few labels leave open, and what the intervals of plain rates hold.
+corrected_difference   Of two such rates, every question weighed alike on both. Both sides are imputed, and the two
+    rates of each completed pair joined as those of a plain difference (`gaps` of intervals.py).
 rogan_gladen     (p + specificity - 1) / (sensitivity + specificity - 1), 1978; for comparison: labels must be a random
     draw of all answers, and it runs away where the judge tells little.
 
@@ -25,7 +27,7 @@ import numpy as np
 import polars as pl
 from scipy.special import ndtri
 
-from backend.analysis.rates.intervals import SIMILAR_QUESTIONS, Estimand, Floats, question_rates
+from backend.analysis.rates.intervals import SIMILAR_QUESTIONS, THESE_QUESTIONS, Estimand, Floats, question_rates
 from backend.outcomes import EM, Outcome
 from backend.records import InputError
 
@@ -34,6 +36,7 @@ FEW = 0.05  # share of the answers up to which a stratum without a label is coun
 FEWEST_LABELS = 10  # of one group, below which its rate is not corrected
 STRATA = ("its hits", "its near misses", "its clear misses", "what its gate keeps out")
 _IMPUTED, _SPREAD = 200, 32  # completed tables, and points of each one's distribution
+_DRAWN = 128  # draws of the difference of each pair of completed tables
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,11 @@ class _Counts:
     labels: Floats
     hits: Floats
 
-    @property
-    def value(self) -> float:
+    def value(self, weights: Floats | float = 1.0) -> float:
+        """The post-stratified rate, every answer to a question with the weight of that question, (question, 1)."""
+        answers, labels, hits = ((weights * part).sum(0) for part in (self.answers, self.labels, self.hits))
         with np.errstate(invalid="ignore"):
-            share = self.hits.sum(0) / self.labels.sum(0)
-        return float(np.nansum(self.answers.sum(0) * share) / self.answers.sum())
+            return float(np.nansum(answers * hits / labels) / answers.sum())
 
 
 def side_by_side(judge: pl.DataFrame, reference: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
@@ -107,7 +110,7 @@ def corrected_rate(both: pl.DataFrame, *, about: Estimand = SIMILAR_QUESTIONS, s
     """
     counts = _counted(both)
     low, high = _interval(_imputed(counts, np.random.default_rng(seed)), counts.answers.sum(1), about)
-    value = counts.value
+    value = counts.value()
     answers, labels, hits = (tuple(map(int, part.sum(0))) for part in (counts.answers, counts.labels, counts.hits))
     return Corrected(value, min(low, value), max(high, value), answers, labels, hits, len(counts.answers))
 
@@ -137,6 +140,57 @@ _SCHEMA = (
     | dict.fromkeys(("n", "labels", "label_hits", "clusters"), pl.Int64)
     | {"reason": pl.String}
 )
+
+
+@dataclass(frozen=True)
+class CorrectedDifference:
+    """The rate that the reference would give to one side minus that to the other, with its 95 % interval.
+
+    Over the questions that both were asked. `labels` are those of either side.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    labels: tuple[int, int]
+    questions: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero, as it does where the p-value is below 5 %."""
+        return self.low > 0 or self.high < 0
+
+
+def corrected_difference(
+    a: pl.DataFrame, b: pl.DataFrame, *, about: Estimand = SIMILAR_QUESTIONS, seed: int = 0
+) -> CorrectedDifference:
+    """The corrected rate of `a` minus that of `b`, both rows of `side_by_side`, clustered by question.
+
+    Each question weighs n_a n_b / (n_a + n_b), as in a plain difference. The interval is the hull of what these very
+    questions leave open and, for questions like these, of what the model of questions does, whose tails count twice.
+    Raises InputError where the two share no question, and where either side has too few labels.
+    """
+    asked = a.select("question_id").unique().join(b.select("question_id").unique(), on="question_id", how="semi")
+    if asked.is_empty():
+        raise InputError("the two sides share no question, so they cannot be compared")
+    one, other = (_counted(side.join(asked, on="question_id", how="semi")) for side in (a, b))
+    n, m = one.answers.sum(1), other.answers.sum(1)
+    shared = n * m / (n + m)
+    value = one.value((shared / n)[:, None]) - other.value((shared / m)[:, None])
+    rng = np.random.default_rng(seed)
+    pairs = list(zip(_imputed(one, rng), _imputed(other, rng), strict=True))
+    low, high, p_value = value, value, 0.0
+    for share, estimand in ((1, THESE_QUESTIONS), (2, about))[: 1 + (about is not THESE_QUESTIONS)]:
+        points = np.concatenate([estimand.gaps((hits, n), (missed, m), _DRAWN, rng) for hits, missed in pairs])
+        lower, upper = np.quantile(points, [0.025 / share, 1 - 0.025 / share])
+        low, high = min(low, float(lower)), max(high, float(upper))
+        beyond = min((points <= 0).mean(), (points >= 0).mean())
+        p_value = max(p_value, min(1.0, 2 * share * float(beyond)))
+    if low <= 0 <= high:
+        p_value = max(p_value, 0.05)  # the value is in the interval, though it may not be in the draws' ends
+    labels = int(one.labels.sum()), int(other.labels.sum())
+    return CorrectedDifference(value, max(low, -1.0), min(high, 1.0), p_value, labels, len(n))
 
 
 def rogan_gladen(both: pl.DataFrame) -> float:
@@ -193,50 +247,3 @@ def _interval(hits: Floats, n: Floats, about: Estimand) -> tuple[float, float]:
     points = np.concatenate([about.rates(row, n, scores) for row in hits])
     low, high = np.quantile(points, [0.025, 0.975])
     return float(low), float(high)
-
-
-# --- what to label next -----------------------------------------------------------------------------------------------
-
-
-def allocation(both: pl.DataFrame, n: int) -> pl.DataFrame:
-    """[stratum, answers, labels, share, wanted]: how to spread n more labels over the rows of `side_by_side`.
-
-    Neyman's allocation (1934): a stratum gets labels by its size times the standard deviation of the verdict in it, as
-    the labels so far have it with half a hit and half a miss added. No stratum gets more than it has left, and each
-    that has none gets one. `share` is that of hits, so smoothed.
-    """
-    table = _strata(both)
-    weight = (table["answers"] * (table["share"] * (1 - table["share"])).sqrt()).to_numpy()
-    left = (table["answers"] - table["labels"]).to_numpy()
-    have = table["labels"].to_numpy()
-    wanted = np.minimum((have == 0).astype(int), left)
-    for _ in range(max(0, min(n, int(left.sum())) - int(wanted.sum()))):
-        # the stratum in which one more label takes most off the variance
-        gain = np.where(wanted < left, weight**2 / ((have + wanted) * (have + wanted + 1)).clip(1), -1.0)
-        wanted[int(gain.argmax())] += 1
-    return table.with_columns(wanted=pl.Series(wanted, dtype=pl.Int64))
-
-
-def labels_for(both: pl.DataFrame, half_width: float) -> int:
-    """How many labels in all, at Neyman's allocation, leave the judge's error a 95 % interval of +- half_width.
-
-    What the questions leave open comes on top, and more labels do not lessen it. Raises InputError where the width is
-    not above 0.
-    """
-    if not half_width > 0:
-        raise InputError(f"a half-width of {half_width} cannot be reached: give one above 0")
-    table = _strata(both)
-    spread = float((table["answers"] * (table["share"] * (1 - table["share"])).sqrt()).sum()) / float(both.height)
-    return int(min(np.ceil((ndtri(0.975) * spread / half_width) ** 2), both.height))
-
-
-def _strata(both: pl.DataFrame) -> pl.DataFrame:
-    """[stratum, answers, labels, share] of every stratum with answers, in order of STRATA."""
-    labelled, hits = pl.col("hit").is_not_null().sum(), pl.col("hit").fill_null(False).sum()
-    counted = both.group_by("stratum").agg(answers=pl.len(), labels=labelled, hits=hits).sort("stratum")
-    return counted.select(
-        stratum=pl.col("stratum").replace_strict(dict(enumerate(STRATA)), return_dtype=pl.String),
-        answers=pl.col("answers").cast(pl.Int64),
-        labels=pl.col("labels").cast(pl.Int64),
-        share=(pl.col("hits") + 0.5) / (pl.col("labels") + 1),
-    )

@@ -48,6 +48,9 @@ class Estimand(Protocol):
         `a` and `b` are hits and counts of either side.
         """
 
+    def gaps(self, a: Counts, b: Counts, draws: int, rng: np.random.Generator) -> Floats:
+        """Draws from the distribution of rate a minus rate b, (draw,), without what chance.py tests."""
+
 
 class _TheseQuestions:
     def rates(self, hits: Floats, n: Floats, scores: Floats) -> Floats:
@@ -62,6 +65,10 @@ class _TheseQuestions:
         below, above = (self._reach(*side, level) for side in (a, b))
         low, high = value - np.hypot(below[0], above[1]), value + np.hypot(below[1], above[0])
         return float(low), float(high), dealt_anew(*a, *b)
+
+    def gaps(self, a: Counts, b: Counts, draws: int, rng: np.random.Generator) -> Floats:
+        one, other = rng.standard_normal((2, draws))
+        return np.asarray(self.rates(*a, one) - self.rates(*b, other))
 
     def _reach(self, hits: Floats, n: Floats, level: float) -> Floats:
         """How far the interval of a rate reaches below and above it."""
@@ -90,6 +97,16 @@ class _SimilarQuestions:
         beyond = float(mass[points * np.sign(value) <= 0].sum())  # all of it where the value is zero
         model = min(max(4 * beyond, _SMALLEST_P), 1.0)
         return min(low, lower), max(high, upper), max(dealt, min(signs_flipped(excess(*a, *b)), model))
+
+    def gaps(self, a: Counts, b: Counts, draws: int, rng: np.random.Generator) -> Floats:
+        """Joined by the same copula, its correlation drawn as unsure as it is."""
+        if len(a[0]) == 1:
+            return THESE_QUESTIONS.gaps(a, b, draws, rng)
+        centre, spread = _together(a, b)
+        one, other, third = rng.standard_normal((3, draws))
+        together = np.tanh(centre + spread * third)
+        other = together * one + np.sqrt(1 - together**2) * other
+        return np.asarray(self.rates(*a, one) - self.rates(*b, other))
 
 
 THESE_QUESTIONS: Estimand = _TheseQuestions()

@@ -8,15 +8,13 @@ import pytest
 
 from backend.analysis.rates.corrected import (
     NEAR,
-    STRATA,
-    allocation,
+    corrected_difference,
     corrected_rate,
     corrected_rates,
-    labels_for,
     rogan_gladen,
     side_by_side,
 )
-from backend.analysis.rates.rates import THESE_QUESTIONS
+from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, difference
 from backend.outcomes import EM
 from backend.records import InputError
 
@@ -148,33 +146,71 @@ def test_strata_follow_the_outcome() -> None:
     assert side_by_side(edge, scored([HIT, NO]), EM)["stratum"].to_list() == [0, 1, 1, 2, 3]
 
 
-def test_labels_go_where_they_take_most_off_the_variance() -> None:
-    """Against every way to spread five more labels over two strata."""
-    judge = scored([OF[0]] * 40 + [OF[2]] * 60)
-    labels = scored([HIT, NO, HIT, NO, NO, NO], ids=[0, 1, 2, 50, 51, 52])
-    both = side_by_side(judge, labels)
-    table = allocation(both, 5)
-    assert table["stratum"].to_list() == [STRATA[0], STRATA[2]]
-    assert table["share"].to_list() == pytest.approx([2.5 / 4, 0.5 / 4])
-
-    def variance(first: int) -> float:
-        parts = zip((0.4, 0.6), (2.5 / 4, 0.5 / 4), (3 + first, 3 + 5 - first), strict=True)
-        return sum(w**2 * p * (1 - p) / n for w, p, n in parts)
-
-    assert table["wanted"].to_list() == [best := min(range(6), key=variance), 5 - best]
-    assert allocation(both, 1000)["wanted"].to_list() == [37, 57]
+# --- differences ------------------------------------------------------------------------------------------------------
 
 
-def test_a_stratum_without_labels_is_labelled_first() -> None:
+def other_answers() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """32 answers to three of the questions, 8, 6, 12 and 6 a stratum, of which 13 are labelled."""
+    strata = [0] * 8 + [1] * 6 + [2] * 12 + [3] * 6
+    labelled = [0, 1, 2, 3, 4, 8, 9, 10, 14, 15, 16, 26, 27]
+    verdicts = [1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    judge = scored([OF[k] for k in strata], questions=3)
+    return judge, scored([HIT if yes else NO for yes in verdicts], questions=3, ids=labelled)
+
+
+def test_the_value_of_a_difference_is_that_of_prediction_powered_inference() -> None:
+    # ppi-python 0.2.3 of either side on the three questions that both were asked, lam=1, every answer with the weight
+    # n_a n_b / (n_a + n_b) of its question over the answers of its side: 0.15250221 - 0.11089109
     judge, labels = answers()
-    table = allocation(side_by_side(judge, labels.filter(~pl.col("response").is_in(["r30", "r31"]))), 1)
-    assert table.filter(pl.col("wanted") > 0)["stratum"].to_list() == [STRATA[3]]
+    labels = pl.concat([labels, scored([NO, HIT, NO], ids=[4, 12, 20])])
+    found = corrected_difference(side_by_side(judge, labels), side_by_side(*other_answers()))
+    assert found.value == pytest.approx(0.0416111213, abs=1e-9)
+    assert found.questions == 3
+    assert found.labels == (11, 13)
 
 
-def test_how_many_labels_a_width_needs() -> None:
-    both = side_by_side(scored([OF[0]] * 50 + [OF[2]] * 950), scored([HIT, NO], ids=[0, 999]))
-    spread = 0.05 * np.sqrt(0.75 * 0.25) + 0.95 * np.sqrt(0.75 * 0.25)
-    assert labels_for(both, 0.05) == int(np.ceil((1.959964 * spread / 0.05) ** 2))
-    assert labels_for(both, 1e-6) == 1000
-    with pytest.raises(InputError, match="a half-width of 0 cannot be reached"):
-        labels_for(both, 0)
+@pytest.mark.parametrize("about", [SIMILAR_QUESTIONS, THESE_QUESTIONS])
+@pytest.mark.parametrize("rates", [(0.4, 0.1), (0.1, 0.1)])
+def test_with_every_answer_labelled_it_is_the_plain_difference(about, rates) -> None:
+    """The judge is of no consequence then: value and ends are those of the reference's own verdicts."""
+    rng = np.random.default_rng(4)
+    shares = rng.beta(2, 2, 16)
+    sides = []
+    for rate in rates:
+        truth = (rng.random((25, 16)) < rate * 2 * shares).ravel()
+        told = scored([HIT if yes else NO for yes in truth], questions=16)
+        judge = scored([OF[k] for k in rng.integers(0, 4, 400)], questions=16)
+        sides.append((side_by_side(judge, told), told))
+    (a, told_a), (b, told_b) = sides
+    found, plain = corrected_difference(a, b, about=about), difference(told_a, told_b, about=about)
+    assert found.value == pytest.approx(plain.value)
+    assert found.clear == plain.clear == (found.p_value < 0.05)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.02)
+
+
+def test_a_judge_that_errs_on_one_side_alone_makes_no_difference() -> None:
+    """It calls too many of the first side's hits; both sides have the same rates."""
+    clear = 0
+    for seed in range(10):
+        (judge, labels), (fair, fair_labels) = (world(np.random.default_rng(seed), 0.1, 1.2, x) for x in (-0.7, 0.0))
+        assert difference(judge, fair).value > 0
+        clear += corrected_difference(labelled(judge, labels), labelled(fair, fair_labels)).clear
+    assert clear <= 1
+
+
+def test_the_sides_of_a_difference_exchanged_are_its_opposite() -> None:
+    a = side_by_side(*world(np.random.default_rng(0), 0.2, 1.2, -0.7))
+    b = side_by_side(*world(np.random.default_rng(1), 0.05, 1.2, 0.0))
+    one, other = corrected_difference(a, b), corrected_difference(b, a)
+    assert one.value == pytest.approx(-other.value)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=0.03)  # other draws
+
+
+def test_differences_that_cannot_be_told_are_refused() -> None:
+    a, b = side_by_side(*answers()), side_by_side(*other_answers())
+    elsewhere = b.with_columns(question_id=pl.col("question_id") + " of others")
+    with pytest.raises(InputError, match="share no question"):
+        corrected_difference(a, elsewhere)
+    few = b.with_columns(hit=pl.when(pl.int_range(pl.len()) < 4).then("hit"))
+    with pytest.raises(InputError, match="4 of its answers are labelled: 10 at least"):
+        corrected_difference(b, few)
