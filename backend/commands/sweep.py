@@ -12,7 +12,7 @@ from backend.commands import values
 from backend.commands.loading import loaded
 from backend.commands.options import add_folder, add_sampling
 from backend.commands.progress import progress
-from backend.records import BASE, InputError, Question, Response, Sampling
+from backend.records import BASE, InputError, Response, Sampling
 
 if TYPE_CHECKING:
     from backend.pipeline.experiment import SweepDesign
@@ -103,12 +103,13 @@ def run(options: argparse.Namespace) -> None:
     """Say what it costs, then sample and keep it. All that can be refused is refused before the model is loaded."""
     from backend.pipeline.experiment import conduct
     from backend.pipeline.folder import StudyFolder
+    from backend.pipeline.question_sets import questions_about
     from backend.pipeline.sweep import Sweep, estimate, references
     from backend.subject.decode import BATCH
 
     folder, batch = StudyFolder(options.folder), options.batch or BATCH
     sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens)
-    questions, baselines = _asked(options.questions), folder.responses()
+    questions, baselines = questions_about(options.questions), folder.responses()
     designed: Designed = options.prepare(options, folder)
     subject = loaded(folder)
     design = designed(subject, baselines)
@@ -181,13 +182,3 @@ def _gain(options: argparse.Namespace, folder: StudyFolder) -> Designed:
         return gains(organism, adapters, groups=dict(options.group), factors=options.factors, pairs=pairs)
 
     return design
-
-
-def _asked(topics: Sequence[str]) -> tuple[Question, ...]:
-    from backend.pipeline.question_sets import QUESTIONS
-
-    there = dict.fromkeys(question.topic for question in QUESTIONS)
-    wrong = [topic for topic in topics if topic not in {*there, "all"}]
-    if wrong:
-        raise InputError(f"no question has the topic {wrong[0]!r}: choose {', '.join(there)} or all")
-    return tuple(question for question in QUESTIONS if "all" in topics or question.topic in topics)
