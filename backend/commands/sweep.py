@@ -33,8 +33,8 @@ TOKENS = 40  # of an answer: enough to judge, half of what `sample` draws
 def add(commands: Any) -> None:
     """Register the command on an argparse subparser collection."""
     parser = commands.add_parser("sweep", help="answer questions under many conditions, as one resumable batch")
-    kinds = parser.add_subparsers(dest="sweep", required=True, metavar="steer|ablate|gain")
-    for each in (_add_steer(kinds), _add_ablate(kinds), _add_gain(kinds)):
+    kinds = parser.add_subparsers(dest="sweep", required=True, metavar="steer|ablate|gain|coalitions")
+    for each in (_add_steer(kinds), _add_ablate(kinds), _add_gain(kinds), _add_coalitions(kinds)):
         add_folder(each, "the study folder; answers go to its sweeps/")
         each.add_argument("--name", type=values.name, required=True, help="of the sweep")
         each.add_argument("--n", type=values.count, default=4, help="answers a question and cell")
@@ -96,6 +96,16 @@ def _add_gain(kinds: Any) -> argparse.ArgumentParser:
     add("--factors", type=values.several(values.number()), default="0,2,4", help="of groups, comma-separated")
     add("--no-pairs", action="store_true", help="leave pairs out")
     parser.set_defaults(prepare=_gain)
+    return parser
+
+
+def _add_coalitions(kinds: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        "coalitions", help="random coalitions of adapters and their complements, for Shapley values beside gain's"
+    )
+    parser.add_argument("--organism", type=values.name, required=True, help="whose adapters")
+    parser.add_argument("--pairs", type=values.count, default=32, help="of a coalition and its complement")
+    parser.set_defaults(prepare=_coalitions)
     return parser
 
 
@@ -170,12 +180,31 @@ def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
     return partial(ablation.design, said=partial(print, flush=True))
 
 
-def _gain(options: argparse.Namespace, folder: StudyFolder) -> Designed:
-    from backend.pipeline.experiment import gains
-
+def _worn(options: argparse.Namespace, folder: StudyFolder) -> str:
     organism = folder.known(options.organism)
     if organism == BASE:
         raise InputError(f"{BASE} has no adapters to scale: choose an organism of {folder.path} with --organism")
+    return organism
+
+
+def _coalitions(options: argparse.Namespace, folder: StudyFolder) -> Designed:
+    from backend.pipeline import grids
+    from backend.pipeline.experiment import SweepDesign
+
+    organism = _worn(options, folder)
+
+    def design(subject: Subject, baselines: Sequence[Response]) -> SweepDesign:
+        adapters = [adapter.name for adapter in subject.organisms[organism].adapters]
+        cells = grids.coalitions(organism, adapters, options.pairs, options.seed)
+        return SweepDesign(cells, {"kind": "coalitions"})
+
+    return design
+
+
+def _gain(options: argparse.Namespace, folder: StudyFolder) -> Designed:
+    from backend.pipeline.experiment import gains
+
+    organism = _worn(options, folder)
 
     def design(subject: Subject, baselines: Sequence[Response]) -> SweepDesign:
         adapters, pairs = subject.organisms[organism].adapters, not options.no_pairs
