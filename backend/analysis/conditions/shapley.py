@@ -11,7 +11,7 @@ It refuses to know what an adapter encodes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
@@ -86,7 +86,7 @@ def over_questions(values: Floats) -> Estimate:
 
 
 def shapley_values(
-    frame: pl.DataFrame, gains: pl.DataFrame, organism: str, adapters: list[str], *, outcome: Outcome = EM
+    frame: pl.DataFrame, gains: pl.DataFrame, organism: str, adapters: Sequence[str], *, outcome: Outcome = EM
 ) -> pl.DataFrame:
     """The Shapley value of each module of an organism for the rate of an outcome, over the questions of all coalitions.
 
