@@ -36,6 +36,14 @@ def add(commands: Any) -> None:
     add = parser.add_argument
     add("--organism", type=values.name, action="append", help="whose answers and whose reading (repeat; default: all)")
     add("--condition", type=values.name, default=BASELINE, help="the condition of the answers")
+    topics = values.several(values.text)
+    add(
+        "--questions",
+        type=topics,
+        default="all",
+        metavar="TOPIC,...",
+        help="answers to questions of these topics alone",
+    )
     add("--study", type=values.name, help="take the traces of this published study instead of tracing the answers")
     add(
         "--kind",
@@ -118,8 +126,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _texts(folder: StudyFolder, options: argparse.Namespace) -> dict[str, list[Response]]:
-    """The answers of each organism under the condition."""
-    there = [r for r in folder.responses() if r.condition == options.condition]
+    """The answers of each organism under the condition, to the questions that were chosen."""
+    from backend.pipeline.question_sets import questions_about
+
+    asked = {question.id for question in questions_about(options.questions)}
+    every = "all" in options.questions  # a folder may have questions of its own
+    there = [r for r in folder.responses() if r.condition == options.condition and (every or r.question_id in asked)]
     organisms = options.organism or [*folder.organisms]
     found = {organism: [r for r in there if r.organism == organism] for organism in organisms}
     for organism, own in found.items():

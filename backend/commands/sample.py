@@ -34,6 +34,8 @@ def add(commands: Any) -> None:
     edits.add_argument("--ablate", type=values.ablated_layer, metavar="DIRECTION:LAYER", help=what)
     add("--random", type=values.seed, metavar="SEED", help="a random direction of the same norm in its place")
     add("--n", type=values.count, default=25, help="answers a question")
+    topics = values.several(values.text)
+    add("--questions", type=topics, default="all", metavar="TOPIC,...", help="topics of the questions, or all")
     add_sampling(parser, USUAL.max_new_tokens)
     parser.set_defaults(run=run, keeps=KEEPS)
 
@@ -41,7 +43,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Sample with a bar, and keep the condition whole."""
     from backend.pipeline.folder import StudyFolder
-    from backend.pipeline.question_sets import QUESTIONS
+    from backend.pipeline.question_sets import questions_about
     from backend.pipeline.sample import sample_into
     from backend.pipeline.sweep import Cell, Sweep, run_sweep
 
@@ -50,7 +52,9 @@ def run(options: argparse.Namespace) -> None:
     condition = _condition(options, folder)
     sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens)
     cells = (Cell(organism, condition),)
-    asked = Sweep(f"{organism}.{condition.name}", cells, QUESTIONS, options.n, sampling, options.seed)
+    asked = Sweep(
+        f"{organism}.{condition.name}", cells, questions_about(options.questions), options.n, sampling, options.seed
+    )
     subject = loaded(folder)
     with progress(condition.name, unit="answer") as move, run_sweep(subject, asked, progress=move) as responses:
         sample_into(folder, responses, organism, condition)

@@ -12,7 +12,7 @@ from backend.commands import values
 from backend.commands.loading import loaded
 from backend.commands.options import add_folder, add_sampling
 from backend.commands.progress import progress
-from backend.records import BASE, InputError, Question, Response, Sampling
+from backend.records import BASE, InputError, Response, Sampling
 
 if TYPE_CHECKING:
     from backend.pipeline.experiment import SweepDesign
@@ -33,8 +33,8 @@ TOKENS = 40  # of an answer: enough to judge, half of what `sample` draws
 def add(commands: Any) -> None:
     """Register the command on an argparse subparser collection."""
     parser = commands.add_parser("sweep", help="answer questions under many conditions, as one resumable batch")
-    kinds = parser.add_subparsers(dest="sweep", required=True, metavar="steer|ablate|gain")
-    for each in (_add_steer(kinds), _add_ablate(kinds), _add_gain(kinds)):
+    kinds = parser.add_subparsers(dest="sweep", required=True, metavar="steer|ablate|gain|coalitions")
+    for each in (_add_steer(kinds), _add_ablate(kinds), _add_gain(kinds), _add_coalitions(kinds)):
         add_folder(each, "the study folder; answers go to its sweeps/")
         each.add_argument("--name", type=values.name, required=True, help="of the sweep")
         each.add_argument("--n", type=values.count, default=4, help="answers a question and cell")
@@ -99,16 +99,27 @@ def _add_gain(kinds: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_coalitions(kinds: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        "coalitions", help="random coalitions of adapters and their complements, for Shapley values beside gain's"
+    )
+    parser.add_argument("--organism", type=values.name, required=True, help="whose adapters")
+    parser.add_argument("--pairs", type=values.count, default=32, help="of a coalition and its complement")
+    parser.set_defaults(prepare=_coalitions)
+    return parser
+
+
 def run(options: argparse.Namespace) -> None:
     """Say what it costs, then sample and keep it. All that can be refused is refused before the model is loaded."""
     from backend.pipeline.experiment import conduct
     from backend.pipeline.folder import StudyFolder
+    from backend.pipeline.question_sets import questions_about
     from backend.pipeline.sweep import Sweep, estimate, references
     from backend.subject.decode import BATCH
 
     folder, batch = StudyFolder(options.folder), options.batch or BATCH
     sampling = Sampling(options.temperature, options.top_p, options.max_new_tokens)
-    questions, baselines = _asked(options.questions), folder.responses()
+    questions, baselines = questions_about(options.questions), folder.responses()
     designed: Designed = options.prepare(options, folder)
     subject = loaded(folder)
     design = designed(subject, baselines)
@@ -169,25 +180,34 @@ def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
     return partial(ablation.design, said=partial(print, flush=True))
 
 
-def _gain(options: argparse.Namespace, folder: StudyFolder) -> Designed:
-    from backend.pipeline.experiment import gains
-
+def _worn(options: argparse.Namespace, folder: StudyFolder) -> str:
     organism = folder.known(options.organism)
     if organism == BASE:
         raise InputError(f"{BASE} has no adapters to scale: choose an organism of {folder.path} with --organism")
+    return organism
+
+
+def _coalitions(options: argparse.Namespace, folder: StudyFolder) -> Designed:
+    from backend.pipeline import grids
+    from backend.pipeline.experiment import SweepDesign
+
+    organism = _worn(options, folder)
+
+    def design(subject: Subject, baselines: Sequence[Response]) -> SweepDesign:
+        adapters = [adapter.name for adapter in subject.organisms[organism].adapters]
+        cells = grids.coalitions(organism, adapters, options.pairs, options.seed)
+        return SweepDesign(cells, {"kind": "coalitions"})
+
+    return design
+
+
+def _gain(options: argparse.Namespace, folder: StudyFolder) -> Designed:
+    from backend.pipeline.experiment import gains
+
+    organism = _worn(options, folder)
 
     def design(subject: Subject, baselines: Sequence[Response]) -> SweepDesign:
         adapters, pairs = subject.organisms[organism].adapters, not options.no_pairs
         return gains(organism, adapters, groups=dict(options.group), factors=options.factors, pairs=pairs)
 
     return design
-
-
-def _asked(topics: Sequence[str]) -> tuple[Question, ...]:
-    from backend.pipeline.question_sets import QUESTIONS
-
-    there = dict.fromkeys(question.topic for question in QUESTIONS)
-    wrong = [topic for topic in topics if topic not in {*there, "all"}]
-    if wrong:
-        raise InputError(f"no question has the topic {wrong[0]!r}: choose {', '.join(there)} or all")
-    return tuple(question for question in QUESTIONS if "all" in topics or question.topic in topics)

@@ -26,7 +26,7 @@ from backend.pipeline.extract import study_directions
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.lenses import add_lenses
 from backend.pipeline.question_sets import QUESTIONS
-from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Trace
+from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Score, Trace
 from backend.study import STUDIES, Draft
 from backend.study.outcome_json import outcomes_to_json
 from backend.subject.load import Subject
@@ -212,19 +212,20 @@ def _publish(
         draft.add_questions(_questions(responses))
         draft.add_conditions(folder.conditions())
         draft.add_responses(responses)
-        draft.add_scores(folder.scores())
+        scores = folder.scores()
+        draft.add_scores(scores)
         draft.add_traces(chain.from_iterable(read))
         projected = folder.projected()
         for one in chain.from_iterable(read) if projected else ():
             draft.add_projections(one.response_id, one.reader, projected, one.projections)
-        found = _directions(folder, subject, responses, read[0])
+        found = _directions(folder, subject, responses, scores, read[0])
         draft.add_directions(found)
         add_lenses(draft, subject, found)
         return draft.publish()
 
 
 def _directions(
-    folder: StudyFolder, subject: Subject, responses: Sequence[Response], traces: Traces
+    folder: StudyFolder, subject: Subject, responses: Sequence[Response], scores: Sequence[Score], traces: Traces
 ) -> list[Direction]:
     """The stored directions, and those of the reader's own answers, unless its outcome's is stored already.
 
@@ -239,7 +240,7 @@ def _directions(
             )
     own = study_directions(
         responses,
-        folder.scores(),
+        scores,
         traces,
         reader=folder.reader,
         model=str(folder.settings["base"]),

@@ -254,21 +254,8 @@ class StudyFolder:
 
     def sweeps(self) -> dict[str, SweepRecord]:
         """What each sweep did, by name."""
-        return {file.stem: self._sweep(file) for file in sorted(self.path.glob("sweeps/*.json"))}
-
-    def _sweep(self, file: Path) -> SweepRecord:
-        said = _said(file)
-        plain, stored = _unedited(said), self._stored
-        try:
-            edits = {
-                name: edits_from_json(each, lambda value: _resolved(value, stored))
-                for name, each in said["conditions"].items()
-            }
-        except InputError as error:
-            raise InputError(f"{file}: {error}") from error
-        conditions = {name: Condition(name, each) for name, each in edits.items()} | {plain.name: plain}
-        record = {key: value for key, value in said.items() if key != "conditions"}
-        return SweepRecord(list(conditions.values()), plain, record)
+        stored = self._stored
+        return {file.stem: _sweep(file, stored) for file in sorted(self.path.glob("sweeps/*.json"))}
 
     def add_sweep(
         self,
@@ -332,6 +319,22 @@ class SweepRecord:
     conditions: list[Condition]
     unedited: Condition
     record: dict[str, Any]
+
+
+def _sweep(file: Path, stored: Stored) -> SweepRecord:
+    """What one sweep did."""
+    said = _said(file)
+    plain = _unedited(said)
+    try:
+        edits = {
+            name: edits_from_json(each, lambda value: _resolved(value, stored))
+            for name, each in said["conditions"].items()
+        }
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    conditions = {name: Condition(name, each) for name, each in edits.items()} | {plain.name: plain}
+    record = {key: value for key, value in said.items() if key != "conditions"}
+    return SweepRecord(list(conditions.values()), plain, record)
 
 
 def _said(file: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import numpy as np
+
 from backend.analysis.directions.random_directions import random_direction, rescaled
 from backend.edits import EVERY, PLAIN, Ablate, AblateWrite, Add, Condition, Gain, Level, Where, strength_of
 from backend.pipeline.sweep import Cell
@@ -154,6 +156,31 @@ def without_pairs(organism: str, adapters: Sequence[str]) -> list[Cell]:
         Cell(organism, Condition(f"without {a} and {b}", (Gain(organism, 0.0, (a, b)),)))
         for a, b in combinations(adapters, 2)
     ]
+
+
+def coalitions(organism: str, adapters: Sequence[str], pairs: int, seed: int = 0) -> list[Cell]:
+    """Pairs of a coalition of adapters and its complement, the others zeroed, drawn by the Shapley kernel.
+
+    Of sizes between those of `leave_one_out` and `keep_one`, which hold most of the kernel; no coalition twice. Raises
+    InputError where there are not as many.
+    """
+    players = len(adapters)
+    sizes = np.arange(2, players - 1)
+    there = (2**players - 2 - 2 * players) // 2
+    if pairs > there:
+        raise InputError(f"{players} adapters have {max(there, 0)} pairs of coalitions of two and more: ask for fewer")
+    rng, drawn = np.random.default_rng(seed), dict[tuple[bool, ...], None]()
+    mass = 1 / (sizes * (players - sizes))
+    while len(drawn) < 2 * pairs:
+        member = np.zeros(players, dtype=bool)
+        member[rng.choice(players, rng.choice(sizes, p=mass / mass.sum()), replace=False)] = True
+        drawn |= dict.fromkeys((tuple(member.tolist()), tuple((~member).tolist())))
+    cells = []
+    for chosen in drawn:
+        kept = [adapter for adapter, is_in in zip(adapters, chosen, strict=True) if is_in]
+        zeroed = tuple(adapter for adapter in adapters if adapter not in kept)
+        cells.append(Cell(organism, Condition(f"only {', '.join(kept)}", (Gain(organism, 0.0, zeroed),))))
+    return cells
 
 
 def scaled(

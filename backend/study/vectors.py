@@ -148,10 +148,7 @@ def _read_safetensors(path: Path) -> list[Direction]:
         if half:
             every = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
             tensors |= {name: _widened(said) for name, said in every if name in half}
-    stack = []
-    for layer, vectors in _by_layer(path, tensors, re.compile(r"layer\.([0-9]{1,4})")).items():
-        stack += _directions(path, layer, vectors, metadata)
-    return stack
+    return _directions(path, _by_layer(path, tensors, re.compile(r"layer\.([0-9]{1,4})")), metadata)
 
 
 def _widened(said: Mapping[str, Any]) -> FloatArray:
@@ -160,20 +157,22 @@ def _widened(said: Mapping[str, Any]) -> FloatArray:
     return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
-def _directions(path: Path, layer: int, vectors: FloatArray, metadata: Mapping[str, str]) -> list[Direction]:
-    """The directions of one layer with what the metadata says of them."""
+def _directions(path: Path, by_layer: Mapping[int, FloatArray], metadata: Mapping[str, str]) -> list[Direction]:
+    """The directions of every layer with what the metadata says of them."""
     norms, alike, own = (
         _said(path, metadata, key) for key in ("activation_norms", "provenance", "provenance_by_layer")
     )
-    norm, here = norms.get(str(layer)), own.get(str(layer), {})
-    sized = norm is None or (type(norm) in (int, float) and 0 <= norm < _LARGEST_NORM)
-    if not sized or not isinstance(here, dict):
-        raise InputError(f"{path}: the metadata of layer {layer} are damaged: write the file again")
-    name = metadata.get("name") or path.stem
-    try:
-        return [Direction(name, layer, vector, norm, {**alike, **here}) for vector in vectors]
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    name, stack = metadata.get("name") or path.stem, []
+    for layer, vectors in by_layer.items():
+        norm, here = norms.get(str(layer)), own.get(str(layer), {})
+        sized = norm is None or (type(norm) in (int, float) and 0 <= norm < _LARGEST_NORM)
+        if not sized or not isinstance(here, dict):
+            raise InputError(f"{path}: the metadata of layer {layer} are damaged: write the file again")
+        try:
+            stack += [Direction(name, layer, vector, norm, {**alike, **here}) for vector in vectors]
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return stack
 
 
 def _said(path: Path, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
@@ -240,9 +239,8 @@ def _read_gguf(path: Path) -> list[Direction]:
     if not metadata:
         hint = str(said.get(f"{_ARCHITECTURE}.model_hint") or "")
         metadata["provenance"] = json.dumps({"method": "imported control vector", "model": hint, "file": path.name})
-    stack = []
-    for layer, vectors in _by_layer(path, tensors, re.compile(r"direction\.([0-9]{1,4})")).items():
+    by_layer = _by_layer(path, tensors, re.compile(r"direction\.([0-9]{1,4})"))
+    for layer, vectors in by_layer.items():
         if layer == 0 or len(vectors) != 1:
             raise InputError(f"{path}: direction.{layer} of shape {vectors.shape} is no control vector of a block")
-        stack += _directions(path, layer, vectors, metadata)
-    return stack
+    return _directions(path, by_layer, metadata)

@@ -16,6 +16,7 @@ import polars as pl
 
 from backend.analysis.conditions.causal import ONLY_ONE, WITHOUT_ONE, gain_rates, pair_interactions, single_effects
 from backend.analysis.conditions.describe import sweep_rates
+from backend.analysis.conditions.shapley import shapley_values
 from backend.analysis.directions.convergence import FEWEST_DRAWS, cosine_ranges
 from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
@@ -181,7 +182,9 @@ def specialisation(study: Study, _: Choices) -> Iterator[Table]:
         if judge is not None:
             told += 1
             answers = gains.answered(study, scored[judge], recorded, organism)
-            yield from _causes(organism, judge, answers, recorded, gains.outcomes(study.metrics(judge), asked))
+            known = gains.outcomes(study.metrics(judge), asked)
+            yield from _causes(organism, judge, answers, recorded, known)
+            yield from _shares(organism, judge, answers, recorded, known, study.adapters(organism)["name"].to_list())
     if not told:
         yield _nothing("specialisation", "no judged answers with some adapters zeroed, kept alone or scaled")
 
@@ -210,6 +213,23 @@ def _causes(
             if together.height:
                 title = f"What zeroing two modules does to {outcome.name} beyond the sum, {of}"
                 yield Table("specialisation", title, together, (of_family(together, "pairs"),))
+
+
+def _shares(
+    organism: str,
+    judge: str,
+    answers: pl.DataFrame,
+    recorded: pl.DataFrame,
+    outcomes: Mapping[str, Outcome],
+    adapters: Sequence[str],
+) -> Iterator[Table]:
+    for name, outcome in outcomes.items():
+        if outcome not in topic_outcomes(outcome.needs):
+            table = shapley_values(answers, recorded, organism, adapters, outcome=outcome)
+            if table.height:
+                title = f"Shapley values of modules for {name}, of {organism} (judge {judge})"
+                note = f"all modules bring {table['value'].sum():+.3f}; intervals are over questions, each weighs alike"
+                yield Table("specialisation", title, table, (note,))
 
 
 def probes(study: Study, choices: Choices) -> Iterator[Table]:
