@@ -6,11 +6,14 @@ broken, is an InputError that says what to do.
 
 from __future__ import annotations
 
+import atexit
+import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import duckdb
 import numpy as np
@@ -24,6 +27,7 @@ IntArray = np.ndarray[Any, np.dtype[np.int32]]
 
 _BLOCKS_OFFSET = 3 * 4096  # DuckDB's headers before the first block
 _BROKEN = (duckdb.Error, pl.exceptions.PolarsError)  # a flipped byte raises nearly any of them
+_PARTING = 2.0  # seconds in which a thread that asks can let go
 _SHOWN = 200  # characters of a wrong name that a message repeats
 
 
@@ -32,13 +36,23 @@ class Connection:
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path = name, path
-        self._connection = _open(path)
+        self._connection: duckdb.DuckDBPyConnection | None = _open(path)
+        self._asked: set[duckdb.DuckDBPyConnection] = set()  # cursors at work
+        _OPEN.add(self)
         self._places: dict[str, dict[str, int]] = {}  # of an organism's adapters
         self.info: dict[str, Any] = self._info()  # what `Draft.meta` was given
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
+        """Let go of the file. What is being asked, or is asked afterwards, raises InputError."""
+        connection, self._connection = self._connection, None
+        for cursor in tuple(self._asked):
+            cursor.interrupt()
+        until = time.monotonic() + _PARTING
+        while self._asked and time.monotonic() < until:
+            time.sleep(0.01)
+        if connection is not None:
+            with suppress(duckdb.ResourceInUseException):  # what cannot be interrupted goes on
+                connection.close()
 
     def readers(self) -> list[str]:
         """Organisms that read texts."""
@@ -47,18 +61,35 @@ class Connection:
         )
 
     def _query(self, sql: str, labels: pl.DataFrame | None = None, /, **params: Any) -> pl.DataFrame:
-        cursor = self._connection.cursor()
+        cursor = self._cursor()
         try:
             if labels is not None:
                 cursor.register("labels", labels)
             frame: pl.DataFrame = cursor.sql(sql, params=params).pl()
             return frame
+        except duckdb.InterruptException as error:
+            raise self._closed() from error
         except duckdb.OutOfMemoryException as error:
             raise InputError(f"there is not enough memory to read {self.path}: close other programs") from error
         except _BROKEN as error:
             raise _damaged(self.path, error) from error
         finally:
             cursor.close()
+            self._asked.discard(cursor)
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        connection = self._connection
+        if connection is None:
+            raise self._closed()
+        try:
+            cursor = connection.cursor()
+        except duckdb.ConnectionException as error:  # another thread was faster
+            raise self._closed() from error
+        self._asked.add(cursor)
+        return cursor
+
+    def _closed(self) -> InputError:
+        return InputError(f"study {self.name!r} is closed: open it again")
 
     def _column(self, sql: str, **params: Any) -> list[Any]:
         return self._query(sql, **params).to_series().to_list()
@@ -131,6 +162,19 @@ class Connection:
     def _adapter_indices(self, organism: str, names: Sequence[str]) -> list[int]:
         known = self._adapter_places(organism)
         return [known[one_of(name, known, f"adapter of {organism!r}")] for name in names]
+
+
+_OPEN: WeakSet[Connection] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what is kept until the end, as in the app's cache.
+
+    A connection that outlives Python makes DuckDB print a page, and a thread that is asking then ends the process.
+    """
+    for each in list(_OPEN):
+        each.close()
 
 
 def one_of(name: Any, known: Iterable[Any], what: str) -> Any:

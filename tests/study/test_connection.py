@@ -2,8 +2,11 @@
 
 import pickle
 import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -15,6 +18,7 @@ from backend.study import Draft, list_studies, open_study
 from tests.studies import synthetic
 from tests.studies.synthetic import ADAPTERS, JUDGE, ORGANISM
 
+ROOT = Path(__file__).resolve().parents[2]
 NASTY = 'it\'s "quoted"; DROP TABLE responses; -- $1 ? %s {x} ü 日本 \\ \t'
 
 
@@ -232,3 +236,43 @@ def test_many_threads_read_one_study(root):
 def test_a_study_cannot_reach_other_files(study):
     with pytest.raises(InputError, match="disabled"):
         study._query("SELECT * FROM read_text('/etc/hostname')")
+
+
+UNTIL_THE_END = """
+import sys, threading, time
+from pathlib import Path
+from backend.records import InputError
+from backend.study import open_study
+
+def ask_for_ever(study):
+    started.set()
+    try:
+        while True:
+            study._query("SELECT sum(i * i) FROM range(100000000) t(i)")
+    except InputError as error:
+        print(error)
+    while True:
+        time.sleep(1)
+
+started = threading.Event()
+study = open_study("synthetic", Path(sys.argv[1]))
+threading.Thread(target=ask_for_ever, args=(study,), daemon=True).start()
+started.wait()
+time.sleep(0.2)
+"""
+
+
+def test_a_process_that_ends_while_a_thread_asks_ends_as_it_should(root):
+    done = subprocess.run(
+        [sys.executable, "-c", UNTIL_THE_END, str(root)], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "study 'synthetic' is closed: open it again\n"
+
+
+def test_a_study_that_is_closed_says_so(root):
+    study = open_study("synthetic", root)
+    study.close()
+    study.close()
+    with pytest.raises(InputError, match="study 'synthetic' is closed"):
+        study.responses()
