@@ -2,10 +2,11 @@
 
     study.json              title, base model, notes; outcomes (what is asked of the answers, by default emergent
                             misalignment); reader (the organism that reads the responses, by default the first), traced
-                            (whose responses it reads: conditions, or organism/condition; by default all), projected
-                            ([name, layer] of directions whose token projections are kept), controls (organisms that
-                            others are held against, as one trained on good advice), readers (more organisms that
-                            read, each with whose answers), drawn (judges whose answers were drawn by another's scores)
+                            (whose responses it reads: conditions, or organism/condition, as a list or with how many
+                            answers to a question; by default all), projected ([name, layer] of directions whose token
+                            projections are kept), controls (organisms that others are held against, as one trained on
+                            good advice), readers (more organisms that read, each with what, as in traced), drawn
+                            (judges whose answers were drawn by another's scores)
     organisms/NAME/         adapter_model.safetensors, adapter_config.json, training.json
     conditions/NAME.json    the edits of one condition
     responses/NAME.parquet  what an organism answered under one condition, with token ids, seeds and settings
@@ -22,8 +23,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -201,20 +204,12 @@ class StudyFolder:
 
         Raises InputError where study.json names readers that are not among its organisms.
         """
-        more = self.settings.get("readers", {})
-        if not isinstance(more, dict) or not all(isinstance(wanted, list) for wanted in more.values()):
-            raise InputError(
-                f'"readers" of {self.path / "study.json"} must have a list of conditions an organism, not {shown(more)}'
-            )
-        own = self._names("traced", "conditions, or of organism/condition") if "traced" in self.settings else None
-        found = {}
-        for reader, wanted in {self.reader: own, **more}.items():
-            self.known(reader)
-            names = None if wanted is None else {name for name in wanted if isinstance(name, str)}
-            found[reader] = [
-                r for r in responses if names is None or {r.condition, f"{r.organism}/{r.condition}"} & names
-            ]
-        return found
+        more, file = self.settings.get("readers", {}), self.path / "study.json"
+        if not isinstance(more, dict):
+            raise InputError(f'"readers" of {file} must have a list of conditions an organism, not {shown(more)}')
+        said = {self.reader: _limits("traced", self.settings.get("traced", {"": None}), file)}
+        said |= {self.known(name): _limits("readers", wanted, file) for name, wanted in more.items()}
+        return {reader: list(_read_by(responses, limits)) for reader, limits in said.items()}
 
     def directions(self) -> dict[str, list[Direction]]:
         """Stored directions by name, each at its layers. Raises InputError where two files have one name."""
@@ -335,6 +330,27 @@ def _sweep(file: Path, stored: Stored) -> SweepRecord:
     conditions = {name: Condition(name, each) for name, each in edits.items()} | {plain.name: plain}
     record = {key: value for key, value in said.items() if key != "conditions"}
     return SweepRecord(list(conditions.values()), plain, record)
+
+
+def _limits(key: str, wanted: Any, file: Path) -> dict[str, float]:
+    """Conditions, or organism/condition, and how many answers to a question are read of each; "" is all others."""
+    named = dict.fromkeys(wanted) if isinstance(wanted, list) and all(isinstance(n, str) for n in wanted) else wanted
+    if not isinstance(named, dict) or not all(n is None or (type(n) is int and n > 0) for n in named.values()):
+        raise InputError(
+            f'"{key}" of {file} must be a list of conditions, or of organism/condition, or an object with how many '
+            f"answers to a question are read of each (null: all), not {shown(wanted)}"
+        )
+    return {name: inf if n is None else n for name, n in named.items()}
+
+
+def _read_by(responses: Sequence[Response], limits: Mapping[str, float]) -> Iterator[Response]:
+    """Those of `responses` that are wanted, of each question the first."""
+    taken = Counter[tuple[str, str, str]]()
+    for r in responses:
+        most = next((limits[name] for name in (f"{r.organism}/{r.condition}", r.condition, "") if name in limits), 0)
+        taken[r.organism, r.condition, r.question_id] += 1
+        if taken[r.organism, r.condition, r.question_id] <= most:
+            yield r
 
 
 def _said(file: Path) -> dict[str, Any]:

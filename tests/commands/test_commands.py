@@ -39,6 +39,7 @@ GOOD = {
     "sweep steer": "sweep steer --folder {folder} --name s --direction v",
     "sweep ablate": "sweep ablate --folder {folder} --name s --direction v --layer 1",
     "sweep gain": "sweep gain --folder {folder} --name s --organism o",
+    "sweep coalitions": "sweep coalitions --folder {folder} --name s --organism o",
     "app": "app --folder {folder}",
 }
 POSITIONALS = {
@@ -54,7 +55,8 @@ POSITIONALS = {
     ("directions", "what"): "export",
     ("directions", "file"): "{folder}/out.safetensors",
 }
-LOAD = ("train", "sample", "judge", "build", "extract", "sweep steer", "sweep ablate", "sweep gain", "app")
+SWEEPS = ("sweep steer", "sweep ablate", "sweep gain", "sweep coalitions")
+LOAD = ("train", "sample", "judge", "build", "extract", *SWEEPS, "app")
 
 LEAST_0 = ("-1", "1.5", "x", "", "nan", "99999999999")
 LEAST_1 = (*LEAST_0, "0")
@@ -101,6 +103,7 @@ BAD = {
         "--add": (*TEXT, "v", "v:1", ":1:1", "v:x:1", "v:-1:1", "v:1:x", "v:1:nan", "v:1:inf", "v:²:1", "v:1:1"),
         "--ablate": (*TEXT, "v", ":1", "v:x", "v:-1", "v:²", "v:1"),
         "--random": LEAST_0,
+        "--questions": (*TEXT, "nobody", "all,"),
     },
     "judge": {
         "target": (*PATH, "nowhere"),
@@ -131,6 +134,7 @@ BAD = {
         "--topic": TEXT,
         "--judge": (*TEXT, "x" * 250, "nobody"),
         "--balance": (*TEXT, "x", "weights,"),
+        "--questions": (*TEXT, "nobody", "all,"),
         "--shuffled": LEAST_0,
         **dict.fromkeys(extract.CUTS, SCORE),
     },
@@ -166,6 +170,7 @@ BAD = {
         "--group": ("", "late", "late=", "=1", "late=x", "late=3-1", "late=none", "a/b=1"),
         "--factors": ("", "a", "1,", "nan", "0,inf"),
     },
+    "sweep coalitions": {**SWEPT, "--organism": (*NAME, "nobody", "base"), "--pairs": LEAST_1},
     "app": {
         "--study": NAME,
         "--folder": FOLDER,

@@ -124,6 +124,27 @@ def test_several_organisms_read_what_each_shall_read(folder, tmp_path):
     assert not list((tmp_path / "work").glob("*"))
 
 
+def test_the_first_answers_to_each_question_are_read_where_study_json_says_how_many(folder, subject):
+    filled(folder, subject)
+    answers = folder.responses()
+
+    def read(traced):
+        settings = {"title": "Tiny", "base": "tiny", "reader": "o", "traced": traced}
+        (folder.path / "study.json").write_text(json.dumps(settings))
+        return folder.reads(answers)["o"]
+
+    some = read({"o/baseline": 1, "steered": None})
+    assert {r.condition for r in some if r.organism != "o"} == {"steered"}
+    own = [r for r in some if (r.organism, r.condition) == ("o", "baseline")]
+    every = read(["o/baseline"])
+    assert [r.question_id for r in own] == list(dict.fromkeys(r.question_id for r in every))
+    assert own == [next(r for r in every if r.question_id == each.question_id) for each in own]
+    assert len(every) > len(own)
+    for wrong in ({"o/baseline": 0}, {"o/baseline": True}, {"o/baseline": "2"}, "all"):
+        with pytest.raises(InputError, match="how many answers to a question are read"):
+            read(wrong)
+
+
 @pytest.mark.parametrize(
     ("readers", "why"), [({"q": []}, "no organism 'q'"), (["o"], "list of conditions"), ({"o": "all"}, "list of cond")]
 )
