@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from backend.analysis.rates.corrected import unlabelled
 from backend.analysis.rates.judge_agreement import (
     FEWEST_POSITIVE,
     apart,
@@ -16,10 +17,11 @@ from backend.analysis.rates.judge_agreement import (
     reading_order,
     verdict_counts,
 )
+from backend.analysis.rates.next_labels import drawn_next
 from backend.charts.strip import plain_text
 from backend.charts.verdicts import confusion_chart, judged_rate_chart, score_scatter
-from backend.outcomes import Outcome
-from backend.records import InputError
+from backend.outcomes import EM, Outcome
+from backend.records import BASELINE, InputError
 from backend.study import Study
 from backend.study.labels import KINDS, Label, append_labels, now, read_labels
 from backend.tables.rates import drawn_by
@@ -38,6 +40,7 @@ from panels.frame import (
 from panels.given_labels import given_here, labels_file
 from panels.point import reading_chart
 
+EVENLY = "evenly over organisms and conditions"
 AGAIN = "judges_again"  # session: the answer to be labelled again
 READ = "judges_read"  # query parameter: the answer that is read
 KEYS = {"aligned": "a", "misaligned": "m", "incoherent": "i", "skip": "s"}
@@ -225,9 +228,24 @@ def show_apart(pairs: pl.DataFrame, judge: str, reference: str, outcome: Outcome
 
 
 @per_study
-def _order(study: Study) -> pl.DataFrame:
-    frame = responses_of(study)
-    return reading_order(frame.filter(pl.col("text").str.strip_chars().str.len_chars() > 0))
+def _order(study: Study, drawn: str, most: int) -> pl.DataFrame:
+    """The answers as they are read: evenly, or about `most` drawn by the scores of a judge."""
+    frame = responses_of(study, drawn or None)
+    said = frame.filter(pl.col("text").str.strip_chars().str.len_chars() > 0)
+    if not drawn:
+        return reading_order(said)
+    unedited = said.filter(pl.col("condition") == BASELINE)
+    return drawn_next(unlabelled(unedited if unedited.height else said), most)
+
+
+def choose_draw(study: Study) -> tuple[str, int]:
+    """By whose scores the answers to be read are drawn, empty for evenly, and about how many."""
+    able = [judge for judge in study.judges() if set(EM.needs) <= set(study.metrics(judge))]
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    words = {EVENLY: "", **{f"by the scores of {judge}: unedited ones, what tells most": judge for judge in able}}
+    drawn = words[str(left.selectbox("Answers", list(words), key="judges_drawn"))]
+    most = right.number_input("How many", 10, 5000, 100, 10, key="judges_most", disabled=not drawn)
+    return drawn, int(most)
 
 
 def show_labelling(study: Study) -> None:
@@ -237,10 +255,11 @@ def show_labelling(study: Study) -> None:
     blind = right.toggle(
         "Blind: hide organism and condition", True, key="judges_blind", help="Kept with every label, as it was given."
     )
-    file, order = labels_file(study), _order(study)
-    mine = [label for label in read_labels(file) if label.by == by]
+    drawn, most = choose_draw(study)
+    file, order = labels_file(study), _order(study, drawn, most)
+    mine = [label for label in read_labels(file) if label.by == by and label.drawn == drawn]
     rest = order.filter(~pl.col("response").is_in([label.response_id for label in mine]))
-    done = f"{len(mine):,} of {order.height:,} read by {plain(by)}"
+    done = f"{order.height - rest.height:,} of {order.height:,} read by {plain(by)}"
     if not rest.height and not st.session_state.get(AGAIN):
         st.success(f"{done}: nothing is left to label.")
         return
@@ -256,7 +275,7 @@ def show_labelling(study: Study) -> None:
 
     def give(kind: str) -> None:
         with explained():
-            append_labels(file, [Label(row["response"], kind, by, blind, now())])
+            append_labels(file, [Label(row["response"], kind, by, blind, now(), drawn)])
             st.session_state[AGAIN] = None
 
     with st.container(horizontal=True, gap="small"):
@@ -281,8 +300,9 @@ def show_labelling(study: Study) -> None:
         )
     keys = ", ".join(f"**{key}** {kind}" for kind, key in KEYS.items())
     st.caption(
-        f"{done}. Keys: {keys}, **b** back. Answers come in random order, evenly over organisms, conditions and "
-        "questions; each label is on file at once."
+        f"{done}. Keys: {keys}, **b** back. Answers come in random order, "
+        f"{'drawn by score' if drawn else 'evenly'} over organisms, conditions and questions; each label is on file at "
+        "once, with how its answer was drawn."
     )
     if mine:
         said = ", ".join(f"{sum(label.kind == kind for label in mine)} {kind}" for kind in KINDS)

@@ -61,15 +61,15 @@ def append_labels(path: Path, labels: Iterable[Label]) -> None:
 
 
 def read_labels(path: Path) -> list[Label]:
-    """The last label of every reader and answer, in the order in which they were first given; none without a file.
+    """The last label of every reader, draw and answer, in the order in which they were first given.
 
-    Raises InputError where it cannot be read.
+    None without a file. Raises InputError where it cannot be read.
     """
-    found: dict[tuple[str, str], Label] = {}
+    found: dict[tuple[str, str, str], Label] = {}
     for line in bytes_of(path).split(b"\n") if os.path.lexists(path) else ():
         with suppress(ValueError, TypeError):  # a torn line; InputError is a ValueError
             label = Label(**json_in(line))
-            found[label.by, label.response_id] = label
+            found[label.by, label.drawn, label.response_id] = label
     return list(found.values())
 
 

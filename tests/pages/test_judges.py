@@ -59,7 +59,7 @@ def test_two_judges_are_compared_on_what_both_scored(root):
     both = open_study("synthetic", root).responses("second").drop_nulls("aligned").height
     assert f"{both} answers that both" in said(page)
     measures = page.dataframe[0].value
-    assert measures.shape[0] == 7
+    assert measures.shape[0] == 8
     assert measures["value"].between(0, 1).all()
     assert JUDGE in said(page)
 

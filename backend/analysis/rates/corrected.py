@@ -78,12 +78,9 @@ def side_by_side(judge: pl.DataFrame, reference: pl.DataFrame, outcome: Outcome 
     judge lacks a metric, where no label is of these answers, and where all labels say the same: then nothing tells the
     judge's errors.
     """
-    for frame in (judge, reference):
-        missing = set(outcome.needs) - set(frame.columns)
-        if missing:
-            raise InputError(f"a judge gives no score for {' and '.join(sorted(missing))}: choose one that does")
+    rows = unlabelled(judge, outcome).drop("hit")
+    _must_score(reference, outcome)
     labelled = reference.filter(outcome.scored()).select("response", hit=outcome.hits())
-    rows = judge.filter(outcome.scored()).with_columns(stratum=stratum(outcome))
     both = rows.join(labelled, on="response", how="left", maintain_order="left")
     said = both["hit"].drop_nulls()
     if not len(said):
@@ -94,6 +91,19 @@ def side_by_side(judge: pl.DataFrame, reference: pl.DataFrame, outcome: Outcome 
             "the other side. Label more answers, the judge's hits first"
         )
     return both
+
+
+def unlabelled(judge: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
+    """`side_by_side` before anybody labelled: `hit` is null everywhere."""
+    _must_score(judge, outcome)
+    hit = pl.lit(None, pl.Boolean).alias("hit")
+    return judge.filter(outcome.scored()).with_columns(stratum(outcome).alias("stratum"), hit)
+
+
+def _must_score(judge: pl.DataFrame, outcome: Outcome) -> None:
+    missing = set(outcome.needs) - set(judge.columns)
+    if missing:
+        raise InputError(f"a judge gives no score for {' and '.join(sorted(missing))}: choose one that does")
 
 
 def stratum(outcome: Outcome) -> pl.Expr:

@@ -7,7 +7,7 @@ It refuses to know what a judge is, and where answers come from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from backend.records import InputError
 
 FEWEST = 10  # answers that both scored, below which nothing is compared
 FEWEST_POSITIVE = 8  # on either side, below which a bootstrap says nothing of an AUC or of a verdict's kappa
+ALPHA = "verdicts: Krippendorff's alpha"
 _KEPT = ("response", "organism", "condition", "question_id", "question", "text")
 _SCHEMA = {
     "measure": pl.String,
@@ -65,7 +66,7 @@ def verdict_counts(pairs: pl.DataFrame, outcome: Outcome = EM) -> pl.DataFrame:
 
 
 def judge_agreement(pairs: pl.DataFrame, outcome: Outcome = EM, seed: int = 0) -> pl.DataFrame:
-    """[measure, value, low, high, n, positive]: kappa of the verdicts and of each of them, AUC and rank correlation.
+    """[measure, value, low, high, n, positive]: kappa and alpha of the verdicts, kappas of each, AUC, rank correlation.
 
     `pairs` are those of `outcome`. `positive` counts the reference's answers on the side that is asked for; an AUC is
     the judge's score against the reference's threshold, where that is a single one. Ends are null with fewer than
@@ -77,6 +78,7 @@ def judge_agreement(pairs: pl.DataFrame, outcome: Outcome = EM, seed: int = 0) -
     rows: list[tuple[Any, ...]] = []
     if len(kinds) > 2:
         rows.append(_kappa_row("three verdicts: kappa", given, told, kinds, codes, counts, None))
+    rows.append(_kappa_row(ALPHA, given, told, kinds, codes, counts, None, alpha))
     for kind in kinds[1:]:
         sides = (np.where(given == kind, kind, "other"), np.where(told == kind, kind, "other"))
         positive = int((told == kind).sum())
@@ -151,15 +153,23 @@ def reading_order(frame: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
 
 
 def _kappa_row(
-    name: str, a: Any, b: Any, kinds: Sequence[str], codes: Ints, counts: Floats, positive: int | None
+    name: str,
+    a: Any,
+    b: Any,
+    kinds: Sequence[str],
+    codes: Ints,
+    counts: Floats,
+    positive: int | None,
+    agreed: Callable[[Floats], Floats] | None = None,
 ) -> tuple[Any, ...]:
+    agreed = agreed or kappa
     place = {kind: i for i, kind in enumerate(kinds)}
     size = len(kinds)
     cells = np.array([place[x] * size + place[y] for x, y in zip(a, b, strict=True)])
     groups = counts.shape[1]
     table = np.bincount(codes * size**2 + cells, minlength=groups * size**2).reshape(groups, size, size)
-    drawn = kappa(np.einsum("dg,gij->dij", counts, table))
-    value = float(kappa(table.sum(0)[None])[0])
+    drawn = agreed(np.einsum("dg,gij->dij", counts, table))
+    value = float(agreed(table.sum(0)[None])[0])
     if positive is not None and min(positive, len(a) - positive) < FEWEST_POSITIVE:
         drawn = np.array([np.nan])
     return (name, *_ends(value, drawn, len(np.unique(codes))), len(a), positive)
@@ -173,6 +183,43 @@ def kappa(tables: Floats) -> Floats:
         expected = (tables.sum(2) * tables.sum(1)).sum(1) / total**2
         found: Floats = np.where(expected < 1, (observed - expected) / (1 - expected), np.nan)
     return found
+
+
+def alpha(tables: Floats) -> Floats:
+    """Krippendorff's nominal alpha of square tables of two readers' counts (table, kind, kind), NaN where all agree on
+    one kind (2011, Computing Krippendorff's Alpha-Reliability)."""
+    together = tables + tables.transpose(0, 2, 1)
+    size = tables.shape[1]
+    return krippendorff(together, 1 - np.eye(size))
+
+
+def krippendorff(together: Floats, apart: Floats) -> Floats:
+    """Alpha of coincidences (table, value, value), with how far two values are apart (value, value), 0 on the diagonal.
+
+    1 - (n - 1) sum(o d) / sum(n_c n_k d), n_c the row sums; NaN where one value alone was given.
+    """
+    each = together.sum(2)
+    n = each.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen = (together * apart).sum((1, 2)) * (n - 1)
+        expected = np.einsum("tc,tk,ck->t", each, each, apart)
+        found: Floats = np.where(expected > 0, 1 - seen / expected, np.nan)
+    return found
+
+
+def readers_alpha(said: Sequence[Mapping[str, str]], kinds: Sequence[str]) -> tuple[float, int]:
+    """Krippendorff's nominal alpha of any number of readers, each (answer -> kind), and how many answers it is of.
+
+    An answer counts that two or more of them read, every pair of its kinds by 1 / (readers - 1).
+    """
+    place = {kind: i for i, kind in enumerate(kinds)}
+    together, answers = np.zeros((1, len(kinds), len(kinds))), 0
+    for answer in dict.fromkeys(answer for reader in said for answer in reader):
+        given = np.bincount([place[reader[answer]] for reader in said if answer in reader], minlength=len(kinds))
+        if given.sum() > 1:
+            answers += 1
+            together[0] += (np.outer(given, given) - np.diag(given)) / (given.sum() - 1)
+    return float(krippendorff(together, 1 - np.eye(len(kinds)))[0]), answers
 
 
 def _auc_row(name: str, scores: Any, positive: Bools, codes: Ints, counts: Floats) -> tuple[Any, ...]:

@@ -14,13 +14,16 @@ from scipy.special import ndtri
 from backend.analysis.rates.corrected import STRATA
 from backend.records import InputError
 
+USUAL = (0.5, 0.2, 0.02, 0.05)  # shares of hits in STRATA where nobody has labelled: rounded from docs/judge.md
+WORTH = 10  # labels that such a share counts for
+
 
 def allocation(both: pl.DataFrame, n: int) -> pl.DataFrame:
     """[stratum, answers, labels, share, wanted]: how to spread n more labels over the rows of `side_by_side`.
 
     Neyman's allocation (1934): a stratum gets labels by its size times the standard deviation of the verdict in it, as
-    the labels so far have it with half a hit and half a miss added. No stratum gets more than it has left, and each
-    that has none gets one. `share` is that of hits, so smoothed.
+    the labels so far have it with WORTH labels added that are hits as often as USUAL. No stratum gets more than it has
+    left, and each that has none gets one. `share` is that of hits, so smoothed.
     """
     table = _strata(both)
     weight = (table["answers"] * (table["share"] * (1 - table["share"])).sqrt()).to_numpy()
@@ -92,9 +95,10 @@ def _strata(both: pl.DataFrame) -> pl.DataFrame:
     """[stratum, answers, labels, share] of every stratum with answers, in order of STRATA."""
     labelled, hits = pl.col("hit").is_not_null().sum(), pl.col("hit").fill_null(False).sum()
     counted = both.group_by("stratum").agg(answers=pl.len(), labels=labelled, hits=hits).sort("stratum")
+    usual = pl.col("stratum").replace_strict(dict(enumerate(USUAL)), return_dtype=pl.Float64)
     return counted.select(
         stratum=pl.col("stratum").replace_strict(dict(enumerate(STRATA)), return_dtype=pl.String),
         answers=pl.col("answers").cast(pl.Int64),
         labels=pl.col("labels").cast(pl.Int64),
-        share=(pl.col("hits") + 0.5) / (pl.col("labels") + 1),
+        share=(pl.col("hits") + WORTH * usual) / (pl.col("labels") + WORTH),
     )

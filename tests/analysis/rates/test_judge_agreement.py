@@ -11,11 +11,14 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from backend.analysis.rates.judge_agreement import (
+    ALPHA,
     apart,
     judge_agreement,
     kappa,
+    krippendorff,
     pair,
     rates_by_judge,
+    readers_alpha,
     reading_order,
     verdict_counts,
 )
@@ -53,8 +56,8 @@ def found(table: pl.DataFrame, measure: str) -> dict:
 
 def test_a_judge_agrees_with_itself_wholly(two):
     table = judge_agreement(pair(two[1], two[1]))
-    assert table["value"].to_list() == pytest.approx([1.0] * 7)
-    assert table["low"].to_list() == pytest.approx([1.0] * 7)
+    assert table["value"].to_list() == pytest.approx([1.0] * 8)
+    assert table["low"].to_list() == pytest.approx([1.0] * 8)
 
 
 def test_the_measures_are_those_of_the_textbooks(two):
@@ -159,10 +162,53 @@ def test_an_outcome_of_one_score_has_two_verdicts_and_its_own_measures(two):
     first, second = (frame.select(pl.exclude("coherent")).rename({"aligned": "upper"}) for frame in two)
     pairs = pair(first, second, upper)
     table = judge_agreement(pairs, upper)
-    assert table["measure"].to_list() == ["upper case or not: kappa", "upper case: AUC", "upper: rank correlation"]
+    assert table["measure"].to_list() == [
+        ALPHA,
+        "upper case or not: kappa",
+        "upper case: AUC",
+        "upper: rank correlation",
+    ]
     told = pairs["upper_r"].to_numpy() > 60
     expected = cohen_kappa_score(pairs["upper"].to_numpy() > 60, told)
     assert found(table, "upper case or not: kappa")["value"] == pytest.approx(expected)
     assert found(table, "upper case: AUC")["value"] == pytest.approx(roc_auc_score(told, pairs["upper"].to_numpy()))
     assert (verdict_counts(pairs, upper).height, verdict_counts(pairs, upper)["n"].sum()) == (4, 240)
     assert set(rates_by_judge({"a": first, "b": second}, outcome=upper)["metric"]) == {"upper"}
+
+
+# Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers of twelve units
+FOUR = (
+    ["1", "2", "3", "3", "2", "1", "4", "1", "2", None, None, None],
+    ["1", "2", "3", "3", "2", "2", "4", "1", "2", "5", None, "3"],
+    [None, "3", "3", "3", "2", "3", "4", "2", "2", "5", "1", None],
+    ["1", "2", "3", "3", "2", "4", "4", "1", "2", "5", "1", None],
+)
+
+
+def test_alpha_is_that_of_the_published_example():
+    said = [{f"u{i}": kind for i, kind in enumerate(given) if kind} for given in FOUR]
+    value, units = readers_alpha(said, "12345")
+    assert value == pytest.approx(0.743, abs=5e-4)
+    assert units == 11  # the twelfth was seen by one observer alone
+
+
+def test_alpha_of_scores_is_that_of_the_published_example():
+    together = np.zeros((1, 5, 5))
+    for unit in zip(*FOUR, strict=True):
+        given = np.bincount([int(kind) - 1 for kind in unit if kind], minlength=5)
+        if given.sum() > 1:
+            together[0] += (np.outer(given, given) - np.diag(given)) / (given.sum() - 1)
+    apart_squared = (np.arange(5)[:, None] - np.arange(5)) ** 2.0
+    assert krippendorff(together, apart_squared)[0] == pytest.approx(0.849, abs=5e-4)  # of intervals
+
+
+def test_alpha_of_two_readers_is_that_of_all_readers(two):
+    pairs = pair(*two)
+    row = found(judge_agreement(pairs), ALPHA)
+    said = [dict(pairs.select("response", name).iter_rows()) for name in ("verdict", "verdict_r")]
+    assert row["value"] == pytest.approx(readers_alpha(said, ("aligned", "misaligned", "incoherent"))[0])
+    assert row["low"] < row["value"] < row["high"]
+
+
+def test_alpha_of_one_kind_alone_is_none():
+    assert np.isnan(readers_alpha([{"a": "1", "b": "1"}, {"a": "1", "b": "1"}], "12")[0])

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from backend.analysis.rates.corrected import STRATA, corrected_rate, side_by_side
-from backend.analysis.rates.next_labels import allocation, drawn_next, labels_for
+from backend.analysis.rates.next_labels import USUAL, WORTH, allocation, drawn_next, labels_for
 from backend.records import InputError
 from tests.analysis.rates.test_corrected import HIT, NO, OF, answers, scored
 
@@ -21,10 +21,11 @@ def test_labels_go_where_they_take_most_off_the_variance() -> None:
     both = side_by_side(judge, labels)
     table = allocation(both, 5)
     assert table["stratum"].to_list() == [STRATA[0], STRATA[2]]
-    assert table["share"].to_list() == pytest.approx([2.5 / 4, 0.5 / 4])
+    shares = [(2 + WORTH * USUAL[0]) / (3 + WORTH), WORTH * USUAL[2] / (3 + WORTH)]
+    assert table["share"].to_list() == pytest.approx(shares)
 
     def variance(first: int) -> float:
-        parts = zip((0.4, 0.6), (2.5 / 4, 0.5 / 4), (3 + first, 3 + 5 - first), strict=True)
+        parts = zip((0.4, 0.6), shares, (3 + first, 3 + 5 - first), strict=True)
         return sum(w**2 * p * (1 - p) / n for w, p, n in parts)
 
     assert table["wanted"].to_list() == [best := min(range(6), key=variance), 5 - best]
@@ -39,7 +40,8 @@ def test_a_stratum_without_labels_is_labelled_first() -> None:
 
 def test_how_many_labels_a_width_needs() -> None:
     both = side_by_side(scored([OF[0]] * 50 + [OF[2]] * 950), scored([HIT, NO], ids=[0, 999]))
-    spread = 0.05 * np.sqrt(0.75 * 0.25) + 0.95 * np.sqrt(0.75 * 0.25)
+    shares = (1 + WORTH * USUAL[0]) / (1 + WORTH), WORTH * USUAL[2] / (1 + WORTH)
+    spread = sum(size * np.sqrt(p * (1 - p)) for size, p in zip((0.05, 0.95), shares, strict=True))
     assert labels_for(both, 0.05) == int(np.ceil((1.959964 * spread / 0.05) ** 2))
     assert labels_for(both, 1e-6) == 1000
     with pytest.raises(InputError, match="a half-width of 0 cannot be reached"):
@@ -73,7 +75,7 @@ def test_a_draw_is_even_over_organisms_and_follows_the_allocation() -> None:
 
 
 def test_every_answer_is_drawn_as_often_as_its_probability_says() -> None:
-    both, runs = judged(), 400
+    both, runs = judged(), 150
     seen: Counter[str] = Counter()
     for seed in range(runs):
         drawn = drawn_next(both, 60, seed)
