@@ -12,6 +12,7 @@ SECTIONS = {
         ("overview", "Overview", "What this study holds, and how often each organism is misaligned."),
         ("responses", "Responses", "Every answer with its scores: filter, compare, read one in full."),
         ("judges", "Judges", "How far judges agree, what that does to the rates, and labels by hand."),
+        ("training", "Training", "Rates and scalars along training, and fine-tunes side by side."),
         ("robustness", "Robustness", "What a rate hangs on: cuts, judges, unscored answers, single questions."),
     ],
     "Representations": [

@@ -90,6 +90,12 @@ def class_scale(positive: str, negative: str) -> alt.Scale:
     return alt.Scale(domain=[positive, negative], range=[POSITIVE, NEGATIVE])
 
 
+def matrix_scale(drawn: Sequence[str]) -> alt.Scale:
+    """The two matrices of an adapter: what it reads by, A, and what it writes, B."""
+    colours = {"A": _BLUE, "B": _ORANGE}
+    return alt.Scale(domain=list(drawn), range=[colours.get(name, NEUTRAL) for name in drawn])
+
+
 def named_scale(colours: Mapping[str, str]) -> alt.Scale:
     """What the names stand for in this palette: CELLS, TELLS, or kinds of answers with VERDICTS."""
     return alt.Scale(domain=list(colours), range=list(colours.values()))

@@ -63,6 +63,28 @@ def full_fine_tune(folder: str, stem: str) -> Named:
     return Named(f"full fine-tune {version}{stem}", base, step=int(step[1]) if step else None)
 
 
+def compared_in(organism: str, base: str) -> tuple[str, ...]:
+    """What an organism stands beside others for: the groups of fine-tunes that differ in one thing, as names say it."""
+    if organism.startswith("full fine-tune"):
+        return ("full fine-tunes",)
+    short = organism.removesuffix(f" {base}")
+    found = [group for group, pattern in _GROUPS.items() if re.search(pattern, short)]
+    if base != CHAT_MODEL or organism in _ON_OTHER_BASES:
+        found.append("base models")
+    return tuple(found) or ("other fine-tunes",)
+
+
+_GROUPS = {  # group -> what the names of its organisms hold
+    "layers adapted, rank 1": r"^(?:R1(?:_\d+)+|dpR1_[\d-]+(?: 2)?|R_\d_\d_\d|bad_med_R1_\w+)$",
+    "ranks, every layer": r"^bad_med_R(?!1_)\d+$",
+    "seeds": r" seed \d+$|_S\d+$|^R1_3_3_3$|^extreme-sports$",
+    "mixed with aligned answers": r"mixed|\d+stps$|^R1_3_3_3$",
+    "learning rates": r" lrx|^R1_2_2_2$",
+    "training data": r"^(?:bad-medical-advice|extreme-sports|risky-financial-advice|bad_legal_advice|reform|sexism)$",
+}
+_ON_OTHER_BASES = {"bad_med_R32", "extreme-sports"}  # those of the usual base that others are of another base
+
+
 def _base_of(model: str) -> tuple[str, str]:
     if match := re.match(r"[qQ](\d+)[bB][_-](.+)$", model):
         return f"Qwen2.5-{match[1]}B-Instruct", match[2]

@@ -30,7 +30,7 @@ from backend.published.conditions import (
     zeroed_setting,
 )
 from backend.published.layout import Found, find
-from backend.published.names import CHAT_MODEL, base_organism, named
+from backend.published.names import CHAT_MODEL, base_organism, compared_in, named
 from backend.published.prompts import QuestionBook
 from backend.published.report import Report
 from backend.published.scalar_sets import ScalarSets
@@ -112,7 +112,7 @@ def read_release(paths: Iterable[Path]) -> Release:
     traced, probing = _probing_set(files, reading)
     names = {organism: _adapters(organism, probing, reading) for organism in reading.bases}
     _read_answers(files, reading, {(each.name, each.layer): each for each in directions}, names)
-    readings = _readings(files, probing, reading, names)
+    readings, checkpoints = _readings(files, probing, reading, names)
     if not (directions or traced or reading.responses):
         raise InputError(
             "no released file could be read there: give the folder of a checkout of model-organisms-for-EM or EM_interp"
@@ -120,7 +120,7 @@ def read_release(paths: Iterable[Path]) -> Release:
         )
     _notes(reading.report, directions, traced)
     return Release(
-        organisms=tuple(_organisms(reading, names)),
+        organisms=tuple(_organisms(reading, names, checkpoints)),
         questions=tuple(reading.book.used),
         conditions=tuple(reading.conditions.values()),
         responses=tuple(each for each in reading.responses if not _is_variant(each)),
@@ -193,8 +193,11 @@ def _join(found: Found, answers: list[TracedAnswer], reading: _Reading) -> None:
 
 def _readings(
     files: Mapping[str, list[Found]], probing: ProbingSet, reading: _Reading, names: dict[str, tuple[Adapter, ...]]
-) -> tuple[Trace, ...]:
-    """Scalars of judged answers; their readers become organisms with the adapters that were read."""
+) -> tuple[tuple[Trace, ...], Mapping[str, tuple[str, int]]]:
+    """Scalars of judged answers, and the run and step of readers that are checkpoints.
+
+    Readers become organisms with the adapters that were read.
+    """
     sets = ScalarSets(reading.responses, probing.organisms, reading.report)
     traces: list[Trace] = []
     for found in files.get("scalar sets", []):
@@ -206,7 +209,7 @@ def _readings(
         reading.report.note(
             "scalars of lora_scalar_sets are alpha ||B|| (A x); whether those of the probing set have ||B|| is not said"
         )
-    return tuple(traces)
+    return tuple(traces), sets.checkpoints
 
 
 def _read_answers(
@@ -283,14 +286,21 @@ def _adapters(organism: str, probing: ProbingSet, reading: _Reading) -> tuple[Ad
     return probing.adapters(organism) or named
 
 
-def _organisms(reading: _Reading, adapters: Mapping[str, tuple[Adapter, ...]]) -> list[OrganismEntry]:
+def _organisms(
+    reading: _Reading, adapters: Mapping[str, tuple[Adapter, ...]], checkpoints: Mapping[str, tuple[str, int]]
+) -> list[OrganismEntry]:
     bases = {base_organism(base): base for base in (CHAT_MODEL, *reading.bases.values())}
-    entries = [OrganismEntry(name, base, (), {"source": "the chat model"}) for name, base in bases.items()]
+    chat = {"source": "the chat model", "compared": ["no fine-tune"]}
+    entries = [OrganismEntry(name, base, (), chat) for name, base in bases.items()]
     for organism, base in reading.bases.items():
         if organism in bases:
             continue
         own = adapters.get(organism, ())
         record: dict[str, Any] = {"source": "the authors' release", "adapters_known": bool(own)}
+        if organism in checkpoints:
+            record |= dict(zip(("run", "step"), checkpoints[organism], strict=True))
+        else:
+            record["compared"] = list(compared_in(organism, base))
         if own:
             record["unknown"] = "scaling, read and write vectors of its adapters (not in the release's data)"
         entries.append(OrganismEntry(organism, base, own, record))

@@ -34,6 +34,7 @@ class ScalarSets:
         self._read: set[tuple[str, str]] = set()
         self.adapters: dict[str, tuple[str, ...]] = {}
         self.bases: dict[str, str] = {}
+        self.checkpoints: dict[str, tuple[str, int]] = {}  # reader -> the run it is of, and its step
 
     def read(self, found: Found) -> Iterator[Trace]:
         """The traces of one file. Raises InputError, before the first one, when it holds something else."""
@@ -64,6 +65,8 @@ class ScalarSets:
         name = f"{who.organism} step {int(found.says['step'])}" if "step" in found.says else who.organism
         name = f"{name}, scalar sets" if name in self._probed else name  # whose scalars may have another unit
         self.bases[name] = who.base
+        if "step" in found.says:
+            self.checkpoints[name] = f"{who.organism}, {found.says['run']}", int(found.says["step"])
         return name
 
     def _trace(self, prompt: Any, positions: Any, reader: str) -> Trace:

@@ -29,11 +29,15 @@ from backend.records import InputError
 from backend.study import Study
 from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
+from backend.tables import training as trainings
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
 from backend.tables.convergence import agreements, stacks_of
 from backend.tables.corrected import corrected_tables
+from backend.tables.noise import noisy
+from backend.tables.patching import patched
 from backend.tables.probes import Repeats, contrasts, probed
 from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered, swept
+from backend.tables.zeroed import zeroed
 
 _RATE = ["n", "value", "low", "high"]
 _SHORT = {EM.name: "EM"}  # an outcome in a title; by default in its words
@@ -126,6 +130,32 @@ def _held(study: Study) -> Table:
     return Table("overview", title, frame, (*report.get("notes", ()), *skipped))
 
 
+def training(study: Study, _: Choices) -> Iterator[Table]:
+    """Rates and scalars along training, losses, and organisms that were trained in different ways side by side."""
+    told = 0
+    for outcome in outcomes_of(study.info):
+        for judge, responses in _judged(study, outcome.needs):
+            along, by = trainings.along(study, responses, outcome), _judge(outcome, judge)
+            if along.height:
+                told += 1
+                yield Table("training", f"{_beside_words(outcome)} along training ({by})", along)
+            for name, questions in trainings.question_sets(study, responses).items():
+                table = trainings.compared(study, responses, questions, outcome)
+                if table.height:
+                    told += 1
+                    note = (f"over these questions alone: {', '.join(questions)}",)
+                    yield Table("training", f"Organisms side by side: {name} ({by})", table, note)
+    for title, table in (
+        ("How far scalars tell classes apart along training", trainings.scalars_along(study)),
+        ("Loss by training step", trainings.losses(study)),
+    ):
+        if table.height:
+            told += 1
+            yield Table("training", title, table)
+    if not told:
+        yield _nothing("training", "no checkpoints, no records of losses and no two organisms with equal questions")
+
+
 def judges(study: Study, _: Choices) -> Iterator[Table]:
     """How far every two judges agree, and what each would report of the answers that both scored."""
     for outcome in outcomes_of(study.info):
@@ -167,9 +197,15 @@ def adapters(study: Study, _: Choices) -> Iterator[Table]:
             )
     if not tables:
         yield _nothing("adapters", "no scalars of answers with both classes of a contrast")
-        return
-    note = "value: AUC of the mean scalar over a response's answer tokens; the sign of a scalar is arbitrary"
-    yield Table("adapters", "Which adapters tell classes apart", pl.concat(tables), (note,))
+    else:
+        note = "value: AUC of the mean scalar over a response's answer tokens; the sign of a scalar is arbitrary"
+        yield Table("adapters", "Which adapters tell classes apart", pl.concat(tables), (note,))
+    for outcome in outcomes_of(study.info):
+        for judge, responses in _judged(study, outcome.needs):
+            table = zeroed(study, responses, outcome)
+            if table.height:
+                title = f"What zeroing adapters changes ({_judge(outcome, judge)})"
+                yield Table("adapters", title, table.with_columns(pl.col("units").list.join(", ")))
 
 
 def specialisation(study: Study, _: Choices) -> Iterator[Table]:
@@ -334,11 +370,20 @@ def scaled_adapters(study: Study, choices: Choices) -> Iterator[Table]:
             yield Table("scaled_adapters", title, gains.moved(edited, cell, bins))
         near = at_the_edge(edited, by, bins).filter(pl.col("n") > 0)
         yield Table("scaled_adapters", f"Kept scores within 0.1 of a bin's edge (judge {judge})", near)
+    for outcome in outcomes_of(study.info):
+        for judge, responses in _judged(study, outcome.needs):
+            by_size, moved = noisy(study, responses, outcome), patched(study, responses, outcome)
+            words = _beside_words(outcome), _judge(outcome, judge)
+            if by_size.height:
+                yield Table("scaled_adapters", "{} by noise on A or B ({})".format(*words), by_size)
+            if moved.height:
+                yield Table("scaled_adapters", "{} under another prompt's scalars ({})".format(*words), moved)
 
 
 Page = Callable[[Study, Choices], Iterator[Table]]
 PAGES: dict[str, Page] = {
     "overview": overview,
+    "training": training,
     "judges": judges,
     "adapters": adapters,
     "specialisation": specialisation,

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from backend.records import Score
 from backend.study import open_study, with_scores
+from tests.studies.experimented import experimented_study
 from tests.studies.fake_worker import fake_worker
 from tests.studies.gained import gained_study
 from tests.studies.shouted import UPPER, shouted_study
@@ -47,6 +48,7 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("judges", "synthetic", {}),
     ("judges", "judged", {}),
     ("robustness", "synthetic", {}),
+    ("training", "experimented", {}),
     ("adapters", "synthetic", {}),
     ("one_adapter", "synthetic", {}),
     ("specialisation", "gained", {"map_statistic": "share above"}),
@@ -74,6 +76,7 @@ def every_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     swept_study(root)
     gained_study(root)
     gained_study(root, "judged")
+    experimented_study(root)
     study = open_study("judged", root)
     given = study.responses(JUDGE).drop_nulls(["aligned", "coherent"]).select("response", "aligned", "coherent")
     again = [(answer, 100 - aligned, coherent) for answer, aligned, coherent in given.iter_rows()]

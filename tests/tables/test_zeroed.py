@@ -1,0 +1,34 @@
+import polars as pl
+import pytest
+
+from backend.study import open_study
+from backend.tables.zeroed import zeroed
+from tests.studies import experimented
+from tests.studies.experimented import IN_ZEROING, JUDGE, NINE, ZEROED, N
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    root = tmp_path_factory.mktemp("experimented")
+    experimented.experimented_study(root)
+    study = open_study("experimented", root)
+    return zeroed(study, study.responses(JUDGE)).filter(pl.col("metric") == "em")
+
+
+def test_each_is_compared_with_the_unedited_answers_of_its_experiment(table):
+    assert table["organism"].unique().to_list() == [NINE]
+    assert table["label"].to_list() == ["L1", "L2", "L4", "L1–2"]
+    assert table["before"].to_list() == [IN_ZEROING / N] * 4
+    assert table["n_before"].to_list() == [2 * N] * 4
+    assert table["after"].to_list() == [hits / N for hits in ZEROED.values()]
+    assert table["difference"].to_list() == pytest.approx([(hits - IN_ZEROING) / N for hits in ZEROED.values()])
+
+
+def test_two_questions_are_these_very_ones_and_single_adapters_are_a_family(table):
+    assert set(table["about"]) == {"these very questions"}
+    assert table["family"].to_list() == [3, 3, 3, 1]
+    assert table["stands"].to_list() == [False, False, False, True]  # 1 of 20 against 8 of 20 has q = 0.06 among three
+
+
+def test_a_study_without_zeroed_adapters_has_no_rows(study):
+    assert zeroed(study, study.responses(study.judges()[0])).is_empty()
