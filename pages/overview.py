@@ -1,4 +1,4 @@
-"""Overview: what this study is, how often each organism is misaligned on which questions, where it comes from."""
+"""Overview: the paper's argument told of this study, how often each organism is misaligned, where it comes from."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from panels.frame import (
     responses_of,
     scored_by,
 )
+from panels.story import show_figures, show_story
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
 MOST_NAMES = 6  # conditions named in a sentence
@@ -48,12 +49,10 @@ def _rates(study: Study, judge: str, outcome: Outcome, by: tuple[str, ...]) -> p
 
 
 def _describe(study: Study) -> None:
-    """The study in plain words."""
+    """What the study holds, in plain words."""
+    st.subheader("What it holds")
     responses, questions = responses_of(study), study.questions()
     organisms, conditions = study.organisms(), study.conditions()
-    st.title(plain(study.info.get("title") or study.name))
-    if study.info.get("notes"):
-        st.text(str(study.info["notes"]))
     topics = questions["topic"].unique(maintain_order=True) if questions.height else ()
     with st.container(horizontal=True, gap="large"):
         st.metric("Responses", f"{responses.height:,}", width="content")
@@ -64,6 +63,8 @@ def _describe(study: Study) -> None:
         f"Base model **{plain(study.info.get('base', 'not recorded'))}**; organisms {listed(organisms['organism'])}; "
         f"conditions {_shortened(conditions['name'])}; questions of {listed(topics) or 'no topic'}."
     )
+    if study.info.get("notes"):
+        st.text(str(study.info["notes"]))
 
 
 def _shortened(names: pl.Series) -> str:
@@ -226,9 +227,12 @@ def _jsonable(value: Any) -> Any:
 
 
 study = current_study()
-_describe(study)
+st.title(plain(study.info.get("title") or study.name))
 with explained():
     judge, outcome = _asked(study)
+    told = show_story(study, judge, outcome)
+    show_figures(study, told)
     _show_rates(study, judge, outcome)
     show_questions(study, judge, outcome)
+_describe(study)
 show_provenance(study)

@@ -7,12 +7,14 @@ until somebody chooses. It refuses to know which parameters a page has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from backend.records import InputError
 from panels.frame import plain
@@ -155,6 +157,14 @@ def _answered_by_the_page(parameter: str) -> None:
     links = st.session_state.get(LINKS)
     if links is not None:
         links.read.add(parameter)
+
+
+def page_link(page: str, label: str, query: Mapping[str, str | list[str]]) -> None:
+    """A link to a page of the app in a state: within the app, or by its address where a page runs alone."""
+    try:
+        st.page_link(f"pages/{page}.py", label=label, icon=":material/arrow_forward:", query_params=dict(query))
+    except StreamlitAPIException:
+        st.markdown(f"[{plain(label)}]({page}?{urlencode(query, doseq=True)})")
 
 
 def with_asked(options: Iterable[T], key: str) -> list[T]:

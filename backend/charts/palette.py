@@ -29,6 +29,7 @@ CELLS = {  # of the four-way table, whose topic and valence are medical and misa
     "aligned non-medical": _SKY,
     "aligned medical": _GREEN,
 }
+CLAIM_BARS = {"claim": POSITIVE, "beside": NEUTRAL, "control": _SKY}  # what a claim is about, no edit, controls
 VERDICTS = (NEGATIVE, POSITIVE, NEUTRAL)  # in the order of an outcome's kinds: no hit, a hit, no case of it
 
 # Ink is read at 4.5 : 1 or better on the pages' backgrounds, which no one colour is on both. Vega knows the background.

@@ -31,11 +31,13 @@ from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
 from backend.tables import training as trainings
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
+from backend.tables.claims import Evidence, Material, told_outcomes
 from backend.tables.convergence import agreements, stacks_of
 from backend.tables.corrected import corrected_tables
 from backend.tables.noise import noisy
 from backend.tables.patching import patched
 from backend.tables.probes import Repeats, contrasts, probed
+from backend.tables.story import story
 from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered, swept
 from backend.tables.zeroed import zeroed
 
@@ -85,6 +87,19 @@ def overview(study: Study, _: Choices) -> Iterator[Table]:
     yield _held(study)
     for outcome in outcomes_of(study.info):
         yield from _rates(study, outcome)
+
+
+def told(study: Study, _: Choices) -> Iterator[Table]:
+    """The paper's argument in six claims of every outcome that the story is told of: what each says, and its rates."""
+    judged = _judged(study, outcomes_of(study.info)[0].needs)
+    if not judged:
+        yield _nothing("story", "no answers with scores")
+        return
+    evidence = Evidence(study, *judged[0])
+    for outcome in told_outcomes(evidence):
+        for claim in story(Material(evidence, outcome)):
+            notes = tuple(filter(None, (claim.said, claim.about)))
+            yield Table("story", f"{claim.title} ({claim.verdict})", claim.bars, notes)
 
 
 def _rates(study: Study, outcome: Outcome) -> Iterator[Table]:
@@ -382,6 +397,7 @@ def scaled_adapters(study: Study, choices: Choices) -> Iterator[Table]:
 
 Page = Callable[[Study, Choices], Iterator[Table]]
 PAGES: dict[str, Page] = {
+    "story": told,
     "overview": overview,
     "training": training,
     "judges": judges,

@@ -1,0 +1,314 @@
+"""Two claims of the story: what adding the direction to the base does, and what taking it out of its organism does.
+
+It refuses to know what a direction tells, and what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from backend.analysis.conditions.controls import CONTROLS, ITSELF, RANDOM, SHUFFLES, SUBSPACE
+from backend.analysis.rates.changes import changes
+from backend.analysis.rates.rates import MATTERS, THESE_QUESTIONS
+from backend.outcomes import COHERENT
+from backend.records import BASE, BASELINE
+from backend.tables.claims import (
+    BESIDE,
+    CLAIMED,
+    CONTROL,
+    MOST_BARS,
+    UNKNOWN,
+    WAYS,
+    Claim,
+    Material,
+    about_of,
+    about_words,
+    after,
+    as_command,
+    bar,
+    bars_of,
+    doubt,
+    missing,
+    only_row,
+    percent,
+    points,
+    published,
+    verdict_of,
+    with_interval,
+)
+from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered
+
+BY_LAYER, BY_STRENGTH = "layer", "strength"  # how what adding does is drawn
+NEARLY = 0.25  # of a strength, by which a control's may differ
+
+
+# --- 3: adding it ----------------------------------------------------------------------------------------------------
+
+
+def added(of: Material) -> Claim:
+    """What adding the direction does to the base, by layer and strength, beside its controls."""
+    sweep = of.sweep_of(STEERED)
+    topics = published(sweep.answers["topic"].unique().to_list())
+    table = steered(sweep, topics, of.outcome) if sweep.edited else pl.DataFrame()
+    own = _rows(table, of.outcome.name, kind="steer", direction=of.along)
+    if own.is_empty():
+        how = as_command(of.study, f'sweep steer --direction "{of.along or "NAME"}" --name steer')
+        return missing(of, "added", "The direction of this outcome was added to no model.", how)
+    names = own["organism"].unique(maintain_order=True).to_list()
+    worn = BASE if BASE in names else names[0]
+    here, own = table.filter(organism=worn), _of_these(of, sweep, own.filter(organism=worn), topics, worn)
+    coherent = _coherence(of, sweep, worn, own["cell"].to_list(), topics)
+    fair = own.filter([not _costs(coherent.get(cell)) for cell in own["cell"]])
+    key = (fair if fair.height else own).sort("value", descending=True, maintain_order=True).row(0, named=True)
+    without = only_row(_rows(here, of.outcome.name, cell=BASELINE))
+    bars = [] if without is None else [bar("no edit", without, BESIDE)]
+    several = (
+        own["layer"].n_unique() > 1
+        and not own.filter(pl.col("stands").fill_null(False), pl.col("difference") > 0).height
+    )
+    if several:
+        said, verdict, shown, more, controls = _nowhere(of, sweep, own, topics, worn)
+        bars += more if len(more) <= MOST_BARS - 3 else [max(more, key=_height)]
+    else:
+        controls = _controls(here, of, key)
+        said, verdict = _at_its_best(of, own, key, without, coherent, fair.height)
+        said = f"Adding {of.along} to {worn} {said}"
+        shown = key
+        strength = "added" if key["strength"] is None else f"λ {key['strength']:.3g}"
+        bars.append(bar(strength, key, CLAIMED, _coherent_share(coherent.get(key["cell"]))))
+    bars += controls
+    page = of.link(
+        "steering",
+        steering_topics=topics,
+        steering_organism=worn,
+        steering_condition=key["cell"],
+        steering_layer=str(key["layers"]),
+    )
+    if not of.on_its_page(STEERED, key["cell"]):  # that page shows answers of one length
+        conditions = sweep.answers.filter(cell=key["cell"])["condition"].unique().to_list()
+        page = of.link("responses", responses_organism=[worn], responses_condition=conditions, responses_topic=topics)
+    of_interest = (
+        (pl.col("cell") == BASELINE)
+        | (pl.col("direction") == of.along)
+        | ((pl.col("kind") == "steer") & (pl.col("layers") == key["layers"]))
+    )
+    return Claim(
+        "added",
+        of.outcome,
+        said + ("" if controls else " No control was added in the same way."),
+        verdict,
+        figure=percent(shown["value"]),
+        about=of.behind(shown["n"], topics, key["clusters"]),
+        bars=bars_of(bars[:MOST_BARS]),
+        table=here.filter(of_interest, pl.col("metric").is_in([each.name for each in of.outcome.beside])),
+        subject=of.along,
+        drawn=BY_LAYER if own["layer"].n_unique() > 1 else BY_STRENGTH,
+        sides=(_cell(sweep, worn, key["cell"], topics),),
+        **page,
+    )
+
+
+def _of_these(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> pl.DataFrame:
+    """The cells with intervals for these very questions, where there are too few for questions like these."""
+    about = about_of(int(own["clusters"].max() or 0))  # type: ignore[arg-type]
+    if about is not THESE_QUESTIONS:
+        return own
+    rows, cells = sweep.about(topics).filter(organism=worn), own["cell"].to_list()
+    found = changes(rows, cells, by="cell", outcomes=(of.outcome,), about=about)
+    ends = found.select("cell", *CHANGED, low="after_low", high="after_high")
+    return own.drop("low", "high", *CHANGED).join(ends, on="cell", how="left", maintain_order="left")
+
+
+def _at_its_best(
+    of: Material,
+    own: pl.DataFrame,
+    key: Mapping[str, Any],
+    without: Mapping[str, Any] | None,
+    coherent: Mapping[str, Mapping[str, Any]],
+    fair: int,
+) -> tuple[str, str]:
+    """What the strongest fair cell did, in words, and whether that is shown."""
+    place = f"layer {key['layers']}" if key["layer"] is not None else f"layers {key['layers']}"
+    strength = "" if key["strength"] is None else f", λ {key['strength']:.3g}"
+    share = "" if key["relative"] is None else f", {100 * key['relative']:.0f} % of the activation norm"
+    before = "" if without is None else f", {percent(without['value'])} without it"
+    rate = f"{with_interval(key['value'], key['low'], key['high'])} of {key['n']} answers {of.outcome.kinds[1]}"
+    gate = _coherent_share(coherent.get(key["cell"]))
+    most = f", the most of {own.height} cells" if own.height > 1 else ""
+    if fair < own.height:
+        which = "the one" if fair == 1 else f"the most of the {fair}"
+        most = f", {which} of {own.height} cells without a clear cost of ten points of coherence"
+    said = f"({place}{strength}{share}) makes {rate}{f', {gate}' if gate else ''}{before}{most}"
+    if key["verdict"] is None:
+        return f"{said}; it was asked nothing without the edit.", UNKNOWN
+    if key["clear"] and not key["stands"]:
+        return f"{said}: clear alone, not among the {key['family']} steered cells.", UNKNOWN
+    return f"{said}{doubt(key['verdict'], rise=True)}.", verdict_of(key["verdict"], rise=True)
+
+
+def _nowhere(
+    of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str
+) -> tuple[str, str, dict[str, Any], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """What adding did where no cell of several layers stands: layers counted together, in words and as bars."""
+    pooled = _pooled(of, sweep, own, topics, worn)
+    best = pooled.sort("after", descending=True, maintain_order=True).row(0, named=True)
+    said = (
+        f"Adding {of.along} to {worn} raises the rate in none of {own.height} cells ({own['layer'].n_unique()} "
+        f"layers) after correction; at {best['cell']}, layers together, {percent(best['after'])} of {best['n_after']} "
+        f"answers are {of.outcome.kinds[1]}, without it {percent(best['before'])}: "
+        f"{points(best['difference'], best['low'], best['high'])}{doubt(best['verdict'], rise=True)}."
+    )
+    bars = [bar(row["cell"], after(row), CLAIMED) for row in pooled.iter_rows(named=True)]
+    beside = sweep.cells.filter(pl.col("role").is_in(CONTROLS), pl.col("kind") == "steer")
+    controls = []
+    for (_,), cells in beside.group_by("series", maintain_order=True):
+        rows = _pooled(of, sweep, cells, topics, worn).filter(cell=best["cell"])
+        controls += [
+            bar(_control(cells.row(0, named=True), of), after(row), CONTROL) for row in rows.iter_rows(named=True)
+        ]
+    return said, verdict_of(best["verdict"], rise=True), after(best), bars, controls[:2]
+
+
+def _pooled(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> pl.DataFrame:
+    """The change at every strength, layers together: the columns of `changes`."""
+    unit = "relative" if own["relative"].null_count() == 0 else "strength"
+    words = pl.format("{} % of the norm", (100 * pl.col("relative")).round(0).cast(pl.Int64))
+    label = words if unit == "relative" else pl.format("λ {}", pl.col("strength").round_sig_figs(3))
+    names = own.sort(unit).select("cell", pooled=label)
+    rows = sweep.about(topics).filter(organism=worn)
+    rows = rows.join(names, on="cell", how="left", maintain_order="left")
+    order = names["pooled"].unique(maintain_order=True).to_list()
+    rows = rows.with_columns(cell=pl.coalesce("pooled", "cell"))
+    questions = rows.filter(pl.col("cell").is_in(order), of.outcome.scored())["question_id"].n_unique()
+    found = changes(rows, order, by="cell", outcomes=(of.outcome,), about=about_of(questions))
+    return found.sort(pl.col("cell").replace_strict({name: at for at, name in enumerate(order)}, default=0))
+
+
+def _controls(here: pl.DataFrame, of: Material, key: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Controls and other outcomes' directions at the place of a cell, at its strength or nearly, as bars."""
+    other = (pl.col("role") == ITSELF) & ~pl.col("direction").is_in(list(of.directions))
+    rows = _rows(here, of.outcome.name, kind="steer", layers=key["layers"]).filter(
+        pl.col("role").is_in(CONTROLS) | other
+    )
+    unit = "relative" if key["relative"] is not None and rows["relative"].null_count() == 0 else "strength"
+    if rows.is_empty() or key[unit] is None:
+        return []
+    off = (pl.col(unit) - key[unit]).abs()
+    near = rows.filter(off <= NEARLY * abs(key[unit])).sort(off, maintain_order=True)
+    near = near.unique("series", keep="first", maintain_order=True).sort(pl.col("role") == ITSELF, maintain_order=True)
+    return [bar(_control(row, of), row, CONTROL) for row in near.iter_rows(named=True)]
+
+
+def _height(lane: tuple[Any, ...]) -> float:
+    """The rate of a bar."""
+    return float(lane[2])
+
+
+def _control(row: Mapping[str, Any], of: Material) -> str:
+    """What a control is, in few words."""
+    if row["role"] not in (RANDOM, SUBSPACE, *SHUFFLES):
+        return str(row["direction"])
+    name = (
+        "shuffled labels" if row["role"] in SHUFFLES else "random direction" if row["role"] == RANDOM else row["role"]
+    )
+    return str(name) if row["like"] in (of.along, None) else f"{name} like {row['like']}"
+
+
+def _rows(table: pl.DataFrame, metric: str, **where: Any) -> pl.DataFrame:
+    """The known rates of one metric with these values; empty where there is no table or no such value."""
+    if table.is_empty() or None in where.values():
+        return table.clear()
+    return table.filter(
+        pl.col("metric") == metric, *(pl.col(name) == value for name, value in where.items())
+    ).drop_nulls("value")
+
+
+def _cell(sweep: SweptAnswers, organism: str, cell: str, topics: list[str]) -> pl.DataFrame:
+    """The answers of one cell of a sweep, without their texts."""
+    rows = sweep.about(topics).filter(pl.col("organism") == organism, pl.col("cell") == cell)
+    return rows.drop("text", "question", strict=False)
+
+
+def _coherence(
+    of: Material, sweep: SweptAnswers, organism: str, cells: list[str], topics: list[str]
+) -> dict[str, dict[str, Any]]:
+    """What edits changed of coherence, a row of `changes` by cell; nothing where that was not scored."""
+    if of.outcome == COHERENT or not set(COHERENT.needs) <= set(sweep.answers.columns):
+        return {}
+    rows = sweep.about(topics).filter(pl.col("organism") == organism, pl.col("cell").is_in([*cells, BASELINE]))
+    found = changes(rows, cells, by="cell", outcomes=(COHERENT,))
+    return {row["cell"]: row for row in found.iter_rows(named=True)}
+
+
+def _costs(coherent: Mapping[str, Any] | None) -> bool:
+    """Whether coherence clearly falls, by more than matters."""
+    return coherent is not None and bool(coherent["clear"]) and coherent["difference"] < -MATTERS
+
+
+def _coherent_share(coherent: Mapping[str, Any] | None) -> str:
+    return "" if coherent is None else f"{percent(coherent['after'])} coherent"
+
+
+# --- 4: taking it out ------------------------------------------------------------------------------------------------
+
+
+def removed(of: Material) -> Claim:
+    """What taking the direction out of its own organism changes, beside its controls."""
+    sweep, worn = of.sweep_of(ABLATED), str(of.organism)
+    cells = sweep.cells.filter(direction=of.along)["cell"]
+    asked = sweep.answers.filter(pl.col("organism") == worn, pl.col("cell").is_in(cells.implode()), of.outcome.scored())
+    topics = published(asked["topic"].unique().to_list())
+    questions = asked.filter(pl.col("topic").is_in(topics))["question_id"].n_unique()
+    table = pl.DataFrame()
+    if questions:
+        table = ablated(of.study, sweep, topics, about_of(questions), of.outcome).filter(organism=worn)
+    own = table.filter(direction=of.along, metric=of.outcome.name) if table.height else table
+    if own.is_empty():
+        direction = of.along or "NAME"
+        how = as_command(of.study, f'sweep ablate --organism {worn} --direction "{direction}" --layer N --name ablate')
+        return missing(of, "removed", f"The direction was not taken out of {worn}.", how)
+    ways, to_zero = {way: at for at, way in enumerate(WAYS)}, pl.col("to").fill_null("zero") == "zero"
+    key = own.sort(pl.col("way").replace_strict(ways), ~to_zero, maintain_order=True).row(0, named=True)
+    coherent = _coherence(of, sweep, worn, [key["cell"]], topics).get(key["cell"])
+    gate = _coherent_share(coherent)
+    other = (pl.col("role") == ITSELF) & ~pl.col("direction").is_in(list(of.directions))
+    controls = table.filter(
+        pl.col("metric") == of.outcome.name,
+        pl.col("way") == key["way"],
+        pl.col("role").is_in(CONTROLS) | other,
+        pl.col("to").fill_null("zero") == (key["to"] or "zero"),
+    )
+    dear = coherent is not None and _costs(coherent)
+    cost = f" It breaks the model: coherence was {percent(coherent['before'])}." if dear and coherent else ""
+    change = points(key["difference"], key["low"], key["high"])
+    said = (
+        f"Taking {of.along} out of {worn} ({key['way']}) leaves {percent(key['after'])} of {key['n_after']} "
+        f"answers {of.outcome.kinds[1]}{f', {gate}' if gate else ''}, {percent(key['before'])} of {key['n_before']} "
+        f"before: {change}{doubt(key['verdict'], rise=False)}.{cost}"
+    )
+    before = {"value": key["before"], "low": key["before_low"], "high": key["before_high"], "n": key["n_before"]}
+    bars = [bar("no edit", before, BESIDE), bar("taken out", after(key), CLAIMED, gate)]
+    bars += [bar(_control(row, of), after(row), CONTROL) for row in controls.iter_rows(named=True)]
+    page = of.link(
+        "ablation",
+        ablation_topics=topics,
+        ablation_organism=worn,
+        ablation_condition=key["cell"],
+        ablation_about=about_words(questions),
+    )
+    return Claim(
+        "removed",
+        of.outcome,
+        said + ("" if controls.height else " No control was taken out in the same way."),
+        UNKNOWN if dear else verdict_of(key["verdict"], rise=False),
+        figure=f"{percent(key['before'])} → {percent(key['after'])}",
+        about=of.behind(key["n_after"], topics, questions),
+        bars=bars_of(bars[:MOST_BARS]),
+        table=table,
+        subject=of.along,
+        sides=(_cell(sweep, worn, key["cell"], topics), _cell(sweep, worn, BASELINE, topics)),
+        **page,
+    )
