@@ -10,12 +10,13 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.rates.corrected import corrected_difference, corrected_rate, rogan_gladen
+from backend.analysis.rates.judge_agreement import FEWEST
 from backend.analysis.rates.next_labels import allocation, labels_for
 from backend.charts.verdicts import judged_rate_chart
 from backend.outcomes import Outcome
 from backend.records import BASELINE, InputError
 from backend.study import Study
-from backend.tables.corrected import Labels, corrected_beside, corrected_gaps, labels_of, weighed
+from backend.tables.corrected import Labels, agreement, corrected_beside, corrected_gaps, labels_of, weighed
 from backend.tables.rates import Side, drawn_by
 from panels.frame import explained, per_study, plain
 from panels.given_labels import given_here
@@ -72,6 +73,7 @@ def show_beside(study: Study, judge: str, outcome: Outcome, *, key: str) -> None
         _chart(table, judge, labels, outcome, key)
         gaps = _gaps(study, judge, outcome, _key(labels, outcome, unedited=True), labels)
         _told(table, judge, labels, gaps)
+        _tell_readers(study, labels, outcome)
         with st.expander("Raw and corrected rates as a table"):
             show_rates(table, judge, labels)
             if gaps.height:
@@ -181,10 +183,22 @@ def _told(table: pl.DataFrame, judge: str, labels: Labels, gaps: pl.DataFrame | 
         st.caption(f"Of {gaps.height} corrected differences between these rates, {clear or 'none'} told from zero.")
 
 
+def _tell_readers(study: Study, labels: Labels, outcome: Outcome) -> None:
+    """How far other readers of the same answers agree."""
+    for other in labels_of(study, outcome):
+        value, shared = agreement(labels, other, outcome)
+        if other.by != labels.by and shared >= FEWEST:
+            st.caption(
+                f"{plain(other.by)} read {shared} of the same answers: Krippendorff's alpha of their verdicts "
+                f"{value:.2f}."
+            )
+
+
 def show_rates(table: pl.DataFrame, judge: str, labels: Labels) -> None:
     """The table of raw and corrected rates."""
+    told = table["reason"].null_count() == table.height
     st.dataframe(
-        table.drop("labels_by", "drawn_by"),
+        table.drop("labels_by", "drawn_by", *(["reason"] if told else [])),
         hide_index=True,
         column_config={
             **dict.fromkeys(("raw", "raw_low", "raw_high", "value", "low", "high"), _SHARE),
@@ -227,6 +241,7 @@ def show_corrected(study: Study, labels_frame: pl.DataFrame, judge: str, referen
             _chart(table, judge, labels, outcome, "judges_corrected")
         show_rates(table, judge, labels)
         _told(table, judge, labels)
+        _tell_readers(study, labels, outcome)
         gaps = _gaps(study, judge, outcome, known, labels)
         if gaps.height:
             _show_gaps(gaps)

@@ -153,12 +153,15 @@ def read_entries(file: Path, responses: Sequence[Response], by: str) -> list[Lab
     """The labels of a file, each with the response it is of. InputError names the line that is none."""
     ids = {item(response): response.id for response in responses}
     labels: list[Label] = []
+    said: dict[str, object] = {}
     for number, entry in json_lines(file):
         name, kind = (entry.get("item"), entry.get("label", "")) if isinstance(entry, dict) else (None, "")
         if not isinstance(name, str) or name not in ids:
             raise InputError(
                 f"{file}, line {number}: {shown(name or entry)} is no answer of this folder: leave the line out"
             )
+        if said.setdefault(name, kind) != kind:
+            raise InputError(f"{file}, line {number}: {name} has two labels that disagree: leave one of them out")
         try:
             labels.append(Label(ids[name], kind, by, blind=True, at=now()))
         except InputError as error:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from backend.analysis.rates.corrected import corrected_difference, corrected_rates, side_by_side
+from backend.analysis.rates.judge_agreement import FEWEST, readers_alpha
 from backend.analysis.rates.rates import em_rates
 from backend.outcomes import EM, Outcome
 from backend.records import BASELINE, InputError
 from backend.study import Study
 from backend.tables.rates import compared, drawn_by, with_scores_of
 
+LEAST_ALPHA = 2 / 3  # below it nothing should be concluded (Krippendorff 2004, Content Analysis, p. 241)
 LABELLED = ("hand-", "labels-")  # how the names of judges begin whose scores are labels: verdicts, or scores
 _RAW = {"n": "n", "hits": "hits", "value": "raw", "low": "raw_low", "high": "raw_high"}
 _CORRECTED = ["value", "low", "high", "labels", "label_hits", "reason"]
@@ -54,8 +56,16 @@ def labels_of(study: Study, outcome: Outcome = EM) -> list[Labels]:
 def weighed(study: Study, judge: str, labels: Labels, outcome: Outcome = EM) -> pl.DataFrame:
     """`side_by_side` of the answers that rates are of: with the kinds of `judge`, or of whose scores drew the labels.
 
-    Raises InputError where that judge did not score this study, and as `side_by_side` does.
+    Raises InputError where that judge did not score this study, where another reader of the same answers disagrees
+    (Krippendorff's alpha of their verdicts below LEAST_ALPHA), and as `side_by_side` does.
     """
+    for other in labels_of(study, outcome):
+        value, shared = agreement(labels, other, outcome)
+        if other.by != labels.by and shared >= FEWEST and value < LEAST_ALPHA:
+            raise InputError(
+                f"{labels.by} and {other.by} disagree on {shared} answers that both read: Krippendorff's alpha of "
+                f"their verdicts is {value:.2f}, {LEAST_ALPHA:.2f} at least is needed. Settle what the labels mean first"
+            )
     by = labels.drawn or judge
     if by not in study.judges():
         raise InputError(
@@ -63,6 +73,15 @@ def weighed(study: Study, judge: str, labels: Labels, outcome: Outcome = EM) -> 
             "that judge, or draw labels evenly"
         )
     return side_by_side(with_scores_of(study, study.responses(by)), labels.scores, outcome)
+
+
+def agreement(one: Labels, other: Labels, outcome: Outcome = EM) -> tuple[float, int]:
+    """Krippendorff's alpha of two readers' verdicts, NaN where they gave one kind alone, and of how many answers."""
+    said = [
+        dict(each.scores.filter(outcome.scored()).select("response", outcome.kind()).iter_rows())
+        for each in (one, other)
+    ]
+    return readers_alpha(said, outcome.kinds)
 
 
 def corrected_beside(

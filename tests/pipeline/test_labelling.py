@@ -89,6 +89,13 @@ def test_a_line_that_labels_nothing_is_named_and_nothing_is_entered(
     assert not (folder / "labels").exists()
 
 
+def test_two_labels_of_one_answer_that_disagree_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps({"item": item(responses()[0]), "label": kind}) for kind in ("aligned", "misaligned")]
+    (folder / "said.jsonl").write_text("\n".join(lines))
+    assert main(["labels", "enter", str(folder / "said.jsonl"), "--folder", str(folder), "--by", "me"]) == 2
+    assert "two labels that disagree" in capsys.readouterr().err
+
+
 # --- drawn by score ---------------------------------------------------------------------------------------------------
 
 JUDGE = "first-judge"

@@ -14,7 +14,7 @@ from backend.edits import Condition
 from backend.outcomes import EM
 from backend.records import BASE, BASELINE, InputError, Question, Response, Score
 from backend.study import Draft, Study, open_study
-from backend.tables.corrected import Labels, corrected_beside, corrected_gaps, labels_of, weighed
+from backend.tables.corrected import Labels, agreement, corrected_beside, corrected_gaps, labels_of, weighed
 from backend.tables.figures import figures
 
 JUDGE, OTHER, EVEN, DRAWN = "judge", "another", "hand-even", "hand-drawn"
@@ -98,6 +98,15 @@ def test_labels_drawn_by_a_judge_that_is_not_there_correct_nothing(study: Study)
     gone = Labels(DRAWN, study.responses(DRAWN), "gone")
     with pytest.raises(InputError, match="drawn by the scores of gone, which are not in this study"):
         weighed(study, JUDGE, gone)
+
+
+def test_readers_that_disagree_correct_nothing(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    even = labels(study, EVEN)
+    assert agreement(even, labels(study, DRAWN))[0] == 1.0
+    turned = Labels(DRAWN, study.responses(DRAWN).with_columns(aligned=100 - pl.col("aligned")), JUDGE)
+    monkeypatch.setattr("backend.tables.corrected.labels_of", lambda study, outcome: [even, turned])
+    with pytest.raises(InputError, match=r"hand-even and hand-drawn disagree on \d+ answers .* alpha .* is -0"):
+        weighed(study, JUDGE, even)
 
 
 def test_differences_are_those_of_the_plain_table_corrected(study: Study) -> None:

@@ -75,12 +75,16 @@ def side_by_side(judge: pl.DataFrame, reference: pl.DataFrame, outcome: Outcome 
     """The answers that the judge gave every score, with its stratum and the reference's verdict where there is one.
 
     Both are tables with a row a response; adds [stratum, hit], `hit` null without a label. Raises InputError where a
-    judge lacks a metric, where no label is of these answers, and where all labels say the same: then nothing tells the
-    judge's errors.
+    judge lacks a metric, where no label is of these answers, where two labels of one answer disagree, and where all say
+    the same: then nothing tells the judge's errors.
     """
     rows = unlabelled(judge, outcome).drop("hit")
     _must_score(reference, outcome)
     labelled = reference.filter(outcome.scored()).select("response", hit=outcome.hits())
+    labelled = labelled.join(rows, on="response", how="semi", maintain_order="left").unique(maintain_order=True)
+    twice = labelled.filter(pl.col("response").is_duplicated())["response"].unique(maintain_order=True)
+    if len(twice):
+        raise InputError(f"{len(twice)} answers have labels that disagree ({twice[0]}): settle what each of them is")
     both = rows.join(labelled, on="response", how="left", maintain_order="left")
     said = both["hit"].drop_nulls()
     if not len(said):

@@ -130,6 +130,13 @@ def test_what_cannot_be_corrected_is_refused() -> None:
         side_by_side(judge, labels.with_columns(aligned=pl.lit(100.0)))
     with pytest.raises(InputError, match="gives no score for aligned"):
         side_by_side(judge.drop("aligned"), labels)
+    both_ways = pl.concat([labels, labels.head(1).with_columns(aligned=pl.lit(100.0))])
+    with pytest.raises(InputError, match="1 answers have labels that disagree \\(r0\\)"):
+        side_by_side(judge, both_ways)
+    assert side_by_side(judge, pl.concat([labels, labels.head(3)])).height == judge.height  # the same said twice
+    unscored = pl.when(pl.col("response").is_in(labels["response"].to_list())).then(None).otherwise("aligned")
+    with pytest.raises(InputError, match="none of the labels is of an answer that the judge scored"):
+        side_by_side(judge.with_columns(aligned=unscored), labels)
     without_hits = labels.filter(~pl.col("response").is_in(["r0", "r1", "r2", "r3"]))
     with pytest.raises(InputError, match="8 of its answers are labelled"):
         corrected_rate(side_by_side(judge, without_hits))
