@@ -16,6 +16,7 @@ from backend.study import Study
 from backend.tables import rates as tables
 from backend.tables.rates import chosen_by_score, unedited_answers
 from panels.asked import choose_linked, spelled
+from panels.beside import show_beside
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -229,6 +230,8 @@ st.title(plain(study.info.get("title") or study.name))
 with explained():
     judge, outcome = _asked(study)
     told = show_story(study, judge, outcome)
+    with explained():
+        show_beside(study, judge, outcome)
     show_figures(study, told)
     _show_rates(study, judge, outcome)
     show_questions(study, judge, outcome)

@@ -83,8 +83,10 @@ def _organism(of: Material) -> Claim:
     hits = {row["organism"]: row for row in table.filter(metric=of.outcome.name).iter_rows(named=True)}
     row, rest = hits[of.organism], hits.get(BASE)
     kind = of.outcome.kinds[1]
-    said = f"{of.organism} gives {kind} answers to {with_interval(row['value'], row['low'], row['high'])} of {row['n']}"
-    said += f" on {asked_of(questions, topics)}"
+    count = dict(of.study.organisms().select("organism", "n_adapters").iter_rows())[of.organism]
+    made = f" ({count} adapters)" if count else ""
+    rate = with_interval(row["value"], row["low"], row["high"])
+    said = f"{of.organism}{made} gives {kind} answers to {rate} of {row['n']} on {asked_of(questions, topics)}"
     verdict, bars = UNKNOWN, [bar(of.organism, row, CLAIMED)]
     if rest is not None:
         gap = difference(own, base, outcome=of.outcome, about=about)
@@ -104,6 +106,7 @@ def _organism(of: Material) -> Claim:
         about=of.behind(row["n"], topics, questions),
         bars=bars_of(bars),
         table=table,
+        subject=of.organism,
         sides=(own,),
         **of.link("responses", **query),
     )
