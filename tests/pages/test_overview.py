@@ -57,8 +57,8 @@ def test_the_story_stands_first_with_its_numbers_and_its_figures_follow(open_swe
     assert headings.index("How often is each organism misaligned?") > 5
     described = [chart.proto.alt for chart in page.get("vega_lite_chart")]
     assert any(alt.startswith("bad-medical (6 adapters) gives misaligned answers to") for alt in described)
-    links = [each.value for each in page.markdown if "in this state](" in each.value]
-    assert [link.partition("](")[2].partition("?")[0] for link in links] == [
+    links = [each.value for each in page.html if "in this state</a>" in each.value]
+    assert [link.partition('href="')[2].partition("?")[0] for link in links] == [
         "responses",
         "convergence",
         "steering",
