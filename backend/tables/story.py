@@ -229,7 +229,8 @@ def _agreement(of: Material, layer: int) -> tuple[str, bool, list[tuple[Any, ...
     low, high = min(cosines), max(cosines)
     known, above = own["chance"].drop_nulls().to_list(), own["above"].drop_nulls()
     chance = max(known, default=None)
-    words = f"its cosine with {own.height} other organisms' there is {low:.2f}"
+    whose = "another organism's" if own.height == 1 else f"{own.height} other organisms'"
+    words = f"its cosine with {whose} there is {low:.2f}"
     words += f" to {high:.2f}" if own.height > 1 else ""
     words += " (no shuffled labels to set beside it)" if chance is None else f" (labels shuffled: {chance:.2f} at most)"
     lanes = [
