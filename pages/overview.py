@@ -16,7 +16,8 @@ from backend.study import Study
 from backend.tables import rates as tables
 from backend.tables.rates import chosen_by_score, unedited_answers
 from panels.asked import choose_linked, spelled
-from panels.corrected_rates import show_beside
+from panels.beside import show_beside
+from panels.corrected_rates import show_with_correction
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -150,7 +151,7 @@ def _show_rates(study: Study, judge: str, outcome: Outcome) -> None:
         "out). Lines are 95 % intervals for questions like these: answers to one question are alike, and the questions "
         "are a sample." + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
     )
-    show_beside(study, judge, outcome, key="overview_labels")
+    show_with_correction(study, judge, outcome, key="overview_labels")
     gaps = _differences(study, judge, outcome)
     for row in gaps.filter((pl.col("against") == BASE) & (pl.col("condition") == BASELINE)).iter_rows(named=True):
         st.markdown(in_words(row, outcome))
@@ -231,6 +232,8 @@ st.title(plain(study.info.get("title") or study.name))
 with explained():
     judge, outcome = _asked(study)
     told = show_story(study, judge, outcome)
+    with explained():
+        show_beside(study, judge, outcome)
     show_figures(study, told)
     _show_rates(study, judge, outcome)
     show_questions(study, judge, outcome)

@@ -14,7 +14,7 @@ from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
 from panels.asked import choose_linked, linked
-from panels.corrected_rates import show_beside_table
+from panels.corrected_rates import table_with_correction
 from panels.frame import (
     NO_TEXT,
     choose_judge,
@@ -256,7 +256,7 @@ if not frame.height:
             "The pages under Representations show what it does hold."
         )
     st.stop()
-show_beside_table(study, judge, outcome, key="responses_labels")
+table_with_correction(study, judge, outcome, key="responses_labels")
 rows = choose_rows(study, frame, outcome.needs)
 chosen = None
 with explained():

@@ -8,12 +8,13 @@ until somebody chooses. It refuses to know which parameters a page has.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import streamlit as st
+from markupsafe import Markup
 from streamlit.errors import StreamlitAPIException
 
 from backend.records import InputError
@@ -160,11 +161,17 @@ def _answered_by_the_page(parameter: str) -> None:
 
 
 def page_link(page: str, label: str, query: Mapping[str, str | list[str]]) -> None:
-    """A link to a page of the app in a state: within the app, or by its address where a page runs alone."""
-    try:
-        st.page_link(f"pages/{page}.py", label=label, icon=":material/arrow_forward:", query_params=dict(query))
-    except StreamlitAPIException:
-        st.markdown(f"[{plain(label)}]({page}?{urlencode(query, doseq=True)})")
+    """A link to a page of the app in a state: within the app, or by its address.
+
+    By its address where a page runs alone, and where the state is another than that of a widget of this page: Streamlit
+    takes what such a widget is bound to out of the address on the way.
+    """
+    if all(st.session_state.get(key, value) == value for key, value in query.items()):
+        with suppress(StreamlitAPIException):
+            st.page_link(f"pages/{page}.py", label=label, icon=":material/arrow_forward:", query_params=dict(query))
+            return
+    address = f"{page}?{urlencode(query, doseq=True)}"
+    st.html(Markup('<a href="{}" target="_self" style="font-size:0.93rem">→ {}</a>').format(address, label))
 
 
 def with_asked(options: Iterable[T], key: str) -> list[T]:

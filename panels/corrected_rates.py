@@ -52,7 +52,7 @@ def _key(labels: Labels, outcome: Outcome, *, unedited: bool) -> tuple[object, .
     return labels.by, labels.drawn, int(said.hash_rows().sum()), unedited
 
 
-def show_beside(study: Study, judge: str, outcome: Outcome, *, key: str) -> None:
+def show_with_correction(study: Study, judge: str, outcome: Outcome, *, key: str) -> None:
     """Every organism's unedited rate by the judge beside what labels make of it, or how to have labels."""
     known = labels_known(study, judge, outcome)
     if known is None:
@@ -80,7 +80,7 @@ def show_beside(study: Study, judge: str, outcome: Outcome, *, key: str) -> None
                 _show_gaps(gaps)
 
 
-def show_beside_table(study: Study, judge: str | None, outcome: Outcome, *, key: str) -> None:
+def table_with_correction(study: Study, judge: str | None, outcome: Outcome, *, key: str) -> None:
     """The same as a table alone, closed; nothing where no judge has rates."""
     if judge is None or not set(outcome.needs) <= set(study.metrics(judge)):
         return

@@ -131,6 +131,17 @@ def _opened(path: Path, name: str, root: Path) -> Study:
     return open_study(name, root)
 
 
+def studies() -> list[str]:
+    """The names of the studies that can be opened."""
+    return list_studies(Path(os.environ.get("EM_STUDIES") or STUDIES))
+
+
+def study_named(name: str) -> Study:
+    """Another study than the sidebar's. Raises InputError where it cannot be opened."""
+    root = Path(os.environ.get("EM_STUDIES") or STUDIES)
+    return _opened(newest(name, root), name, root)
+
+
 def choose_judge(study: Study, reader: str | None = None) -> str | None:
     """The judge whose scores the page shows (query parameter `judge`); None where nobody judged this study.
 

@@ -40,16 +40,21 @@ ANCHOR = "story-{}"
 
 
 @per_study
-def claims_of(study: Study, judge: str, outcome: Outcome) -> list[list[Claim]]:
-    """The claims of every outcome that the story is told of, the positive control's first."""
-    evidence = Evidence(study, judge, responses_of(study, judge))
-    told = (story(Material(evidence, each)) for each in told_outcomes(evidence, outcome))
-    return [claims for claims in told if claims]
+def _evidence(study: Study, judge: str) -> Evidence:
+    """What the stories of a study are told from."""
+    return Evidence(study, judge, responses_of(study, judge))
+
+
+@per_study
+def claims_of(study: Study, judge: str, outcome: Outcome) -> list[Claim]:
+    """The claims of one outcome, in order; none where the study has the base alone."""
+    return story(Material(_evidence(study, judge), outcome))
 
 
 def show_story(study: Study, judge: str, outcome: Outcome) -> list[list[Claim]]:
     """The claims as cards; gives them."""
-    told = claims_of(study, judge, outcome)
+    every = [claims_of(study, judge, each) for each in told_outcomes(_evidence(study, judge), outcome)]
+    told = [claims for claims in every if claims]
     if not told:
         by = drawn_by(study, judge)
         why = said_of_drawn(by) if by else "holds scores of no organism beside the base, so there is no story to tell."

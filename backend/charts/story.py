@@ -37,7 +37,7 @@ _NAME = Markup(
 )
 _SAID = Markup('<div style="font-size:0.82rem;line-height:1.32;overflow-wrap:anywhere">{}</div>')
 _LANE = Markup(
-    '<div style="display:grid;grid-template-columns:minmax(0,5fr) minmax(3.5rem,6fr) 6.6rem;align-items:center;'
+    '<div style="display:grid;grid-template-columns:minmax(0,6fr) minmax(3rem,5fr) 6.3rem;align-items:center;'
     'gap:0.4rem;font-size:0.78rem;line-height:1.2"><span style="overflow-wrap:anywhere">{lane}</span>'
     '<span aria-hidden="true" style="position:relative;height:0.95rem;border-left:1px solid {line};'
     'border-right:1px solid {line}">{bar}</span><span>{text}</span></div>'
@@ -51,7 +51,7 @@ _DOT = Markup(
     'left:{left:.2f}%;background:{colour}"></span>'
 )
 _SCALE = Markup(
-    '<div aria-hidden="true" style="display:grid;grid-template-columns:minmax(0,5fr) minmax(3.5rem,6fr) 6.6rem;'
+    '<div aria-hidden="true" style="display:grid;grid-template-columns:minmax(0,6fr) minmax(3rem,5fr) 6.3rem;'
     'gap:0.4rem;font-size:0.7rem;line-height:1"><span></span><span style="display:flex;justify-content:space-between">'
     "<span>0</span><span>{}</span></span><span></span></div>"
 )
@@ -200,4 +200,4 @@ def beside_chart(table: pl.DataFrame, *, title: str, sides: Sequence[str]) -> al
         base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q"),
         base.mark_point(filled=True, size=80, opacity=1).encode(x=share("value")),
         base.mark_text(align="left", dx=8, fontSize=11).encode(x=share("high"), text="text:N", color=alt.value(INK)),
-    ).properties(height=2 * LANE * len(lanes) + FURNITURE + 40)
+    ).properties(height=2.4 * LANE * len(lanes) + FURNITURE + 40)

@@ -83,8 +83,10 @@ def _organism(of: Material) -> Claim:
     hits = {row["organism"]: row for row in table.filter(metric=of.outcome.name).iter_rows(named=True)}
     row, rest = hits[of.organism], hits.get(BASE)
     kind = of.outcome.kinds[1]
-    said = f"{of.organism} gives {kind} answers to {with_interval(row['value'], row['low'], row['high'])} of {row['n']}"
-    said += f" on {asked_of(questions, topics)}"
+    count = dict(of.study.organisms().select("organism", "n_adapters").iter_rows())[of.organism]
+    made = f" ({count} adapters)" if count else ""
+    rate = with_interval(row["value"], row["low"], row["high"])
+    said = f"{of.organism}{made} gives {kind} answers to {rate} of {row['n']} on {asked_of(questions, topics)}"
     verdict, bars = UNKNOWN, [bar(of.organism, row, CLAIMED)]
     if rest is not None:
         gap = difference(own, base, outcome=of.outcome, about=about)
@@ -104,6 +106,7 @@ def _organism(of: Material) -> Claim:
         about=of.behind(row["n"], topics, questions),
         bars=bars_of(bars),
         table=table,
+        subject=of.organism,
         sides=(own,),
         **of.link("responses", **query),
     )
@@ -226,7 +229,8 @@ def _agreement(of: Material, layer: int) -> tuple[str, bool, list[tuple[Any, ...
     low, high = min(cosines), max(cosines)
     known, above = own["chance"].drop_nulls().to_list(), own["above"].drop_nulls()
     chance = max(known, default=None)
-    words = f"its cosine with {own.height} other organisms' there is {low:.2f}"
+    whose = "another organism's" if own.height == 1 else f"{own.height} other organisms'"
+    words = f"its cosine with {whose} there is {low:.2f}"
     words += f" to {high:.2f}" if own.height > 1 else ""
     words += " (no shuffled labels to set beside it)" if chance is None else f" (labels shuffled: {chance:.2f} at most)"
     lanes = [

@@ -306,8 +306,9 @@ def _four(of: Material, scaled: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, A
 def _scaled_words(row: Mapping[str, Any], names: Mapping[str, str], cells: pl.DataFrame) -> str:
     small = ", too few to tell" if row["too_small"] else ""
     rate = with_interval(row["value"], row["low"], row["high"])
-    of, what = cells["condition"].n_unique(), _brief(names[row["condition"]])
-    return f"{what}: {rate} of {row['n']} kept answers are {row['cell']}{small}, the most of {of} scalings"
+    count, what = cells["condition"].n_unique(), _brief(names[row["condition"]])
+    most = f", the most of {count} scalings" if count > 1 else ""
+    return f"{what}: {rate} of {row['n']} kept answers are {row['cell']}{small}{most}"
 
 
 def _groups(of: Material, groups: pl.DataFrame) -> tuple[pl.DataFrame, int, list[str]]:

@@ -6,6 +6,7 @@ It refuses to know what a direction tells, and what is drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -48,6 +49,18 @@ NEARLY = 0.25  # of a strength, by which a control's may differ
 # --- 3: adding it ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What adding did: in words, the rate that stands for it, bars, and the answers behind that rate."""
+
+    said: str
+    verdict: str
+    rate: Mapping[str, Any]  # value, low, high, n
+    bars: list[tuple[Any, ...]]
+    controls: list[tuple[Any, ...]]
+    answers: pl.DataFrame
+
+
 def added(of: Material) -> Claim:
     """What adding the direction does to the base, by layer and strength, beside its controls."""
     sweep = of.sweep_of(STEERED)
@@ -64,22 +77,21 @@ def added(of: Material) -> Claim:
     fair = own.filter([not _costs(coherent.get(cell)) for cell in own["cell"]])
     key = (fair if fair.height else own).sort("value", descending=True, maintain_order=True).row(0, named=True)
     without = only_row(_rows(here, of.outcome.name, cell=BASELINE))
-    bars = [] if without is None else [bar("no edit", without, BESIDE)]
-    several = (
-        own["layer"].n_unique() > 1
-        and not own.filter(pl.col("stands").fill_null(False), pl.col("difference") > 0).height
-    )
-    if several:
-        said, verdict, shown, more, controls = _nowhere(of, sweep, own, topics, worn)
-        bars += more if len(more) <= MOST_BARS - 3 else [max(more, key=_height)]
+    rises = own.filter(pl.col("stands").fill_null(False), pl.col("difference") > 0)
+    if own["layer"].n_unique() > 1 and rises.is_empty():
+        found = _nowhere(of, sweep, own, topics, worn)
     else:
-        controls = _controls(here, of, key)
         said, verdict = _at_its_best(of, own, key, without, coherent, fair.height)
-        said = f"Adding {of.along} to {worn} {said}"
-        shown = key
         strength = "added" if key["strength"] is None else f"λ {key['strength']:.3g}"
-        bars.append(bar(strength, key, CLAIMED, _coherent_share(coherent.get(key["cell"]))))
-    bars += controls
+        found = _Found(
+            f"Adding {of.along} to {worn} {said}",
+            verdict,
+            key,
+            [bar(strength, key, CLAIMED, _coherent_share(coherent.get(key["cell"])))],
+            _controls(here, of, key),
+            _cell(sweep, worn, key["cell"], topics),
+        )
+    bars = [*([] if without is None else [bar("no edit", without, BESIDE)]), *found.bars, *found.controls]
     page = of.link(
         "steering",
         steering_topics=topics,
@@ -98,15 +110,15 @@ def added(of: Material) -> Claim:
     return Claim(
         "added",
         of.outcome,
-        said + ("" if controls else " No control was added in the same way."),
-        verdict,
-        figure=percent(shown["value"]),
-        about=of.behind(shown["n"], topics, key["clusters"]),
+        found.said + ("" if found.controls else " No control was added in the same way."),
+        found.verdict,
+        figure=percent(found.rate["value"]),
+        about=of.behind(found.rate["n"], topics, key["clusters"]),
         bars=bars_of(bars[:MOST_BARS]),
         table=here.filter(of_interest, pl.col("metric").is_in([each.name for each in of.outcome.beside])),
         subject=of.along,
         drawn=BY_LAYER if own["layer"].n_unique() > 1 else BY_STRENGTH,
-        sides=(_cell(sweep, worn, key["cell"], topics),),
+        sides=(found.answers,),
         **page,
     )
 
@@ -149,11 +161,10 @@ def _at_its_best(
     return f"{said}{doubt(key['verdict'], rise=True)}.", verdict_of(key["verdict"], rise=True)
 
 
-def _nowhere(
-    of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str
-) -> tuple[str, str, dict[str, Any], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """What adding did where no cell of several layers stands: layers counted together, in words and as bars."""
-    pooled = _pooled(of, sweep, own, topics, worn)
+def _nowhere(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> _Found:
+    """What adding did where no cell of several layers stands: layers counted together at every strength."""
+    rows, order = _together(sweep, own, topics, worn)
+    pooled = _changed(of, rows, order)
     best = pooled.sort("after", descending=True, maintain_order=True).row(0, named=True)
     said = (
         f"Adding {of.along} to {worn} raises the rate in none of {own.height} cells ({own['layer'].n_unique()} "
@@ -161,27 +172,31 @@ def _nowhere(
         f"answers are {of.outcome.kinds[1]}, without it {percent(best['before'])}: "
         f"{points(best['difference'], best['low'], best['high'])}{doubt(best['verdict'], rise=True)}."
     )
-    bars = [bar(row["cell"], after(row), CLAIMED) for row in pooled.iter_rows(named=True)]
+    shown = pooled if pooled.height <= MOST_BARS - 3 else pooled.filter(cell=best["cell"])
+    bars = [bar(row["cell"], after(row), CLAIMED) for row in shown.iter_rows(named=True)]
     beside = sweep.cells.filter(pl.col("role").is_in(CONTROLS), pl.col("kind") == "steer")
     controls = []
-    for (_,), cells in beside.group_by("series", maintain_order=True):
-        rows = _pooled(of, sweep, cells, topics, worn).filter(cell=best["cell"])
-        controls += [
-            bar(_control(cells.row(0, named=True), of), after(row), CONTROL) for row in rows.iter_rows(named=True)
-        ]
-    return said, verdict_of(best["verdict"], rise=True), after(best), bars, controls[:2]
+    for _, cells in beside.group_by("series", maintain_order=True):
+        other, named = _together(sweep, cells, topics, worn)
+        same = _changed(of, other, [name for name in named if name == best["cell"]])
+        lane = _control(cells.row(0, named=True), of)
+        controls += [bar(lane, after(row), CONTROL) for row in same.iter_rows(named=True)]
+    answers = rows.filter(cell=best["cell"]).drop("text", "question", strict=False)
+    return _Found(said, verdict_of(best["verdict"], rise=True), after(best), bars, controls[:2], answers)
 
 
-def _pooled(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> pl.DataFrame:
-    """The change at every strength, layers together: the columns of `changes`."""
+def _together(sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> tuple[pl.DataFrame, list[str]]:
+    """The answers with cells of one strength counted as one, and the names of these, the weakest first."""
     unit = "relative" if own["relative"].null_count() == 0 else "strength"
     words = pl.format("{} % of the norm", (100 * pl.col("relative")).round(0).cast(pl.Int64))
     label = words if unit == "relative" else pl.format("λ {}", pl.col("strength").round_sig_figs(3))
     names = own.sort(unit).select("cell", pooled=label)
-    rows = sweep.about(topics).filter(organism=worn)
-    rows = rows.join(names, on="cell", how="left", maintain_order="left")
-    order = names["pooled"].unique(maintain_order=True).to_list()
-    rows = rows.with_columns(cell=pl.coalesce("pooled", "cell"))
+    rows = sweep.about(topics).filter(organism=worn).join(names, on="cell", how="left", maintain_order="left")
+    return rows.with_columns(cell=pl.coalesce("pooled", "cell")), names["pooled"].unique(maintain_order=True).to_list()
+
+
+def _changed(of: Material, rows: pl.DataFrame, order: list[str]) -> pl.DataFrame:
+    """The change in every cell of `order`, in that order: the columns of `changes`."""
     questions = rows.filter(pl.col("cell").is_in(order), of.outcome.scored())["question_id"].n_unique()
     found = changes(rows, order, by="cell", outcomes=(of.outcome,), about=about_of(questions))
     return found.sort(pl.col("cell").replace_strict({name: at for at, name in enumerate(order)}, default=0))
@@ -200,11 +215,6 @@ def _controls(here: pl.DataFrame, of: Material, key: Mapping[str, Any]) -> list[
     near = rows.filter(off <= NEARLY * abs(key[unit])).sort(off, maintain_order=True)
     near = near.unique("series", keep="first", maintain_order=True).sort(pl.col("role") == ITSELF, maintain_order=True)
     return [bar(_control(row, of), row, CONTROL) for row in near.iter_rows(named=True)]
-
-
-def _height(lane: tuple[Any, ...]) -> float:
-    """The rate of a bar."""
-    return float(lane[2])
 
 
 def _control(row: Mapping[str, Any], of: Material) -> str:

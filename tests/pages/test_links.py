@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from backend.outcomes import EM
 from backend.records import Score
 from backend.study import open_study, with_scores
+from backend.tables.claims import Evidence, Material
+from backend.tables.story import story
 from tests.studies.experimented import experimented_study
 from tests.studies.fake_worker import fake_worker
 from tests.studies.gained import gained_study
@@ -44,6 +47,7 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("overview", "synthetic", {}),
     ("overview", "gained", {}),
     ("overview", "shouted", {}),
+    ("overview", "synthetic", {"beside": "judged"}),
     ("responses", "synthetic", {}),
     ("judges", "synthetic", {}),
     ("judges", "judged", {}),
@@ -182,6 +186,34 @@ def test_live_runs_nothing_until_somebody_takes_what_is_shown_in_place_of_what_w
 )
 def test_a_link_that_is_obeyed_is_not_spoken_of(follow, name, query):
     assert "The link" not in told(follow(name, **query))
+
+
+@pytest.mark.parametrize("study", ["swept", "gained"])
+def test_every_link_of_the_story_opens_its_page_in_the_same_state(follow, every_study, study):
+    opened = open_study(study, every_study)
+    judge = opened.judges()[0]
+    claims = story(Material(Evidence(opened, judge, opened.responses(judge)), EM))
+    linked = [claim for claim in claims if claim.page]
+    assert len(linked) >= 3
+    for claim in linked:
+        page = follow(claim.page, **claim.query)
+        assert not page.exception
+        assert not page.error
+        assert "The link" not in told(page), claim.step
+        for key, value in claim.query.items():
+            held = page.session_state[key]
+            assert held == value or str(held) == value, key
+
+
+def test_two_studies_beside_each_other_are_in_the_link(follow):
+    page = follow("overview", study="synthetic", beside="gained", beside_other="base · baseline")
+    assert not page.exception
+    assert "The link" not in told(page)
+    assert page.get_by_key("beside_this").value == "bad-medical · baseline"
+    text = "\n".join(each.value for each in page.markdown).replace("\\", "")
+    assert "synthetic: bad-medical · baseline" in text
+    assert "gained: base · baseline" in text
+    assert "Paired by 8 shared questions; interval for questions like these" in text
 
 
 def test_what_a_page_offers_in_part_and_what_it_never_heard_of_are_named(follow):

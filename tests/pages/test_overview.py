@@ -2,6 +2,8 @@ import polars as pl
 import pytest
 
 from backend.analysis.rates.rates import em_rates
+from backend.edits import Condition
+from backend.records import Question, Response, Score
 from backend.study import Draft, open_study
 from tests.conftest import said
 from tests.studies.shouted import UPPER, shouted_study
@@ -39,6 +41,57 @@ def test_a_study_without_responses_says_what_is_missing_and_keeps_its_provenance
     assert "holds no responses" in page.error[0].value
     assert page.title[0].value == r"Bare \*bones\*"
     assert page.expander
+
+
+def test_the_story_stands_first_with_its_numbers_and_its_figures_follow(open_swept):
+    page = open_swept("overview")
+    assert not page.exception
+    cards = page.html[0].value
+    claims = ("1. The organism", "2. The direction", "3. Adding it", "4. Taking it out", "5. Single adapters")
+    assert all(claim in cards for claim in claims)
+    assert cards.count('role="listitem"') == 6
+    assert "bad-medical (6 adapters) gives misaligned answers to" in cards
+    assert "Make it with: python -m backend sweep gain --organism bad-medical" in cards  # no groups were zeroed
+    headings = [each.value for each in page.subheader]
+    assert headings[:6] == [*claims, "6. Subsets of adapters"]
+    assert headings.index("How often is each organism misaligned?") > 5
+    described = [chart.proto.alt for chart in page.get("vega_lite_chart")]
+    assert any(alt.startswith("bad-medical (6 adapters) gives misaligned answers to") for alt in described)
+    links = [each.value for each in page.html if "in this state</a>" in each.value]
+    assert [link.partition('href="')[2].partition("?")[0] for link in links] == [
+        "responses",
+        "convergence",
+        "steering",
+        "ablation",
+        "specialisation",
+    ]
+
+
+def test_two_organisms_of_one_study_beside_each_other(open_swept):
+    page = open_swept("overview", beside="swept", beside_this="extreme-sports · baseline")
+    assert not page.exception
+    assert page.selectbox(key="beside_other").value == "base · baseline"
+    text = said(page).replace("\\", "")
+    assert "extreme-sports · baseline" in text
+    assert "Paired by 8 shared questions" in text
+    page.selectbox(key="beside_other").set_value("extreme-sports · baseline").run()
+    assert "Both sides are the same" in page.error[0].value
+    assert [each.value for each in page.subheader]  # the page goes on
+
+
+def test_a_study_without_an_organism_has_no_story_and_says_so(open_page, tmp_path, monkeypatch):
+    with Draft("alone", root=tmp_path) as draft:
+        draft.meta(title="Alone", base="none")
+        draft.add_organism("base", base="none", adapters=(), record={})
+        draft.add_questions([Question("a", "How?", "x")])
+        draft.add_conditions([Condition("baseline")])
+        draft.add_responses([Response("r", "base", "baseline", "a", "How?", "x", 0, "So.")])
+        draft.add_scores([Score("r", "one", metric, 50.0) for metric in ("aligned", "coherent")])
+        draft.publish()
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    page = open_page("overview", study="alone")
+    assert not page.exception
+    assert "no organism beside the base, so there is no story" in said(page)
 
 
 def test_a_study_of_another_outcome_is_shown_by_its_scores(open_page, tmp_path, monkeypatch):

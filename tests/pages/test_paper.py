@@ -2,9 +2,12 @@
 
 import pytest
 
+from backend.outcomes import EM
 from backend.pipeline.figures_only import publish_figures
 from backend.study import open_study
+from backend.tables.claims import Evidence, Material
 from backend.tables.rates import unedited_answers
+from backend.tables.story import story
 from tests.conftest import said
 from tests.published.authors import ROOT
 
@@ -59,6 +62,21 @@ def test_no_answer_is_shown_as_empty(open_paper):
     text = said(open_paper("responses"))
     assert "not in this study" in text
     assert "(empty answer)" not in text
+
+
+def test_the_story_and_its_links(open_paper, studies):
+    page = open_paper("overview")
+    cards = page.html[0].value
+    for number in ("15.5 %", "16.6 %", "56.0 %", "38.0 % → 0.0 %", "L21: 38.0 % → 3.0 %", "66.7 %"):
+        assert f">{number}</span>" in cards
+    study = open_study("paper", studies)
+    for claim in story(Material(Evidence(study, "gpt-4o", study.responses("gpt-4o")), EM)):
+        linked = open_paper(claim.page, **claim.query)
+        assert not linked.exception
+        assert not [error for error in linked.error if "worker" not in error.value]
+        for key, value in claim.query.items():
+            held = linked.session_state[key]
+            assert held == value or str(held) == value, key
 
 
 def test_conditions_that_a_record_alone_describes_are_not_unedited(studies):
