@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from backend.edits import Edit, Receipt, Span
 from backend.records import FloatArray, InputError, Sampling
 from backend.subject.chat import WORTH_SHARING, answer_text, shared_beginning, stop_ids
+from backend.subject.drawn import Cut, Likelihood, likelihood
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.ledger import Counting, Ledger, Tally
 from backend.subject.load import Subject
@@ -40,6 +41,8 @@ class Request:
     sampling: Sampling = Sampling()
     seed: int = 0
     receipts: bool = False  # what the edits did is told with the last token
+    stop: tuple[str, ...] = ()  # texts before which the answer ends, beside the model's own end of turn
+    likeliest: int | None = None  # how many likelihoods are told beside each drawn token's; None: not even that one
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,7 @@ class Emission:
     finished: Literal["stop", "length"] | None
     scalars: dict[str, FloatArray]
     receipts: tuple[Receipt, ...] = ()  # with the last token, where they were asked for
+    likelihood: Likelihood | None = None  # where it was asked for
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class _Row:
     random: np.random.Generator
     length: int  # tokens in the cache
     tally: Tally | None  # what its edits did, where that is asked for
+    cut: Cut | None  # where its text must end
     answer: list[int] = field(default_factory=list)
     shown: int = 0  # answer tokens whose text is out already
     text_from: int = 0  # where the detokeniser's window starts
@@ -144,7 +149,8 @@ class Decoder:
                 compiled[same] = compile_row(self.subject, request.edits)
             random = np.random.default_rng(request.seed)
             tally = Tally(compiled[same]) if request.receipts else None
-            rows.append(_Row(request, compiled[same], random, len(request.prompt_ids), tally))
+            cut = Cut(request.stop) if request.stop else None
+            rows.append(_Row(request, compiled[same], random, len(request.prompt_ids), tally, cut))
         self._waiting += rows
 
     def remove(self, key: Hashable) -> None:
@@ -273,9 +279,14 @@ class Decoder:
             full = len(row.answer) >= row.request.sampling.max_new_tokens
             finished: Literal["stop", "length"] | None = "stop" if stopped else "length" if full else None
             text = self._text(row, last=finished is not None, stopped=stopped)
+            if row.cut is not None:
+                text, met = row.cut.push(text, last=finished is not None)
+                finished = "stop" if met else finished
             own = {organism: values[i] for organism, values in read.items()}
             receipts = row.tally.receipts if finished and row.tally else ()
-            emissions.append(Emission(row.request.key, token, text, finished, own, receipts))
+            asked = row.request.likeliest
+            told = None if asked is None else likelihood(logits[i], token, asked)
+            emissions.append(Emission(row.request.key, token, text, finished, own, receipts, told))
         return emissions
 
     def _text(self, row: _Row, *, last: bool, stopped: bool) -> str:

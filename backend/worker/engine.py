@@ -14,14 +14,14 @@ import threading
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jinja2 import TemplateError
 
 from backend.edits import Edit
-from backend.records import InputError
+from backend.records import FloatArray, InputError
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Emission, Request
 from backend.subject.edits import compile_row
@@ -32,6 +32,7 @@ Deliver = Callable[[Sequence[Event]], None]  # called from the engine's thread; 
 
 CAPACITY = 64  # rows of one forward pass
 QUEUE = 32  # requests that may wait for room
+RETRY = 10  # seconds after which a refused request may be sent again
 _CHARACTERS = 64  # a prompt of more characters a token of context is refused before it is tokenised
 
 _log = logging.getLogger(__name__)
@@ -96,18 +97,19 @@ class Engine:
             waiting=len(self._waiting),
         )
 
-    def submit(self, generation: Generation, deliver: Deliver) -> str:
+    def submit(self, generation: Generation, deliver: Deliver, id: str = "") -> str:
         """Check a request against the model and queue it; returns its id. Its events go to `deliver`, a Start first.
 
         Raises InputError on what this model cannot do, and Busy when too many wait already.
         """
-        job = self._job(generation, deliver)
+        job = self._job(generation, deliver, id or uuid.uuid4().hex)
         tokens = tuple(self.subject.tokenizer.decode([token]) for token in job.requests[0].prompt_ids)
         with self._changed:
             if self._closed:
                 raise Busy("the worker is stopping, or its engine has failed: see its output and start it again")
             if len(self._waiting) >= self._queue:
-                raise Busy(f"{len(self._waiting)} requests wait for the model already: try again in a minute")
+                waiting = f"{len(self._waiting)} requests wait for the model already: try again in a minute"
+                raise Busy(waiting, status=429, retry=RETRY)
             deliver([Start(job.id, tokens, tuple(arm.name for arm in generation.arms))])
             self._waiting.append(job)
             self._changed.notify()
@@ -136,7 +138,7 @@ class Engine:
 
     # --- in the caller's thread: what can be refused before it queues ---
 
-    def _job(self, generation: Generation, deliver: Deliver) -> _Job:
+    def _job(self, generation: Generation, deliver: Deliver, job: str) -> _Job:
         ids = self._prompt(generation)
         unknown = [name for name in generation.capture if name not in self.subject.organisms]
         if unknown:
@@ -149,15 +151,27 @@ class Engine:
                 _check(self.subject, arm.edits)
             except InputError as error:
                 raise InputError(f"arm {arm.name!r}: {error}") from error
-        job = uuid.uuid4().hex
+        sampling = generation.sampling
+        if generation.fits:
+            sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, self.subject.context - len(ids)))
         requests = tuple(
-            Request(_Key(job, i), ids, arm.edits, generation.sampling, generation.seed, generation.receipts)
+            Request(
+                _Key(job, i),
+                ids,
+                arm.edits,
+                sampling,
+                generation.seed + arm.draw,
+                generation.receipts,
+                generation.stop,
+                generation.likeliest,
+            )
             for i, arm in enumerate(generation.arms)
         )
         return _Job(job, requests, generation.capture, deliver, set(range(len(requests))))
 
     def _prompt(self, generation: Generation) -> tuple[int, ...]:
-        context, more = self.subject.context, generation.sampling.max_new_tokens
+        context = self.subject.context
+        more = 1 if generation.fits else generation.sampling.max_new_tokens
         characters = sum(len(message["content"]) for message in generation.messages)
         if characters > _CHARACTERS * context:
             raise InputError(f"the prompt has {characters:,} characters, far beyond the {context} tokens that are read")
@@ -241,7 +255,7 @@ class Engine:
             assert isinstance(emission.key, _Key)
             job, arm = self._running[emission.key.job], emission.key.arm
             scalars = {organism: emission.scalars[organism] for organism in job.capture}
-            events[job.id].append(Token(arm, emission.token_id, emission.text, scalars))
+            events[job.id].append(self._token(arm, emission, scalars))
             job.tokens += 1
             if emission.finished:
                 events[job.id].append(End(arm, emission.finished, emission.receipts))
@@ -252,6 +266,15 @@ class Engine:
                 batch.append(job.done())
                 self._forget([job])
             job.deliver(batch)
+
+    def _token(self, arm: int, emission: Emission, scalars: Mapping[str, FloatArray]) -> Token:
+        told = emission.likelihood
+        if told is None:
+            return Token(arm, emission.token_id, emission.text, scalars)
+        decode = self.subject.tokenizer.decode
+        likeliest = tuple((decode([token]), nats) for token, nats in told.likeliest)
+        drawn = decode([emission.token_id]), told.drawn
+        return Token(arm, emission.token_id, emission.text, scalars, drawn, likeliest)
 
     def _fail(self, jobs: Sequence[_Job], error: Exception) -> None:
         _log.error("the engine failed while writing %d answers", len(jobs), exc_info=error)

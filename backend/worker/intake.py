@@ -87,9 +87,13 @@ def from_json(body: bytes) -> Any:
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise InputError(f"the request has more than {MAX_VALUES} values: use fewer arms or fewer layers")
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the body is not JSON ({error})") from error
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _declared(request: Request) -> int:

@@ -18,6 +18,7 @@ from backend.edits import ALL, ANSWER, PROMPT, Add, Edit, Receipt
 from backend.edits.where import FARTHEST, MAX_OF, MAX_PLACE, MAX_TOKENS
 from backend.records import Sampling
 from backend.worker import protocol
+from backend.worker.openapi_v1 import compatible_paths, compatible_schemas
 from backend.worker.protocol import Done, End, Failed, Health, Place, Pushed, Start, Token, Waiting
 
 _PLAIN: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
@@ -40,7 +41,8 @@ _REFUSALS = {
     405: "the path takes another method",
     408: "the body did not arrive in time",
     422: "the body is no request that this model can do",
-    503: "the model is still loading or could not be loaded, or too many requests wait",
+    429: "too many requests wait: try again after as many seconds as Retry-After says",
+    503: "the model is still loading or could not be loaded, or large requests take the room",
 }
 
 
@@ -60,6 +62,7 @@ def openapi() -> dict[str, Any]:
         "Lenses": _object({"directions": _list({"$ref": _at("Direction")}, 1, protocol.MAX_LENSES)}, ["directions"]),
         **{kind.__name__: _of(kind) for kind in (Place, Health, Pushed, Receipt)},
         "Event": {"oneOf": [_event(name) for name in _EVENTS]},
+        **compatible_schemas(),
     }
     lines = f"a JSON object on every line, each as {_at('Event')}: start first, done or error last"
     stream = {"application/x-ndjson": {"schema": {"type": "string", "description": lines}}}
@@ -69,7 +72,7 @@ def openapi() -> dict[str, Any]:
         "/health": {"get": _operation("what the worker says about itself", _json({"$ref": _at("Health")}), 403, 405)},
         "/generate": {
             "post": _operation(
-                "answers to one prompt, token by token", stream, 403, 405, 408, 422, 503, body="Generation"
+                "answers to one prompt, token by token", stream, 403, 405, 408, 422, 429, 503, body="Generation"
             )
         },
         "/generate/{id}": {
@@ -84,6 +87,7 @@ def openapi() -> dict[str, Any]:
             )
         },
     }
+    paths |= compatible_paths()
     what = "Live answers of one model and its organisms. Whole numbers are written without a fraction: 1, not 1.0."
     info = {"title": "worker", "version": "1", "description": what}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
@@ -186,8 +190,9 @@ def _edit(kind: type[Edit]) -> dict[str, Any]:
 
 def _event(name: str) -> dict[str, Any]:
     said = _of(_EVENTS[name])
-    if "receipts" in said["properties"]:
-        said["required"].remove("receipts")
+    for name in ("receipts", "drawn", "likeliest"):  # where they were asked for
+        if name in said["properties"]:
+            said["required"].remove(name)
     return _object({"event": {"const": name}, **said["properties"]}, ["event", *said["required"]])
 
 

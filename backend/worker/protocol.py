@@ -27,6 +27,7 @@ MAX_MESSAGES = 200
 MAX_LENSES = 256  # vectors of one question about tokens
 MAX_NEW_TOKENS = 2000
 MAX_NAME = 200  # characters
+MAX_LIKELIEST = 20  # tokens whose likelihoods are told beside a drawn one
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 Status = Literal["loading", "ready", "failed"]
@@ -34,7 +35,12 @@ Reason = Literal["stop", "length", "cancelled"]
 
 
 class Busy(Exception):
-    """No room for another request now; the message says so plainly."""
+    """No room for another request now; the message says so plainly. `retry`: seconds until trying again may help."""
+
+    def __init__(self, message: str, *, status: int = 503, retry: int = 0) -> None:
+        super().__init__(message)
+        self.status = status  # of HTTP
+        self.retry = retry
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,7 @@ class Arm:
 
     name: str
     edits: tuple[Edit, ...] = ()
+    draw: int = 0  # is added to the seed: several answers of the same edits differ by it
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +62,9 @@ class Generation:
     seed: int = 0
     capture: tuple[str, ...] = ()  # organisms whose scalars are sent with every token
     receipts: bool = False  # what the edits of an arm did is sent with its end
+    stop: tuple[str, ...] = ()  # texts before which an answer ends
+    likeliest: int | None = None  # likelihoods sent beside that of each token; None: not even that one
+    fits: bool = False  # max_new_tokens is lowered to what the prompt leaves of the context
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class Token:
     id: int
     text: str
     scalars: Mapping[str, FloatArray] = field(default_factory=dict)
+    drawn: tuple[str, float] | None = None  # it, decoded alone, and its log probability, where that was asked for
+    likeliest: tuple[tuple[str, float], ...] = ()  # the same of the likeliest tokens, the likeliest first
 
 
 @dataclass(frozen=True)
@@ -200,14 +212,22 @@ def _arm(index: int, value: Any) -> Arm:
     name = _name(f"the name of arm {index}", fields.get("name"))
     edits = _list(f"the edits of arm {name!r}", fields.get("edits", []), 0, MAX_EDITS)
     try:
-        arm = Arm(name, edits_from_json(edits))
-        for edit in arm.edits:
-            _bounded(edit)
-        return arm
+        return Arm(name, bounded_edits(edits))
     except InputError as error:
         raise InputError(f"arm {name!r}: {error}") from error
+
+
+def bounded_edits(values: Sequence[Any]) -> tuple[Edit, ...]:
+    """Edits from outside, within the bounds of a request. Raises InputError on the first that does not fit."""
+    try:
+        edits = edits_from_json(values)
+        for edit in edits:
+            _bounded(edit)
+        return edits
+    except InputError:
+        raise
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise InputError(f"arm {name!r} has a malformed edit ({type(error).__name__}: {_shown(error)})") from error
+        raise InputError(f"an edit is malformed ({type(error).__name__}: {_shown(error)})") from error
 
 
 def _bounded(edit: Edit) -> None:
@@ -322,7 +342,10 @@ def _event_to_json(event: Event) -> dict[str, Any]:
             return {"event": "waiting", "ahead": event.ahead}
         case Token():
             scalars = {organism: [_float(s) for s in values] for organism, values in event.scalars.items()}
-            return {"event": "token", "arm": event.arm, "id": event.id, "text": event.text, "scalars": scalars}
+            token = {"event": "token", "arm": event.arm, "id": event.id, "text": event.text, "scalars": scalars}
+            if event.drawn is None:
+                return token
+            return {**token, "drawn": list(event.drawn), "likeliest": [list(pair) for pair in event.likeliest]}
         case End():
             receipts = [receipt.to_json() for receipt in event.receipts]
             told = {"receipts": receipts} if receipts else {}
@@ -348,7 +371,11 @@ def event_from_line(line: bytes) -> Event:
             return Waiting(value["ahead"])
         case "token":
             scalars = {organism: np.array(s, dtype=np.float32) for organism, s in value["scalars"].items()}
-            return Token(value["arm"], value["id"], value["text"], scalars)
+            drawn, likeliest = (
+                _pairs([value["drawn"]])[0] if "drawn" in value else None,
+                _pairs(value.get("likeliest", [])),
+            )
+            return Token(value["arm"], value["id"], value["text"], scalars, drawn, likeliest)
         case "end":
             return End(value["arm"], value["reason"], tuple(map(Receipt.from_json, value.get("receipts", ()))))
         case "done":
@@ -357,6 +384,10 @@ def event_from_line(line: bytes) -> Event:
             return Failed(value["message"])
         case kind:
             raise ValueError(f"unknown event {kind!r}")
+
+
+def _pairs(values: Any) -> tuple[tuple[str, float], ...]:
+    return tuple((str(token), float(number)) for token, number in values)
 
 
 # --- health -----------------------------------------------------------------------------------------------------------
@@ -412,7 +443,4 @@ def pushed_to_json(lenses: Sequence[Pushed]) -> dict[str, Any]:
 def pushed_from_json(value: Any) -> list[Pushed]:
     """The inverse of `pushed_to_json`. Raises KeyError, TypeError or ValueError on what is no answer."""
 
-    def side(pairs: Any) -> tuple[tuple[str, float], ...]:
-        return tuple((str(token), float(number)) for token, number in pairs)
-
-    return [Pushed(side(lens["top"]), side(lens["bottom"])) for lens in value["lenses"]]
+    return [Pushed(_pairs(lens["top"]), _pairs(lens["bottom"])) for lens in value["lenses"]]

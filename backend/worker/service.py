@@ -1,4 +1,6 @@
-"""The HTTP face of the engine: GET /health, POST /generate, DELETE /generate/{id}, POST /lens; GET /openapi.json.
+"""The HTTP face of the engine: one application, whose app's own routes are here and the others beside.
+
+GET /health, POST /generate, DELETE /generate/{id}, POST /lens; GET /openapi.json.
 
 Knows requests, refusals and streams; answers from the first moment, while a thread still loads the model. Serves this
 machine alone: a Host that is not loopback is refused (a web page must not reach it by renaming its own address), there
@@ -7,14 +9,11 @@ are no CORS headers, and a body must say that it is JSON, which a foreign page c
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -27,29 +26,28 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend.hosts import is_loopback
 from backend.records import InputError
+from backend.worker.compatible import compatible_routes
+from backend.worker.generations import Reader, Record
 from backend.worker.intake import Intake, Late, from_json
 from backend.worker.openapi import openapi
 from backend.worker.protocol import (
     Busy,
-    Done,
-    Event,
-    Failed,
+    Generation,
     Health,
     Pushed,
     Waiting,
-    event_to_line,
     generation_from_json,
     health_to_json,
     lenses_from_json,
     pushed_to_json,
 )
+from backend.worker.refusals import refusal, refused
+from backend.worker.replies import Lines
 
 if TYPE_CHECKING:
     from backend.worker.engine import Engine
 
 _NO_JSON = "the body must be JSON and say so: Content-Type: application/json"
-MAX_MESSAGE = 2000  # characters of a refusal
-HEARTBEAT = 0.25  # seconds of silence before a Waiting event
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +69,7 @@ class Service:
                 Route("/generate", self._generate, methods=["POST"]),
                 Route("/generate/{id}", self._stop, methods=["DELETE"]),
                 Route("/lens", self._lens, methods=["POST"]),
+                *compatible_routes(self),
             ],
             middleware=[] if any_host else [Middleware(_LoopbackOnly)],
             exception_handlers={HTTPException: _http_error, Exception: _server_error},
@@ -101,96 +100,48 @@ class Service:
         return JSONResponse(health_to_json(health))
 
     async def _generate(self, request: Request) -> Response:
-        async def submitted(engine: Engine, body: bytes) -> Response:
-            events = _Events()
-            job = await run_in_threadpool(_submit, engine, body, events.deliver)
-            return _Stream(engine, job, events)
+        async def written(engine: Engine, body: Any) -> Response:
+            record = await self.submitted(engine, generation_from_json(body))
+            return Lines(Reader(record), lambda: engine.cancel(record.id), lambda: Waiting(engine.ahead(record.id)))
 
-        return await self._answer(request, submitted)
+        return await self.answer(request, written)
 
     async def _lens(self, request: Request) -> Response:
-        async def read(engine: Engine, body: bytes) -> Response:
+        async def read(engine: Engine, body: Any) -> Response:
             return JSONResponse(await run_in_threadpool(_lenses, engine, body))
 
-        return await self._answer(request, read)
+        return await self.answer(request, read)
 
-    async def _answer(self, request: Request, answer: Callable[[Engine, bytes], Awaitable[Response]]) -> Response:
-        """What `answer` makes of the body, or the refusal of a body that does not come whole or says no request."""
-        engine = self._engine
-        if engine is None or not _says_json(request):
-            return self._unready() if engine is None else _refusal(422, _NO_JSON)
-        try:
+    async def submitted(self, engine: Engine, generation: Generation) -> Record:
+        """A generation that waits for its turn. Raises InputError and Busy as the engine does."""
+        record = Record(generation)
+        await run_in_threadpool(engine.submit, generation, record.deliver, record.id)
+        return record
+
+    async def answer(self, request: Request, answer: Callable[[Engine, Any], Awaitable[Response]]) -> Response:
+        """What `answer` makes of the body's JSON, or the refusal of one that does not come whole or says no request."""
+
+        async def read(engine: Engine) -> Response:
+            if not _says_json(request):
+                raise InputError(_NO_JSON)
             async with self._intake.body(request) as body:
-                return await answer(engine, body)
-        except InputError as error:
-            return _refusal(422, str(error))
-        except Late as error:
-            return _refusal(408, str(error))
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
-        except Busy as error:
-            return _refusal(503, str(error))
+                return await answer(engine, await run_in_threadpool(from_json, body))
 
-    def _unready(self) -> Response:
-        return _refusal(503, self._error or f"{self._model} is still loading: try again in a moment")
+        return await self.ready(request, read)
+
+    async def ready(self, request: Request, answer: Callable[[Engine], Awaitable[Response]]) -> Response:
+        """What `answer` makes of the engine, or a refusal: that it is not there yet, or of what it raises."""
+        if self._engine is None:
+            return refusal(request, 503, self._error or f"{self._model} is still loading: try again in a moment")
+        try:
+            return await answer(self._engine)
+        except (InputError, Late, Busy, ClientDisconnect) as error:
+            return refused(request, error)
 
     async def _stop(self, request: Request) -> Response:
         if self._engine is None or not self._engine.cancel(request.path_params["id"]):
-            return _refusal(404, "no such request is being written: it has ended already")
+            return refusal(request, 404, "no such request is being written: it has ended already")
         return JSONResponse({"stopped": True})
-
-
-class _Events:
-    """From the engine's thread to the event loop it was made in."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Sequence[Event]] = asyncio.Queue()
-
-    def deliver(self, events: Sequence[Event]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the worker is ending
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, events)
-
-    async def next(self) -> Sequence[Event]:
-        """The next events; none after a heartbeat of silence."""
-        with anyio.move_on_after(HEARTBEAT):
-            return await self._queue.get()
-        return ()
-
-
-class _Stream(Response):
-    """A request's events as they come. Whatever ends this response frees the request's rows."""
-
-    def __init__(self, engine: Engine, job: str, events: _Events) -> None:
-        super().__init__(media_type="application/x-ndjson")
-        del self.headers["content-length"]
-        self._engine = engine
-        self._job = job
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, receive, tasks.cancel_scope)
-                await self._write(send)
-                tasks.cancel_scope.cancel()
-        finally:
-            self._engine.cancel(self._job)
-
-    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
-
-    async def _write(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        last: Event | None = None
-        while not isinstance(last, Done | Failed):
-            events = await self._events.next() or [Waiting(self._engine.ahead(self._job))]
-            last = events[-1]
-            lines = b"".join(event_to_line(event) for event in events)
-            await send({"type": "http.response.body", "body": lines, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class _LoopbackOnly:
@@ -200,11 +151,10 @@ class _LoopbackOnly:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_loopback(Request(scope).headers.get("host", "")):
-            refusal = _refusal(
-                403, "this worker serves its own machine only: start it with --host to open it to others"
-            )
-            await refusal(scope, receive, send)
+        request = Request(scope)
+        if scope["type"] == "http" and not is_loopback(request.headers.get("host", "")):
+            no = "this worker serves its own machine only: start it with --host to open it to others"
+            await refusal(request, 403, no)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -213,14 +163,10 @@ def _says_json(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
-def _submit(engine: Engine, body: bytes, deliver: Callable[[Sequence[Event]], None]) -> str:
-    return engine.submit(generation_from_json(from_json(body)), deliver)
-
-
-def _lenses(engine: Engine, body: bytes) -> dict[str, Any]:
+def _lenses(engine: Engine, body: Any) -> dict[str, Any]:
     from backend.subject.lens import lens  # torch is loaded by now: there is an engine
 
-    directions = lenses_from_json(from_json(body))
+    directions = lenses_from_json(body)
     width = engine.subject.d_model
     for direction in directions:
         if direction.vector.size != width:
@@ -232,21 +178,14 @@ def _lenses(engine: Engine, body: bytes) -> dict[str, Any]:
     return pushed_to_json([Pushed(one.top, one.bottom) for one in found])
 
 
-def _refusal(status: int, message: str) -> JSONResponse:
-    """A sentence, cut where it repeats too much of what was sent, with halves of surrogate pairs spelled out."""
-    message = message.encode(errors="backslashreplace").decode()
-    message = message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
-    return JSONResponse({"error": message}, status_code=status)
-
-
 async def _openapi(request: Request) -> Response:
     return JSONResponse(openapi())
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _refusal(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+    return refusal(request, error.status_code, f"{request.method} {request.url.path}: {error.detail}")
 
 
 async def _server_error(request: Request, error: Exception) -> Response:
-    return _refusal(500, f"the worker failed on this request ({type(error).__name__}: {error})")
+    return refusal(request, 500, f"the worker failed on this request ({type(error).__name__}: {error})")

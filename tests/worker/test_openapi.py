@@ -89,6 +89,7 @@ def answerable(path):
     schemas["Where"]["properties"]["tokens"]["items"] = {"enum": [1, 2, 40]}
     schemas["Level"]["anyOf"][1]["properties"]["values"]["maxItems"] = 2
     schemas["Course"]["properties"] = {"adapters": {"enum": [1, 2]}, "values": {"enum": ["AAAAAAAAgD8=", "AAAAAA=="]}}
+    narrow_chat(schemas, few, short)
     for edit in schemas["Edit"]["oneOf"]:
         edit["properties"] |= {
             name: narrow
@@ -105,6 +106,43 @@ def answerable(path):
             if name in edit["properties"]
         }
     return document
+
+
+def narrow_chat(schemas, few, short):
+    """The same of chat completions: short answers of models that are there, vectors of this width."""
+    chat = schemas["ChatRequest"]
+    none = {"enum": [None]}
+    chat["properties"] |= {
+        "model": {"enum": ["tiny", "o", "base"]},
+        "n": {"enum": [None, 1, 2]},
+        "max_tokens": few,
+        "max_completion_tokens": none,
+        "stream": {"enum": [None, False]},
+        "stream_options": none,
+        "logprobs": {"enum": [True]},
+        "top_logprobs": {"enum": [None, 0, 2]},
+        "seed": {"enum": [None, 0, 2**63 - 1]},
+        "lora": {"enum": [None, [], [{"id": 0, "scale": 0.5}], [{"name": "o", "scale": -2}]]},
+    }
+    chat["required"] = ["model", "messages", "max_tokens", "logprobs"]
+    chat["properties"]["messages"]["maxItems"] = 2
+    chat["properties"]["edits"]["anyOf"][0]["maxItems"] = 1
+    schemas["ChatMessage"]["properties"]["content"] = short
+    vector = direction().vector.tolist()
+    schemas["SteeringVector"]["properties"] |= {
+        "data": {"enum": [{"1": vector}, {"layer.0": vector, "2": vector}]},
+        "layers": none,
+        "scale": {"enum": [None, 0.5, -3]},
+    }
+    schemas["Steering"]["properties"]["vectors"]["maxItems"] = 1
+    schemas["ClampSpec"]["properties"] |= {"vector": {"enum": [vector]}, "min": {"enum": [-1, 0]}}
+    schemas["ClampSpec"]["required"] = ["vector", "min"]
+    schemas["SteeringClamps"]["properties"]["post_block"] |= {
+        "propertyNames": {"enum": ["0", "layer.2"]},
+        "patternProperties": {},
+        "additionalProperties": {"type": "array", "items": {"$ref": "#/components/schemas/ClampSpec"}, "minItems": 1},
+        "maxProperties": 2,
+    }
 
 
 @pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
@@ -128,6 +166,8 @@ def test_every_request_is_answered_as_the_document_says(address, path, method, m
     ask()
     if path in ("/generate", "/lens"):
         assert set(answered) == ({200, 422} if mode is SOUND else {422}), answered
+    if path == "/v1/chat/completions":
+        assert answered[200] >= EXAMPLES / 6 if mode is SOUND else set(answered) <= {400, 404}, answered
     if mode is SOUND and path == "/generate":
         assert answered[200] >= EXAMPLES / 6, answered
         assert len(kinds) >= 3, kinds

@@ -164,14 +164,14 @@ def test_nothing_is_allowed_across_origins(ready):
     connection.close()
 
 
-def test_a_full_queue_is_503(subject, engines):
+def test_a_full_queue_is_429_and_says_when_to_come_back(subject, engines):
     with serving(lambda: engines(endless(subject), capacity=1, queue=1)) as worker:
         wait(lambda: worker.health().status == "ready")
         running, waiting = (worker.generate("hello", [Arm("a")], LONG) for _ in range(2))
         assert isinstance(first(running, Token), Token)
         next(waiting)
         status, reply = post(worker, request([Arm("a")]))
-        assert status == 503
+        assert status == 429
         assert "try again" in reply["error"]
         assert next(waiting).ahead == 0
         running.close()
