@@ -138,13 +138,13 @@ def ablate_subspace(basis: Stack, organism: str, how: Taken) -> Cell:
 
 def leave_one_out(organism: str, adapters: Sequence[str]) -> list[Cell]:
     """Each adapter zeroed alone."""
-    return [Cell(organism, Condition(f"without {a}", (Gain(organism, 0.0, (a,)),))) for a in adapters]
+    return [_gained(f"without {a}", organism, Gain(organism, 0.0, (a,))) for a in adapters]
 
 
 def keep_one(organism: str, adapters: Sequence[str]) -> list[Cell]:
     """All adapters zeroed but one."""
     return [
-        Cell(organism, Condition(f"only {a}", (Gain(organism, 0.0, tuple(b for b in adapters if b != a)),)))
+        _gained(f"only {a}", organism, Gain(organism, 0.0, tuple(b for b in adapters if b != a)))
         for a in adapters
         if len(adapters) > 1
     ]
@@ -153,8 +153,7 @@ def keep_one(organism: str, adapters: Sequence[str]) -> list[Cell]:
 def without_pairs(organism: str, adapters: Sequence[str]) -> list[Cell]:
     """Each pair of adapters zeroed."""
     return [
-        Cell(organism, Condition(f"without {a} and {b}", (Gain(organism, 0.0, (a, b)),)))
-        for a, b in combinations(adapters, 2)
+        _gained(f"without {a} and {b}", organism, Gain(organism, 0.0, (a, b))) for a, b in combinations(adapters, 2)
     ]
 
 
@@ -179,7 +178,7 @@ def coalitions(organism: str, adapters: Sequence[str], pairs: int, seed: int = 0
     for chosen in drawn:
         kept = [adapter for adapter, is_in in zip(adapters, chosen, strict=True) if is_in]
         zeroed = tuple(adapter for adapter in adapters if adapter not in kept)
-        cells.append(Cell(organism, Condition(f"only {', '.join(kept)}", (Gain(organism, 0.0, zeroed),))))
+        cells.append(_gained(f"only {', '.join(kept)}", organism, Gain(organism, 0.0, zeroed)))
     return cells
 
 
@@ -196,8 +195,13 @@ def scaled(
             if rest is not None and others:
                 edits.append(Gain(organism, rest, others))
             said = f"{name} ×{factor:g}" + (f", the others ×{rest:g}" if rest is not None else "")
-            cells.append(Cell(organism, Condition(said, tuple(edits))))
+            cells.append(_gained(said, organism, *edits))
     return cells
+
+
+def _gained(what: str, organism: str, *edits: Gain) -> Cell:
+    """A cell of gains, whose condition names the organism: the same adapters of another are another condition."""
+    return Cell(organism, Condition(f"{what} of {organism}", edits))
 
 
 def _chosen(stack: Stack, layers: Sequence[int] | None) -> list[Direction]:

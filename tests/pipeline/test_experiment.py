@@ -58,7 +58,7 @@ def test_gains_name_the_adapters_of_a_group_and_refuse_an_empty_one():
     adapters = [Adapter(f"layers.{layer}.m", layer, "m", 0, 1.0, ones, ones) for layer in (1, 2, 3)]
     design = gains("o", adapters, groups={"late": (2, 3)}, factors=(0, 2), pairs=False)
     assert design.record["groups"] == {"late": ["layers.2.m", "layers.3.m"]}
-    assert {"late ×0", "late ×2", "all adapters ×2"} <= {cell.condition.name for cell in design.cells}
+    assert {"late ×0 of o", "late ×2 of o", "all adapters ×2 of o"} <= {cell.condition.name for cell in design.cells}
     more = gains("o", adapters, groups={}, factors=(), pairs=True)
     assert len(more.cells) == 3 + 3 + 3
     with pytest.raises(InputError, match=r"the group 'x' .* o has adapters at 1, 2, 3"):
@@ -130,7 +130,7 @@ def test_the_command_samples_what_a_design_says(chain, capsys):
     assert len(records["steer"]["receipts"]["base"]) == 4
     assert records["gain"]["groups"] == {"late": ["layers.2.mlp.down_proj"]}
     assert records["steer"]["answers"] == 4 * 3  # cells × questions: the base's own answers are cut, not asked again
-    assert sum(r.condition == "late ×2" for r in chain.responses()) == 3
+    assert sum(r.condition == "late ×2 of first" for r in chain.responses()) == 3
 
 
 def test_an_estimate_samples_nothing(chain, capsys):

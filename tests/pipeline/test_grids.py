@@ -11,6 +11,7 @@ from backend.pipeline.grids import (
     Taken,
     ablate_everywhere,
     ablate_layerwise,
+    coalitions,
     keep_one,
     leave_one_out,
     scaled,
@@ -81,3 +82,20 @@ def test_a_grid_of_what_is_not_there_is_refused():
         steer(stack(activation_norm=None), Strengths((0.1,), share=True))
     with pytest.raises(InputError, match="needs a direction"):
         steer([], Strengths((1.0,)), layers=[1])
+
+
+def test_gains_of_two_organisms_are_two_conditions():
+    made = [
+        cell.condition
+        for organism in ("o", "p")
+        for cell in (
+            *leave_one_out(organism, NAMES),
+            *keep_one(organism, NAMES),
+            *without_pairs(organism, NAMES),
+            *coalitions(organism, [f"layers.{layer}.m" for layer in range(5)], 3),
+            *scaled(organism, {"late": NAMES[1:]}, (0, 2)),
+        )
+    ]
+    names = [condition.name for condition in made]
+    assert len(set(names)) == len(names)
+    assert names[0] == "without layers.1.mlp.down_proj of o"
