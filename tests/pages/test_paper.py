@@ -94,6 +94,13 @@ def test_noise_and_that_patched_scalars_are_not_among_the_figures(open_paper):
     assert "Study paper has no answers under patched scalars. The authors' repositories may have more" in text
 
 
+@pytest.mark.parametrize("page", ["steering", "ablation"])
+def test_a_sweep_names_the_questions_that_it_starts_on(open_paper, page):
+    app = open_paper(page)
+    assert app.multiselect(key=f"{page}_topics").value[0] == "first-plot"
+    assert "the questions that the sweep was published for" in said(app).replace("\\", "")
+
+
 def test_conditions_that_a_record_alone_describes_are_not_unedited(studies):
     names = unedited_answers(open_study("paper", studies))
     assert "baseline" in names
