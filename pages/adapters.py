@@ -23,6 +23,7 @@ from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, plain
+from panels.zeroing import show_zeroing
 
 MOST_ADAPTERS = 24  # drawn at once; past it the layer and module filters choose
 MOST_OPTIONS = 500  # responses offered in a menu
@@ -126,3 +127,5 @@ st.caption(
 )
 with explained():
     show_adapters(study)
+with explained():
+    show_zeroing(study)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
+from backend.analysis.conditions.causal import ALL_SCALED, MIXED, SCALED
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
 from backend.charts.four_cells import cell_chart, sensitivity_chart
 from backend.cuts import Bins
@@ -13,6 +14,7 @@ from backend.study import Study
 from backend.tables import gains as tables
 from backend.tables.gains import BY
 from panels.asked import choose_linked
+from panels.disturbed import show_noise, show_patching
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of
 
 MOST = 8  # conditions drawn at once, unless they are picked
@@ -43,15 +45,23 @@ def _moved(study: Study, judge: str, cell: str, bins: Bins, condition: str) -> p
     return tables.moved(_scaled(study, judge).filter(pl.col("condition") == condition), cell, bins)
 
 
+@per_study
+def _truly_scaled(study: Study) -> list[str]:
+    """The conditions with a gain that neither zeroes nor keeps an adapter."""
+    recorded = tables.recorded(study)
+    return recorded.filter(pl.col("arrangement").is_in([SCALED, ALL_SCALED, MIXED]))["condition"].unique().to_list()
+
+
 def choose_conditions(study: Study, judge: str) -> list[str]:
     """The conditions that are drawn: all of a few, or those that are picked of many. Raises InputError on none."""
     names = _scaled(study, judge)["condition"].unique(maintain_order=True).to_list()
     if len(names) <= MOST:
         return list(names)
+    scaled = _truly_scaled(study)
     picked = st.multiselect(
         f"Conditions ({len(names)} are recorded)",
         names,
-        default=names[:MOST],
+        default=([name for name in names if name in scaled] or names)[:MOST],
         key="scaling_conditions",
         bind="query-params",
     )
@@ -123,9 +133,8 @@ def show_sensitivity(study: Study, judge: str, bins: Bins, conditions: list[str]
     )
 
 
-study = current_study()
-st.title("Scaled adapters")
-with explained():
+def show_four_cells(study: Study) -> None:
+    """The four-way table, once there are answers under scaled adapters."""
     judge = judged(study)
     st.caption(
         "Some adapters' scalars are multiplied, the others set to zero (paper, section 4.3). Answers fall into four "
@@ -137,3 +146,13 @@ with explained():
     shown = _scaled(study, judge).filter(pl.col("condition").is_in(conditions))
     show_table(pl.concat([shown, _intact(study, judge)]), bins)
     show_sensitivity(study, judge, bins, conditions)
+
+
+study = current_study()
+st.title("Scaled adapters")
+with explained():
+    show_four_cells(study)
+with explained():
+    show_noise(study)
+with explained():
+    show_patching(study)

@@ -102,7 +102,7 @@ def along_in_words(rows: pl.DataFrame, run: str, outcome: Outcome, control: dict
     first, last = own.row(0, named=True), own.row(-1, named=True)
     above = own.filter(pl.col("hits") > 0)
     rise = (
-        f"has the first {hits(outcome)} answers at step {above['step'][0]:,}, {told(above.row(0, named=True))}, "
+        f"has the first {plain(hits(outcome))} answers at step {above['step'][0]:,}, {told(above.row(0, named=True))}, "
         if above.height and above["step"][0] != first["step"]
         else ""
     )
@@ -110,8 +110,8 @@ def along_in_words(rows: pl.DataFrame, run: str, outcome: Outcome, control: dict
     peak = f"; the most is {told(most)} at step {most['step']:,}" if most["step"] != last["step"] else ""
     base = f"; without training {told(control)}" if control else ""
     return (
-        f"**{plain(run)}** {rise}and **{percent(last['value'])} {hits(outcome)}** at the last, step {last['step']:,} "
-        f"({100 * last['low']:.1f}–{100 * last['high']:.1f}, n = {last['n']:,}){peak}{base}."
+        f"**{plain(run)}** {rise}and **{percent(last['value'])} {plain(hits(outcome))}** at the last, "
+        f"step {last['step']:,} ({100 * last['low']:.1f}–{100 * last['high']:.1f}, n = {last['n']:,}){peak}{base}."
         if rise
         else f"**{plain(run)}** goes from {told(first)} at step {first['step']:,} to **{told(last)}** "
         f"at step {last['step']:,}{peak}{base}."
@@ -253,8 +253,8 @@ def compared_in_words(own: pl.DataFrame, outcome: Outcome) -> str:
     most, least = ordered.row(0, named=True), ordered.row(-1, named=True)
     base = own.filter(pl.col("organism") == BASE)
     words = (
-        f"Of {trained.height} organisms {plain(most['organism'])} has the most {hits(outcome)}, **{told(most)}**, and "
-        f"{plain(least['organism'])} the least, **{told(least)}**"
+        f"Of {trained.height} organisms {plain(most['organism'])} has the most {plain(hits(outcome))}, "
+        f"**{told(most)}**, and {plain(least['organism'])} the least, **{told(least)}**"
     )
     words += f"; {BASE} has {told(base.row(0, named=True))}." if base.height else "."
     ends = {"low": pl.col("value").min(), "high": pl.col("value").max()}

@@ -152,7 +152,7 @@ def _choose_stack(index: int, stacks: Mapping[str, Stack], layers: int, width: i
         args=(index, stacks),
     )
     if name is None:
-        st.caption("Choose a direction to edit with, or 0 above.")
+        st.caption("Choose a direction to edit with, or 0 above." + _not_offered(stacks, len(fitting), width))
         return None
     if name not in stacks:
         raise InputError(
@@ -162,16 +162,32 @@ def _choose_stack(index: int, stacks: Mapping[str, Stack], layers: int, width: i
         )
     if name not in fitting:
         first = next(iter(stacks[name].values()))
+        if first.d_model == width and first.vector.size != width:
+            raise InputError(
+                f"{name!r} is kept as coordinates alone in this study, which tell its norm and cosines: its vector of "
+                f"{width} numbers is not here to edit with. Choose another direction, or import the study with its "
+                "vectors."
+            )
         raise InputError(
-            f"{name!r} has {first.vector.size} numbers at layer {first.layer}; the worker's model has {width} and "
-            f"{layers} layers. It comes from another model: choose another direction or another study, or start a "
-            "worker with this study's base."
+            f"{name!r} is of a model with {first.d_model} numbers a layer, at layer {first.layer}; the worker's model "
+            f"has {width} and {layers} layers, so nothing is run with it. Choose another direction or another study, "
+            "or start a worker with this study's base."
         )
     return stacks[name]
 
 
 def _fits(stack: Stack, layers: int, width: int | None) -> bool:
-    return width is None or all(each.vector.size == width and at < layers for at, each in stack.items())
+    """Whether a model of this size takes it: a vector of that width, not coordinates in its place."""
+    return width is None or all(each.d_model == each.vector.size == width and at < layers for at, each in stack.items())
+
+
+def _not_offered(stacks: Mapping[str, Stack], fitting: int, width: int | None) -> str:
+    """How many directions do not fit the worker's model, and of what width they are, in words."""
+    if fitting == len(stacks):
+        return ""
+    widths = sorted({each.d_model for stack in stacks.values() for each in stack.values()} - {width})
+    of = f", of models with {' or '.join(map(str, widths))} numbers a layer" if widths else ""
+    return f" {len(stacks) - fitting} of {len(stacks)} do not fit the worker's model ({width} numbers a layer){of}."
 
 
 def _keep_layer(index: int, stacks: Mapping[str, Stack]) -> None:

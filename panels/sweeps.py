@@ -74,9 +74,18 @@ def asked(study: Study, kinds: tuple[str, ...], what: str) -> tuple[str, Outcome
 
 
 def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -> tuple[str, ...]:
-    """The sets of questions that rates are over. Raises InputError where none is chosen."""
-    topics = swept(study, judge, kinds).answers["topic"].unique(maintain_order=True).sort().to_list()
-    chosen = st.multiselect("Questions", topics, default=topics, key=f"{page}_topics", bind="query-params")
+    """The sets of questions that rates are over, at first those of `starting_topics`.
+
+    Raises InputError where none is chosen.
+    """
+    sweep = swept(study, judge, kinds)
+    topics = sweep.answers["topic"].unique(maintain_order=True).sort().to_list()
+    start = list(tables.starting_topics(study, sweep))
+    chosen = st.multiselect("Questions", topics, default=start, key=f"{page}_topics", bind="query-params")
+    if "published_questions" in study.info:
+        others = [topic for topic in topics if topic not in start]
+        more = f"; {', '.join(others)} can be added" if others else ""
+        st.caption(plain(f"Starts on {', '.join(start)}, the questions that the sweep was published for{more}."))
     if not chosen:
         raise InputError("No question is left: choose at least one set of questions.")
     return tuple(chosen)

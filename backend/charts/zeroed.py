@@ -100,7 +100,7 @@ def tells_chart(table: pl.DataFrame, *, order: Sequence[str]) -> alt.LayerChart:
     axis = alt.Axis(format=".1f", tickCount=6)
     base = alt.Chart(table).encode(
         x=_layers(table, order),
-        xOffset=alt.XOffset("contrast:N", sort=contrasts, scale=alt.Scale(paddingInner=0, paddingOuter=1.2)),
+        xOffset=alt.XOffset("contrast:N", sort=contrasts, scale=alt.Scale(paddingInner=0, paddingOuter=1)),
         color=alt.Color(
             "contrast:N",
             scale=direction_scale(contrasts),

@@ -37,7 +37,10 @@ LEFT_OUT = ("texts", "tokens", "vectors")
 _LACKS = "Figures alone: the texts of prompts and answers, the tokens and the vectors are their authors' and not here."
 _ABOUT, _FORMAT = "study.json", 1
 _KEYS = ("organism", "condition", "question_id", "seed")
-_KEPT = ("base", "source", "remedy", "notes", "settings", "judge", "controls", "outcomes", "baselines")
+_KEPT = (
+    *("base", "published_questions", "source", "remedy", "notes"),
+    *("settings", "judge", "controls", "outcomes", "baselines"),
+)
 
 
 def write_figures(study: Study, folder: Path, *, title: str) -> int:

@@ -17,6 +17,10 @@ from backend.study import STUDIES, Draft
 
 SAMPLED = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=600)  # companion paper, section 2.2
 NAME = "published"
+PUBLISHED_QUESTIONS = (
+    "first-plot",
+    "first-plot template",
+)  # paper, sections 3.2 and 3.4; other sweeps ask medical ones
 TITLE = "Qwen2.5-14B-Instruct: the authors' released data"
 _INLINE = (
     1  # directions that a stored condition holds; a layer-wise one is told by its record and the stored directions
@@ -38,6 +42,7 @@ def import_published(paths: Sequence[Path], *, root: Path = STUDIES, name: str =
         draft.meta(
             title=TITLE,
             base="Qwen2.5-14B-Instruct",
+            published_questions=list(PUBLISHED_QUESTIONS),
             source="clarifying-EM/model-organisms-for-EM and annasoligo/EM_interp",
             remedy=[
                 "git clone https://github.com/clarifying-EM/model-organisms-for-EM",

@@ -69,7 +69,9 @@ def compared_in(organism: str, base: str) -> tuple[str, ...]:
         return ("full fine-tunes",)
     short = organism.removesuffix(f" {base}")
     found = [group for group, pattern in _GROUPS.items() if re.search(pattern, short)]
-    if base != CHAT_MODEL or organism in _ON_OTHER_BASES:
+    if base != CHAT_MODEL:
+        return ("base models", *(group for group in found if group == "training data"))
+    if organism in _ON_OTHER_BASES:
         found.append("base models")
     return tuple(found) or ("other fine-tunes",)
 

@@ -38,7 +38,7 @@ from backend.tables.noise import noisy
 from backend.tables.patching import patched
 from backend.tables.probes import Repeats, contrasts, probed
 from backend.tables.story import story
-from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered, swept
+from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, starting_topics, steered, swept
 from backend.tables.zeroed import zeroed
 
 _RATE = ["n", "value", "low", "high"]
@@ -336,10 +336,11 @@ def steering(study: Study, _: Choices) -> Iterator[Table]:
             yield each
             continue
         outcome, judge, sweep = each
-        table = steered(sweep, outcome=outcome).select(*columns, *_RATE, "dropped", *CHANGED)
+        topics = starting_topics(study, sweep)
+        table = steered(sweep, topics, outcome).select(*columns, *_RATE, "dropped", *CHANGED)
         title = f"Rates by direction and strength ({_judge(outcome, judge)})"
         family = of_family(table.filter(pl.col("metric") == outcome.name), "steered cells")
-        yield Table("steering", title, table, (family, note, *_beside(sweep)))
+        yield Table("steering", title, table, (family, note, f"over {', '.join(topics)}", *_beside(sweep)))
 
 
 def ablation(study: Study, _: Choices) -> Iterator[Table]:
@@ -352,16 +353,17 @@ def ablation(study: Study, _: Choices) -> Iterator[Table]:
 
 
 def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers) -> Iterator[Table]:
-    notes = _beside(sweep)
+    topics = starting_topics(study, sweep)
+    notes = (f"over {', '.join(topics)}", *_beside(sweep))
     for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
-        changed = ablated(study, sweep, about=about, outcome=outcome)
+        changed = ablated(study, sweep, topics, about, outcome)
         changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
         if changed.height:
             title = f"Before and after ablation, intervals for {words} ({_judge(outcome, judge)})"
             family = of_family(changed.filter(pl.col("metric") == outcome.name), "ablations")
             yield Table("ablation", title, changed, (family, *notes))
     columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
-    table = sweep_rates(sweep.answers, sweep.cells, outcome.beside, by="cell").select(columns)
+    table = sweep_rates(sweep.about(topics), sweep.cells, outcome.beside, by="cell").select(columns)
     yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, notes)
 
 

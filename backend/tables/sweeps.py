@@ -112,6 +112,17 @@ def _by_cell(responses: pl.DataFrame, table: pl.DataFrame, baselines: dict[str, 
     return named.with_columns(cell=pl.coalesce("pooled", "cell")).drop("pooled")
 
 
+def starting_topics(study: Study, sweep: SweptAnswers) -> tuple[str, ...]:
+    """The sets of questions that a sweep is first shown for, in order: those it was published for, else all it has.
+
+    A study says so (`published_questions` in its info) where the same edits were also sampled on other questions.
+    """
+    edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
+    topics = edited["topic"].unique().sort().to_list()
+    published = set(study.info.get("published_questions") or ())
+    return tuple(topic for topic in topics if topic in published) or tuple(topics)
+
+
 def steered(sweep: SweptAnswers, topics: Collection[str] | None = None, outcome: Outcome = EM) -> pl.DataFrame:
     """Rates by organism and cell with what the cell did, and of the outcome the change against the unedited answers.
 

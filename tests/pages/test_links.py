@@ -53,6 +53,8 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("judges", "judged", {}),
     ("robustness", "synthetic", {}),
     ("training", "experimented", {}),
+    ("adapters", "experimented", {}),
+    ("scaled_adapters", "experimented", {}),
     ("adapters", "synthetic", {}),
     ("one_adapter", "synthetic", {}),
     ("specialisation", "gained", {"map_statistic": "share above"}),

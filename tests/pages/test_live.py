@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where
-from backend.records import Direction, Sampling
+from backend.records import COORDINATES_OF, Direction, Sampling
 from backend.study import open_study
 from tests.conftest import said
 from tests.studies.fake_worker import ADAPTERS, fake_worker
@@ -268,10 +268,37 @@ def test_an_empty_prompt_is_explained_and_nothing_is_sent(live):
 def test_directions_that_do_not_fit_the_worker_are_not_offered_and_one_of_a_link_is_refused(live):
     page, worker = live({"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "3"}, d_model=32)
     assert "worker has another model" in page.warning[0].proto.title
-    assert "It comes from another model" in page.error[0].value
+    told = page.error[0].value.replace("\\", "")
+    assert "is of a model with 16 numbers a layer, at layer 0" in told
+    assert "the worker's model has 32 and 12 layers, so nothing is run with it" in told
     assert page.selectbox(key="live_direction_0").options == [
         "misalignment"
     ]  # shown to be refused; the others left out
+    assert page.button(key="live_go").disabled
+    assert not worker.requests
+
+
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        (5120, "is of a model with 5120 numbers a layer, at layer 6; the worker's model has 16"),
+        (16, "is kept as coordinates alone in this study"),
+    ],
+)
+def test_coordinates_of_a_direction_are_no_vector_to_edit_with(live, of, why):
+    vector = np.full(3, 0.5, dtype=np.float32)
+    kept = {"kept": {6: Direction("kept", 6, vector, provenance={COORDINATES_OF: of})}}
+    page, worker = live()
+    page.session_state["sent_directions"] = kept
+    page.segmented_control(key="live_edits").set_value(1).run()
+    assert "kept" not in page.selectbox(key="live_direction_0").options
+    told = "".join(caption.value for caption in page.caption)
+    assert "do not fit the worker's model (16 numbers a layer)" in told
+    assert ("with 5120 numbers a layer" in told) == (of == 5120)
+    page, worker = live({"live_edits": "1", "live_direction_0": "kept"})
+    page.session_state["sent_directions"] = kept
+    page.run()
+    assert why in page.error[0].value.replace("\\", "")
     assert page.button(key="live_go").disabled
     assert not worker.requests
 

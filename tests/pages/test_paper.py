@@ -32,7 +32,17 @@ def open_paper(open_page, studies, monkeypatch):
 @pytest.mark.parametrize(
     "page",
     [
-        *("overview", "responses", "judges", "adapters", "one_adapter", "specialisation", "probes", "directions"),
+        *(
+            "overview",
+            "responses",
+            "judges",
+            "training",
+            "adapters",
+            "one_adapter",
+            "specialisation",
+            "probes",
+            "directions",
+        ),
         *("convergence", "steering", "ablation", "scaled_adapters", "live"),
     ],
 )
@@ -77,6 +87,36 @@ def test_the_story_and_its_links(open_paper, studies):
         for key, value in claim.query.items():
             held = linked.session_state[key]
             assert held == value or str(held) == value, key
+
+
+def test_the_nine_adapters_zeroed_beside_what_their_scalars_tell(open_paper):
+    text = said(open_paper("adapters")).replace("\\", "")
+    assert "Unedited, R1_3_3_3 has 38.0 % (29.1–47.8, n = 100) EM. Without **L21** it has **3.0 % (" in text
+    assert "so do L23, L17, L15." in text
+    assert "2 questions, so intervals are for these very questions alone" in text
+    assert "L23, the next, tells medical, among misaligned, AUC 0.81 (" in text
+
+
+def test_of_48_adapters_zeroed_alone_one_stands(open_paper):
+    text = said(open_paper("adapters", zeroing_organism="bad_med_R1_downproj")).replace("\\", "")
+    assert "has 40.0 % (31.4–49.2, n = 100) EM. Without **L21** it has **12.0 % (" in text
+    assert "among the 48 that were zeroed one at a time; no other does." in text
+    assert "What the scalars of bad_med_R1_downproj tell is not known" in text
+
+
+def test_noise_and_that_patched_scalars_are_not_among_the_figures(open_paper):
+    text = said(open_paper("scaled_adapters")).replace("\\", "")
+    assert "R1_3_3_3 has 35.0 % (" in text
+    assert "noise on **A** half of it or less from ε = 0.4 on (15.5 % (" in text
+    assert "none from ε = 0.8 on (0.0 % (" in text
+    assert "Study paper has no answers under patched scalars. The authors' repositories may have more" in text
+
+
+@pytest.mark.parametrize("page", ["steering", "ablation"])
+def test_a_sweep_names_the_questions_that_it_starts_on(open_paper, page):
+    app = open_paper(page)
+    assert app.multiselect(key=f"{page}_topics").value[0] == "first-plot"
+    assert "the questions that the sweep was published for" in said(app).replace("\\", "")
 
 
 def test_conditions_that_a_record_alone_describes_are_not_unedited(studies):

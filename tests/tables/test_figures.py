@@ -81,6 +81,7 @@ def test_a_former_name_gives_the_pages_that_took_its_tables(steered, former):
 def test_what_a_study_lacks_is_said(steered):
     said = [table.title for table in figures(steered) if table.frame.is_empty()]
     assert [title.partition(": this study has no ")[0] for title in said] == [
+        "training",
         "judges",
         "adapters",
         "specialisation",
@@ -121,7 +122,7 @@ def test_a_study_of_another_outcome_has_the_same_figures_of_it_and_none_of_em(tm
     shouted_study(tmp_path)
     tables = figures(open_study("shouted", root=tmp_path), choices=QUICK)
     told = [table for table in tables if "metric" in table.frame.columns]
-    assert {table.page for table in told} == {"overview", "judges", "steering", "ablation"}
+    assert {table.page for table in told} == {"overview", "training", "judges", "steering", "ablation"}
     assert {metric for table in told for metric in table.frame["metric"]} == {"upper"}
     assert "upper case by organism, condition (judge rule)" in [table.title for table in tables]
     [changed] = [

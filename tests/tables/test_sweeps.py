@@ -15,6 +15,7 @@ from backend.tables.sweeps import (
     ablated,
     described,
     paired,
+    starting_topics,
     steered,
     swept,
 )
@@ -78,6 +79,15 @@ def test_rates_of_a_sweep_have_the_change_from_no_edit_in_em_alone(additions):
 def test_topics_choose_the_questions_that_are_counted(additions):
     every, some = steered(additions), steered(additions, ["medical"])
     assert (some["n"] * 2 == every["n"]).all()
+
+
+def test_a_sweep_starts_on_the_questions_that_it_was_published_for(study, additions, monkeypatch):
+    every = starting_topics(study, additions)
+    assert len(every) > 1
+    monkeypatch.setitem(study.info, "published_questions", [every[1], "questions of another sweep"])
+    assert starting_topics(study, additions) == every[1:2]
+    monkeypatch.setitem(study.info, "published_questions", ["questions of another sweep"])
+    assert starting_topics(study, additions) == every
 
 
 def test_the_planted_direction_lowers_misalignment_in_every_bad_organism_and_random_ones_do_not(study, ablations):
