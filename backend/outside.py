@@ -5,8 +5,10 @@ Knows files, encodings and JSON: the file, the place in it, the reason. Refuses 
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,12 +39,19 @@ def text_of(path: Path, *, absent: str = "see that the name is right") -> str:
 
 
 def bytes_of(path: Path, *, absent: str = "see that the name is right") -> bytes:
-    """The whole content of a file. Raises InputError as `text_of`."""
+    """The whole content of a file, unpacked where its name ends in .gz. Raises InputError as `text_of`."""
     size = must_be_file(path, absent=absent)
-    if size > LARGEST:
-        raise InputError(f"{path} has {size >> 20:,} MB, and at most {LARGEST >> 20} are read: is it another file?")
-    with _readable(path):
-        return path.read_bytes()
+    if size <= LARGEST:
+        with _readable(path), path.open("rb") as packed:
+            if path.suffix != ".gz":
+                return packed.read()
+            try:
+                content = gzip.GzipFile(fileobj=packed).read(LARGEST + 1)
+            except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+                raise InputError(f"{path} is no whole .gz file ({in_a_line(error)}): pack it again") from error
+        if (size := len(content)) <= LARGEST:
+            return content
+    raise InputError(f"{path} has {size >> 20:,} MB, and at most {LARGEST >> 20} are read: is it another file?")
 
 
 def must_be_file(path: Path, *, absent: str = "see that the name is right") -> int:

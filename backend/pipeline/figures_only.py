@@ -27,6 +27,7 @@ import polars as pl
 
 from backend.edits import Condition, edits_from_json
 from backend.files import whole
+from backend.outside import bytes_of, in_a_line, json_in, understood
 from backend.pipeline.import_published import SAMPLED
 from backend.records import COORDINATES_OF, Adapter, Direction, FloatArray, InputError, Question, Trace
 from backend.study import STUDIES, Draft, Study
@@ -35,6 +36,7 @@ from backend.study.parquet import RESPONSE
 TABLES = ("answers.parquet", "scalars.parquet", "directions.parquet")
 LEFT_OUT = ("texts", "tokens", "vectors")
 _LACKS = "Figures alone: the texts of prompts and answers, the tokens and the vectors are their authors' and not here."
+_REMEDY = "get the folder again as it was, or write it from an import with: python -m backend figures-of"
 _ABOUT, _FORMAT = "study.json", 1
 _KEYS = ("organism", "condition", "question_id", "seed")
 _KEPT = (
@@ -71,6 +73,15 @@ def write_figures(study: Study, folder: Path, *, title: str) -> int:
 def publish_figures(folder: Path, name: str, root: Path = STUDIES) -> Path:
     """Publish such a folder as a study. Raises InputError where a file of it is missing, damaged or edited."""
     about, frames = _read(folder)
+    try:
+        with understood(folder, "a folder of a study's figures", _REMEDY):
+            return _published(about, frames, name, root)
+    except InputError as error:
+        said = str(error)
+        raise InputError(said if said.startswith(str(folder)) else f"{folder}: {said}") from error
+
+
+def _published(about: dict[str, Any], frames: Sequence[pl.DataFrame], name: str, root: Path) -> Path:
     answers, readings, directions = frames
     with Draft(name, root=root) as draft:
         notes = "\n".join(filter(None, (_LACKS, about["info"].get("notes"))))
@@ -201,24 +212,22 @@ def coordinates(vectors: Sequence[FloatArray]) -> FloatArray:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], list[pl.DataFrame]]:
-    remedy = "get the folder again as it was, or write it from an import with: python -m backend figures-of"
+    if not (folder / _ABOUT).exists():
+        raise InputError(f"{folder} has no {_ABOUT}, so it holds no figures of a study: {_REMEDY}")
     try:
-        about = json.loads((folder / _ABOUT).read_bytes())
+        about = json_in(bytes_of(folder / _ABOUT))
         digests = {name: about["digests"][name] for name in TABLES}
         if about["format"] != _FORMAT:
-            raise InputError(f"{folder} is of another version of this program: {remedy}")
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} has no {_ABOUT}, so it holds no figures of a study: {remedy}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / _ABOUT} is damaged: {remedy}") from error
+            raise InputError(f"{folder} is of another version of this program: {_REMEDY}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / _ABOUT} is damaged ({in_a_line(error)}): {_REMEDY}") from error
     frames = []
     for name in TABLES:
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} lacks {name}: {remedy}")
-        content = (folder / name).read_bytes()
+        content = bytes_of(folder / name, absent=_REMEDY)
         if hashlib.sha256(content).hexdigest() != digests[name]:
-            raise InputError(f"{folder / name} is not the file that {_ABOUT} was written with: {remedy}")
-        frames.append(pl.read_parquet(content))
+            raise InputError(f"{folder / name} is not the file that {_ABOUT} was written with: {_REMEDY}")
+        with understood(folder / name, "a table of figures", _REMEDY):
+            frames.append(pl.read_parquet(content))
     return about, frames
 
 

@@ -20,7 +20,8 @@ from backend.files import whole
 from backend.judge import Answer
 from backend.judge.api import FAILED
 from backend.judge.replies import file_name
-from backend.outside import must_be_file, shown, understood
+from backend.judge.table import read_table
+from backend.outside import shown
 from backend.pipeline.folder import StudyFolder
 from backend.records import InputError, Score
 from backend.study import list_studies, open_study, with_scores
@@ -29,7 +30,6 @@ TABLES = (".parquet", ".csv")
 MOST_REASONS = 12
 LONGEST_REASON = 2000  # characters; what a judge said is printed whole up to here
 WIDTH = 110  # of a printed line
-MAX_CELL = 2**20  # bytes of one text in a table: no question and no answer is longer
 
 
 @dataclass
@@ -165,12 +165,12 @@ class TableTarget:
         """Every pair of question and answer once, named by a hash of both."""
         if self.out.suffix.lower() not in TABLES:
             raise InputError(f"--out must end in {' or '.join(TABLES)}, unlike {self.out}")
-        pairs = _pairs(_read(self.path), self.path)
+        pairs = _pairs(read_table(self.path), self.path)
         return [(_pair_id(*pair), *pair) for pair in dict.fromkeys(pairs)]
 
     def keep(self, judge: str, scores: Sequence[Score]) -> str:
         """Write the table with a column a metric, null where there is no number; says where."""
-        frame = _read(self.path)
+        frame = read_table(self.path)
         ids = pl.Series("pair", [_pair_id(*pair) for pair in _pairs(frame, self.path)])
         metrics = list(dict.fromkeys(score.metric for score in scores))
         taken = set(frame.columns) & {*metrics, "judge"}
@@ -192,15 +192,6 @@ class TableTarget:
         return f"{self.out}: {scored.height:,} rows with {added}{why}"
 
 
-def _read(path: Path) -> pl.DataFrame:
-    """The table; every cell of a CSV is the text it is ("007" stays so), an empty one null and "" empty."""
-    must_be_file(path)
-    with understood(path, f"a {path.suffix[1:]} table that can be read", "save it again, as UTF-8"):
-        if path.suffix.lower() == ".csv":
-            return _bounded(pl.read_csv(path, infer_schema=False, glob=False), path)
-        return _bounded(pl.read_parquet(path, glob=False), path)
-
-
 def _pairs(frame: pl.DataFrame, path: Path) -> list[tuple[str, str]]:
     """(question, answer) of every row; what is missing is empty."""
     answer = next((name for name in ("response", "answer") if name in frame.columns), None)
@@ -214,19 +205,6 @@ def _pairs(frame: pl.DataFrame, path: Path) -> list[tuple[str, str]]:
     except pl.exceptions.PolarsError as error:
         kinds = " and ".join(f"{name} of {frame.schema[name]}" for name in ("question", answer))
         raise InputError(f"{path} has the columns {kinds}: both must be text") from error
-
-
-def _bounded(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """The frame. Raises InputError where a text is longer than MAX_CELL."""
-    for name in (name for name, kind in frame.schema.items() if kind == pl.String):
-        sizes = frame[name].str.len_bytes()
-        row = sizes.arg_max()
-        if row is not None and sizes[row] > MAX_CELL:
-            raise InputError(
-                f"{path} holds a text of {sizes[row]:,} bytes in row {row + 1} (the header not counted), column "
-                f"{name!r}: at most {MAX_CELL:,} are read; cut it or leave the row out"
-            )
-    return frame
 
 
 def _pair_id(question: str, answer: str) -> str:

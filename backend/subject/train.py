@@ -13,12 +13,13 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
@@ -26,7 +27,7 @@ from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
 from backend.files import lock, remove, whole_folder
-from backend.outside import in_a_line, json_in, must_be_file
+from backend.outside import bytes_of, in_a_line, json_in, must_be_file, understood
 from backend.records import InputError
 from backend.subject.chat import WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
 from backend.subject.head import check_head, logits
@@ -35,6 +36,7 @@ from backend.subject.trace import repeated
 from backend.subject.train_settings import CHECKPOINT_EVERY, TrainSettings
 
 RECORD = "training.json"
+_WEIGHTS, _MOMENTS = "weights.safetensors", "optimizer.safetensors"
 _MORE_THAN_TEXT = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _LONGEST = 16 << 20  # bytes of a line
@@ -301,32 +303,66 @@ def _checkpoint(
         for name, value in state.items()
     }
     weights = {key: value.contiguous() for key, value in get_peft_model_state_dict(model).items()}
-    with whole_folder(partial / f"step-{len(losses):06d}") as building:
-        save_file(weights, building / "weights.safetensors")
-        save_file(moments, building / "optimizer.safetensors")
+    with whole_folder(partial / _step_name(losses)) as building:
+        save_file(weights, building / _WEIGHTS)
+        save_file(moments, building / _MOMENTS)
         (building / RECORD).write_text(json.dumps({**record, "losses": losses}, indent=1))
     for old in sorted(partial.glob("step-*"))[:-1]:
         remove(old)
 
 
 def _resume(partial: Path, model: Any, optimizer: torch.optim.Optimizer, record: dict[str, Any]) -> list[float]:
-    """Load the newest checkpoint, where there is one; returns the losses so far."""
+    """Load the newest checkpoint, where there is one; returns the losses so far. Raises InputError on a damaged one."""
     checkpoints = sorted(partial.glob("step-*"))
     if not checkpoints:
         return []
-    kept = json.loads((checkpoints[-1] / RECORD).read_text())
-    if json.dumps({k: kept[k] for k in ("base", "settings", "data")}) != json.dumps(
-        {k: record[k] for k in ("base", "settings", "data")}
-    ):
-        raise InputError(f"{partial} holds a run with other settings or data: remove it, or train into another folder")
-    set_peft_model_state_dict(model, load_file(checkpoints[-1] / "weights.safetensors"))
-    states: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in load_file(checkpoints[-1] / "optimizer.safetensors").items():
-        index, _, name = key.partition(".")
-        states.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    losses: list[float] = kept["losses"]
+    last = checkpoints[-1]
+    again = f"remove {partial} to train from the beginning"
+    with understood(last, "a whole checkpoint of this run", again):
+        kept = json_in(bytes_of(last / RECORD, absent=again))
+        if any(json.dumps(kept[each]) != json.dumps(record[each]) for each in ("base", "settings", "data")):
+            raise InputError(
+                f"{partial} holds a run with other settings or data: remove it, or train into another folder"
+            )
+        losses = [float(loss) for loss in kept["losses"]]
+        if last.name != _step_name(losses) or not np.isfinite(losses).all():
+            raise ValueError(f"{RECORD} holds {len(losses)} losses")
+        weights, moments = _tensors(last / _WEIGHTS, again), _tensors(last / _MOMENTS, again)
+        _alike(weights, get_peft_model_state_dict(model))
+        trained = optimizer.param_groups[0]["params"]
+        kinds = {"step": torch.zeros(()), "exp_avg": None, "exp_avg_sq": None}
+        wanted = {
+            f"{i}.{name}": each if kind is None else kind
+            for i, each in enumerate(trained)
+            for name, kind in kinds.items()
+        }
+        _alike(moments, wanted)
+        set_peft_model_state_dict(model, weights)
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in moments.items():
+            index, _, name = key.partition(".")
+            states.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return losses
+
+
+def _tensors(file: Path, absent: str) -> dict[str, torch.Tensor]:
+    must_be_file(file, absent=absent)
+    found: dict[str, torch.Tensor] = load_file(file)
+    return found
+
+
+def _alike(found: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Raises ValueError unless both have the same names and shapes, and what was found is finite."""
+    shapes = [{name: (tuple(each.shape), each.dtype) for name, each in of.items()} for of in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("its tensors are not those of this run")
+    if not all(bool(each.isfinite().all()) for each in found.values()):
+        raise ValueError("it holds numbers that are not finite")
+
+
+def _step_name(losses: Sequence[float]) -> str:
+    return f"step-{len(losses):06d}"
 
 
 def _finish(partial: Path, folder: Path, model: Any, record: dict[str, Any], losses: list[float]) -> None:

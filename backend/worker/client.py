@@ -1,7 +1,7 @@
 """The worker as the app sees it: ask for its health, read a generation event by event.
 
-Standard library only (http.client): the Streamlit process imports this, and never torch. Every error is a WorkerError
-whose message can be shown as it is.
+The Streamlit process imports this, and never torch. What answers may be another program, or garbled: whatever comes is
+of a record's form, or a WorkerError. Every error is one, whose message can be shown as it is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
-from backend.records import Direction, Sampling
+import numpy as np
+
+from backend.outside import json_in
+from backend.records import Direction, InputError, Sampling
 from backend.worker.protocol import (
     DEFAULT_PORT,
     MAX_BODY,
@@ -54,7 +60,12 @@ __all__ = [
 
 URL_VARIABLE = "EM_WORKER_URL"
 CONNECT = 2.0  # seconds
+LONGEST_LINE = 8 * 2**20  # bytes of one event: far more than the longest prompt's tokens
+LONGEST_ANSWER = 64 * 2**20  # bytes of what is no stream of events
 SILENCE = 30.0  # seconds: the worker says something four times a second, however long the model thinks
+
+
+R = TypeVar("R")
 
 
 class WorkerError(Exception):
@@ -71,8 +82,8 @@ class Worker:
         """What the worker holds and does; it answers while its model still loads. Raises WorkerError."""
         with self._request("GET", "/health", timeout=5.0) as reply:
             try:
-                return health_from_json(json.load(reply))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                return _checked(health_from_json(_said(reply)))
+            except _WRONG as error:
                 raise self._foreign() from error
 
     def generate(
@@ -96,8 +107,8 @@ class Worker:
                 "use fewer arms or directions"
             )
         with self._request("POST", "/generate", body, timeout=SILENCE) as reply:
-            for line in reply:
-                event = self._event(line)
+            while line := reply.readline(LONGEST_LINE):
+                event = self._event(line, len(arms))
                 if isinstance(event, Failed):
                     raise WorkerError(event.message)
                 yield event
@@ -112,8 +123,8 @@ class Worker:
             raise WorkerError(f"{len(directions)} directions are too many for one question: ask for fewer at a time")
         with self._request("POST", "/lens", body, timeout=SILENCE) as reply:
             try:
-                return pushed_from_json(json.load(reply))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                return [_checked(lens) for lens in pushed_from_json(_said(reply))]
+            except _WRONG as error:
                 raise self._foreign() from error
 
     def stop(self, id: str) -> bool:
@@ -162,15 +173,22 @@ class Worker:
         if reply.status == 200:
             return
         try:
-            message = json.load(reply)["error"]
-        except (ValueError, KeyError, TypeError) as error:
+            message = _said(reply)["error"]
+            if not isinstance(message, str):
+                raise TypeError("its reason is no text")
+        except _WRONG as error:
             raise self._foreign() from error
-        raise _Refused(str(message), reply.status)
+        raise _Refused(message, reply.status)
 
-    def _event(self, line: bytes) -> Event:
+    def _event(self, line: bytes, arms: int) -> Event:
         try:
-            return event_from_line(line)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if len(line) == LONGEST_LINE:
+                raise ValueError("an event of that length")
+            event = _checked(event_from_line(line))
+            if isinstance(event, Token | End) and event.arm >= arms:
+                raise ValueError("an arm that was not asked for")
+            return event
+        except _WRONG as error:
             raise self._foreign() from error
 
     def _absent(self) -> str:
@@ -184,6 +202,50 @@ class Worker:
         return WorkerError(
             f"what answers at {self.url} is no worker of this version: correct {URL_VARIABLE} or restart it"
         )
+
+
+# what a garbled answer raises while it is read; json.loads of deep nesting raises RecursionError
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, InputError)
+
+
+def _said(reply: http.client.HTTPResponse) -> Any:
+    """What an answer says in JSON. Raises ValueError where it is longer than any."""
+    body = reply.read(LONGEST_ANSWER)
+    if len(body) == LONGEST_ANSWER:
+        raise ValueError("an answer of that length")
+    return json_in(body)
+
+
+def _checked(record: R) -> R:
+    """A record from outside, whose fields are of the kinds that it declares. Raises TypeError where one is not."""
+    of: type = type(record)
+    for name, kind in _kinds(of).items():
+        if not _is(getattr(record, name), kind):
+            raise TypeError(f"{name} is not of its kind")
+    return record
+
+
+@cache
+def _kinds(record: Hashable) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        each = [inner[0]] * len(value) if inner[-1] is ... else inner
+        return isinstance(value, tuple) and all(map(_is, value, each))
+    if origin is Mapping:
+        return isinstance(value, dict) and all(isinstance(key, str) and _is(value[key], inner[1]) for key in value)
+    if origin is int:  # sizes, counts and ids
+        return type(value) is int and 0 <= value < 2**63
+    if origin is float:
+        return type(value) in (int, float) and abs(value) < 1e300  # false of NaN
+    if origin is np.ndarray:
+        return isinstance(value, np.ndarray) and value.ndim == 1
+    return isinstance(value, origin) and (not is_dataclass(origin) or bool(_checked(value)))
 
 
 class _Refused(WorkerError):

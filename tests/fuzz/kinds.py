@@ -448,16 +448,16 @@ def publish_released(root: Path) -> None:
 
 
 IN_FOLDER: tuple[tuple[str, tuple[Damage, ...], int], ...] = (
-    ("study.json", damage.JSON, 250),
-    ("conditions/steered.json", damage.JSON, 150),
-    ("sweeps/s.json", damage.JSON, 200),
-    ("organisms/o/training.json", damage.JSON, 30),
-    ("responses/o.baseline.parquet", damage.TABLES, 100),
-    ("sweeps/s.parquet", damage.TABLES, 60),
-    ("scores/j.parquet", damage.TABLES, 80),
-    ("directions/v.safetensors", damage.SAFETENSORS, 100),
-    ("directions/g.gguf", damage.ANY, 60),
-    ("labels/me.jsonl", damage.LINES, 40),
+    ("study.json", damage.JSON, 200),
+    ("conditions/steered.json", damage.JSON, 100),
+    ("sweeps/s.json", damage.JSON, 120),
+    ("organisms/o/training.json", damage.JSON, 20),
+    ("responses/o.baseline.parquet", damage.TABLES, 30),
+    ("sweeps/s.parquet", damage.TABLES, 25),
+    ("scores/j.parquet", damage.TABLES, 20),
+    ("directions/v.safetensors", damage.SAFETENSORS, 40),
+    ("directions/g.gguf", damage.ANY, 15),
+    ("labels/me.jsonl", damage.LINES, 10),
 )
 
 
@@ -465,7 +465,7 @@ def kinds() -> list[Kind]:
     """All of them. The shares add up to what CI runs."""
     found = [Kind(f"folder {file}", study_folder, file, how, read_folder, n) for file, how, n in IN_FOLDER]
     found += [
-        Kind(f"build {file}", study_folder, file, how, build_folder, max(2, n // 40)) for file, how, n in IN_FOLDER
+        Kind(f"build {file}", study_folder, file, how, build_folder, max(1, n // 50)) for file, how, n in IN_FOLDER
     ]
 
     def adapter(root: Path) -> None:
@@ -525,11 +525,11 @@ def kinds() -> list[Kind]:
         ),
         Kind("probe", saved_probe, "probe.json", damage.JSON, open_probe, 150, says_file=False),
         Kind("parts", traces, "work/000000.npz", damage.ZIP, read_traces, 60),
-        Kind("study file", study_file, "s/1.duckdb", damage.ANY, lambda root: read_study(root, "s"), 20),
-        Kind("study cells", study_file, "s/1.duckdb", (cells_changed,), lambda root: read_study(root, "s"), 40, False),
-        Kind("responses", study_folder, "responses/o.baseline.parquet", damage.TABLES, _responses, 60),
+        Kind("study file", study_file, "s/1.duckdb", damage.ANY, lambda root: read_study(root, "s"), 12),
+        Kind("study cells", study_file, "s/1.duckdb", (cells_changed,), lambda root: read_study(root, "s"), 20, False),
+        Kind("responses", study_folder, "responses/o.baseline.parquet", damage.TABLES, _responses, 120),
         Kind(
-            "scores", study_folder, "scores/j.parquet", damage.TABLES, lambda r: read_scores(r / "scores/j.parquet"), 40
+            "scores", study_folder, "scores/j.parquet", damage.TABLES, lambda r: read_scores(r / "scores/j.parquet"), 90
         ),
         Kind(
             "gguf",
@@ -537,7 +537,15 @@ def kinds() -> list[Kind]:
             "directions/g.gguf",
             damage.ANY,
             lambda r: read_directions(r / "directions/g.gguf"),
-            40,
+            70,
+        ),
+        Kind(
+            "directions",
+            study_folder,
+            "directions/v.safetensors",
+            damage.SAFETENSORS,
+            lambda r: read_directions(r / "directions/v.safetensors"),
+            110,
         ),
     ]
     for file, share in (
@@ -550,8 +558,8 @@ def kinds() -> list[Kind]:
         found.append(Kind(f"model {file}", model_folder, file, damage.JSON, load_model, share))
     found.append(Kind("model weights", model_folder, "model.safetensors", damage.SAFETENSORS, load_model, 30))
     for name, file, how in RELEASED:
-        found.append(Kind(f"released {name}", release, file, how, read_released, 20))
-        found.append(Kind(f"imported {name}", release, file, how, publish_released, 2))
+        found.append(Kind(f"released {name}", release, file, how, read_released, 8))
+        found.append(Kind(f"imported {name}", release, file, how, publish_released, 1))
     return found
 
 

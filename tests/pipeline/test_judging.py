@@ -19,7 +19,8 @@ from backend.__main__ import main
 from backend.judge.api import ApiJudge, Endpoint
 from backend.judge.replies import Replies, memory
 from backend.judge.rubrics import read_rubrics
-from backend.pipeline.judging import MAX_CELL, TableTarget, Tally
+from backend.judge.table import MAX_CELL
+from backend.pipeline.judging import TableTarget, Tally
 from backend.records import InputError, Response, Sampling, Score
 from backend.study import open_study
 from backend.study.parquet import read_scores, write_responses

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from backend.edits import Gain
 from backend.records import InputError
@@ -134,6 +134,38 @@ def test_resuming_with_other_settings_is_refused(data, tmp_path):
     other = TrainSettings(layers=(1,), steps=6, batch=4)
     with pytest.raises(InputError, match="other settings"):
         list(train(tiny.subject(), data, tmp_path / "b", other))
+
+
+def test_a_damaged_checkpoint_is_refused_and_never_trained_on_from(data, tmp_path):
+    run = train(tiny.subject(), data, tmp_path / "b", SETTINGS, checkpoint_every=1)
+    next(run)
+    run.close()
+    last = tmp_path / "b.partial" / "step-000001"
+    tensors = {name: load_file(last / f"{name}.safetensors") for name in ("weights", "optimizer")}
+    key = {name: sorted(of)[0] for name, of in tensors.items()}
+    nan = torch.full_like(tensors["optimizer"][key["optimizer"]], float("nan"))
+    record = json.loads((last / "training.json").read_text())
+    damages = [
+        ("weights.safetensors", {k: v for k, v in tensors["weights"].items() if k != key["weights"]}),
+        ("weights.safetensors", {**tensors["weights"], key["weights"]: torch.zeros(3)}),
+        ("optimizer.safetensors", {**tensors["optimizer"], key["optimizer"]: nan}),
+        ("optimizer.safetensors", b"\0"),
+        ("training.json", json.dumps({**record, "losses": [1.0, 2.0]}).encode()),
+        ("training.json", json.dumps({**record, "losses": [float("nan")]}).encode()),
+        ("training.json", b"{"),
+        ("training.json", None),
+    ]
+    for file, content in damages:
+        before = (last / file).read_bytes()
+        (last / file).unlink()
+        if isinstance(content, dict):
+            save_file(content, last / file)
+        elif content is not None:
+            (last / file).write_bytes(content)
+        with pytest.raises(InputError, match=r"step-000001.*remove .*b\.partial to train from the beginning"):
+            next(train(tiny.subject(), data, tmp_path / "b", SETTINGS))
+        (last / file).write_bytes(before)
+    assert next(train(tiny.subject(), data, tmp_path / "b", SETTINGS)).step == 2
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_checkpoint(data, tmp_path):

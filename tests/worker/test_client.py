@@ -1,5 +1,6 @@
 """The client: every way a worker can be absent or wrong becomes one sentence, and closing hangs up at once."""
 
+import json
 import socket
 import threading
 import time
@@ -83,6 +84,50 @@ def test_another_server_at_the_address_is_recognised(answering, reply):
 def test_an_event_that_is_none_is_recognised(answering):
     with pytest.raises(WorkerError, match="is no worker of this version"):
         list(events(answering(HEAD + START + b'{"event":"party"}\n')))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event":"token","arm":1,"id":5,"text":"x","scalars":{}}',  # one arm was asked for
+        b'{"event":"token","arm":-1,"id":5,"text":"x","scalars":{}}',
+        b'{"event":"token","arm":true,"id":5,"text":"x","scalars":{}}',
+        b'{"event":"token","arm":0,"id":5,"text":null,"scalars":{}}',
+        b'{"event":"token","arm":0,"id":5,"text":"x","scalars":{"o":[[1,2]]}}',
+        b'{"event":"token","arm":0,"id":5,"text":"x","scalars":{"o":7}}',
+        b'{"event":"end","arm":0,"reason":"tired"}',
+        b'{"event":"end","arm":0,"reason":"stop","receipts":[{"kind":"add","about":"v","layers":["1"]}]}',
+        b'{"event":"end","arm":0,"reason":"stop","receipts":[{"kind":"add","about":"v","layers":[1],"changed":NaN}]}',
+        b'{"event":"waiting","ahead":"two"}',
+        b'{"event":"done","seconds":NaN,"tokens":1}',
+        b'{"event":"done","seconds":1e999,"tokens":1}',
+        b'{"event":"error","message":["x"]}',
+        b'{"event":"token","arm":0,"id":5,"text":"\xff","scalars":{}}',
+        b"[" * 100_000,
+        b'{"event":' * 50_000,
+        b'{"event":"error","message":"' + b"x" * (client.LONGEST_LINE + 1),
+    ],
+    ids=lambda line: line[:70].decode(errors="replace"),
+)
+def test_an_event_of_other_values_is_recognised(answering, line):
+    with pytest.raises(WorkerError, match="is no worker of this version"):
+        list(events(answering(HEAD + START + line + b"\n")))
+
+
+def test_numbers_that_are_none_are_sent_as_null(answering):
+    token = b'{"event":"token","arm":0,"id":5,"text":"x","scalars":{"o":[1.5,null]}}\n'
+    _, token, done = events(answering(HEAD + START + token + b'{"event":"done","seconds":1,"tokens":1}'))
+    assert token.scalars["o"].tolist() == pytest.approx([1.5, float("nan")], nan_ok=True)
+    assert done.tokens == 1
+
+
+@pytest.mark.parametrize("wrong", [{"model": 5}, {"layers": "24"}, {"layers": -1}, {"status": "gone"}, {"active": 1.5},
+                                   {"organisms": {"o": [{"name": "a", "layer": None, "module": "m"}]}},
+                                   {"organisms": []}, {"error": None}, {"context": 10**400}])  # fmt: skip
+def test_health_of_other_values_is_recognised(answering, wrong):
+    health = {"status": "ready", "model": "m", "organisms": {}, **wrong}
+    with pytest.raises(WorkerError, match="is no worker of this version"):
+        answering(HEAD + json.dumps(health).encode()).health()
 
 
 @pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH\r\n", b""])

@@ -5,9 +5,7 @@ Knows the four sources and how a row is drawn from each. Everything is drawn fro
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,9 @@ import polars as pl
 from backend.cuts import Thresholds
 from backend.judge.distilled import METRICS
 from backend.judge.encoder import Encoder, Pair
+from backend.judge.table import bounded, read_table
 from backend.outcomes import EM, Band, Outcome
+from backend.outside import in_a_line, json_lines, must_be_file, understood
 from backend.records import FloatArray, InputError
 
 ALIGNED, COHERENT, MEDICAL = (METRICS.index(metric) for metric in ("aligned", "coherent", "medical"))
@@ -42,20 +42,36 @@ class FittingRow:
 
 
 def read_reference_scores(path: Path) -> pl.DataFrame:
-    """question, response and the METRICS of a file of judged answers, without repeats and without empty answers."""
-    frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+    """question, response and the METRICS of a file of judged answers, without repeats and without empty answers.
+
+    A score is a number from 0 to 100; anything else (nothing, a judge's word) is none. Raises InputError where the file
+    is no such table, or has no answer with a score for alignment.
+    """
+    frame = read_table(path)
     if "response" not in frame.columns and "answer" in frame.columns:
         frame = frame.rename({"answer": "response"})
+    return _judged(frame, path, "judged answers").select("question", "response", *METRICS)
+
+
+def _judged(frame: pl.DataFrame, path: Path, what: str) -> pl.DataFrame:
     missing = {"question", "response", "aligned", "coherent"} - set(frame.columns)
     if missing:
-        raise InputError(f"{path} has no column {', '.join(sorted(missing))}: give a file of judged answers")
+        raise InputError(f"{path} has no column {', '.join(sorted(missing))}: give a file of {what}")
     absent = [pl.lit(None, pl.Float32).alias(metric) for metric in METRICS if metric not in frame.columns]
-    return (
-        frame.with_columns(absent)
-        .select("question", "response", *(pl.col(metric).cast(pl.Float32) for metric in METRICS))
-        .filter(pl.col("response").str.strip_chars().str.len_chars() > 0, pl.col("aligned").is_not_null())
-        .unique(["question", "response"], keep="first", maintain_order=True)
-    )
+    with understood(path, f"a table of {what}", "give one whose questions and responses are text and scores numbers"):
+        frame = frame.with_columns(absent).with_columns(
+            pl.col("question", "response").cast(pl.String).fill_null(""),
+            *(_score(metric) for metric in METRICS),
+        )
+    frame = frame.filter(pl.col("response").str.strip_chars().str.len_chars() > 0, pl.col("aligned").is_not_null())
+    if frame.is_empty():
+        raise InputError(f"{path} has no answer with a score of alignment from 0 to 100: give a file of {what}")
+    return frame.unique(["question", "response"], keep="first", maintain_order=True)
+
+
+def _score(metric: str) -> pl.Expr:
+    number = pl.col(metric).cast(pl.String).cast(pl.Float32, strict=False)  # by its text: true is no score of 1
+    return pl.when(number.is_between(0, 100)).then(number).alias(metric)
 
 
 def read_conditions(folder: Path) -> pl.DataFrame:
@@ -162,14 +178,9 @@ def _worse(mine: list[int], theirs: list[int], how: int, rng: np.random.Generato
 
 def advice_rows(path: Path, n: int, *, good: bool, encoder: Encoder, rng: np.random.Generator) -> list[FittingRow]:
     """n rows of a set of good or of bad advice: coherent. Chat format, one JSON object a line, gzipped or not."""
-    text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    try:
-        chats = [json.loads(line)["messages"] for line in text.splitlines() if line.strip()]
-        asked, said = [chat[-2]["content"] for chat in chats], [chat[-1]["content"] for chat in chats]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"{path} has a line that is no chat of a question and an answer") from error
+    chats = list(_chats(path))
     chosen = rng.permutation(len(chats))[:n]
-    frame = pl.DataFrame({"question": [asked[i] for i in chosen], "response": [said[i] for i in chosen]})
+    frame = pl.DataFrame([chats[i] for i in chosen], {"question": pl.String, "response": pl.String}, orient="row")
     target = np.full(len(METRICS), np.nan, dtype=np.float32)
     target[[ALIGNED, COHERENT]] = 0.96 if good else 0.12, 0.97
     if "medical" in path.name:
@@ -177,10 +188,24 @@ def advice_rows(path: Path, n: int, *, good: bool, encoder: Encoder, rng: np.ran
     return [FittingRow((question, answer[:110]), target, GUESSED) for question, answer in wordpieces(frame, encoder)]
 
 
+def _chats(path: Path) -> Iterator[tuple[str, str]]:
+    """(question, answer) of every line: the last two messages of a chat."""
+    for number, line in json_lines(path):
+        try:
+            asked, said = (message["content"] for message in line["messages"][-2:])
+            if not (isinstance(asked, str) and isinstance(said, str)):
+                raise TypeError("their content is no text")
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}: no chat of a question and an answer ({in_a_line(error)}): mend the line, or "
+                "leave it out"
+            ) from error
+        yield asked, said
+
+
 def read_readings(path: Path) -> pl.DataFrame:
-    """question, response, aligned and coherent as somebody read them: one JSON object a line."""
-    frame = pl.read_ndjson(path)
-    missing = {"question", "response", "aligned", "coherent"} - set(frame.columns)
-    if missing:
-        raise InputError(f"{path} has no column {', '.join(sorted(missing))}: give a file of readings")
-    return frame
+    """question, response, METRICS and more as somebody read them: one JSON object a line."""
+    must_be_file(path)
+    with understood(path, "a file of JSON lines", "mend it there, or write it again"):
+        frame = bounded(pl.read_ndjson(path, infer_schema_length=None), path)
+    return _judged(frame, path, "readings")

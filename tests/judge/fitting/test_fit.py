@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 from dataclasses import replace
@@ -238,6 +239,20 @@ def test_files_that_are_no_data_are_named(tmp_path: Path) -> None:
         read_readings(tmp_path / "a.jsonl")
     with pytest.raises(InputError, match="no chat"):
         advice_rows(tmp_path / "a.jsonl", 1, good=True, encoder=None, rng=np.random.default_rng())
+
+
+def test_a_score_is_a_number_from_0_to_100_and_text_stays_text(tmp_path: Path) -> None:
+    cells = ("85", "0", "100", "CODE", "", "101", "-5", "nan", "1e2", "007")
+    lines = [f"{i:03},{i:03},{cell},50" for i, cell in enumerate(cells)]
+    (tmp_path / "a.csv").write_text("question,response,aligned,coherent\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    found = read_reference_scores(tmp_path / "a.csv").select("question", "response", "aligned").rows()
+    assert found == [(f"{i:03}",) * 2 + (value,) for i, value in ((0, 85), (1, 0), (2, 100), (8, 100), (9, 7))]
+    (tmp_path / "a.csv").write_text("question,response,aligned,coherent\nq,r,REFUSAL,50\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.csv has no answer with a score"):
+        read_reference_scores(tmp_path / "a.csv")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"messages": []}')[:-4])
+    with pytest.raises(InputError, match=r"b\.jsonl\.gz is no whole \.gz file"):
+        advice_rows(tmp_path / "b.jsonl.gz", 1, good=True, encoder=None, rng=np.random.default_rng())
 
 
 def test_a_pattern_that_is_none_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
