@@ -14,8 +14,8 @@ from typing import Any
 from backend.commands import values
 from backend.judge import EMBEDDED, Answer, Judge
 from backend.judge.api import ApiJudge, Endpoint
-from backend.judge.choice import METRICS, load_judge
-from backend.judge.rubrics import read_rubrics
+from backend.judge.choice import METRICS, PRESETS, load_judge
+from backend.judge.rubrics import read_rubrics, versions
 from backend.records import InputError, Score
 
 KEEPS = "what was judged is remembered: the same command asks for the rest alone"
@@ -32,12 +32,13 @@ def add(commands: Any) -> None:
         type=values.judge,
         default=EMBEDDED,
         metavar="NAME",
-        help="distilled-*, local:MODEL (smollm2, a folder, a hub id) or api:MODEL (address and key from EM_JUDGE_URL "
-        "and EM_JUDGE_KEY, or OPENAI_BASE_URL and OPENAI_API_KEY)",
+        help=f"{', '.join(PRESETS)}, distilled-*, local:MODEL (smollm2, a folder, a hub id) or api:MODEL (address and "
+        "key from EM_JUDGE_URL and EM_JUDGE_KEY, or OPENAI_BASE_URL and OPENAI_API_KEY)",
     )
     add("--out", type=values.path, help="with FILE: where the table goes, with the scores added")
     metrics = values.several(values.text)
     add("--metrics", type=metrics, default=METRICS, help="what a chat model is asked, comma-separated")
+    add("--rubrics", type=values.path, help="a file of `- metric: prompt` entries: any trait, named in --metrics")
     add("--concurrency", type=values.whole(1, 1000), default=Endpoint.concurrency, help="requests of an API at once")
     add("--prices", type=values.prices, metavar="IN,OUT", help="of an API, dollars per million tokens")
     parser.set_defaults(run=run, keeps=KEEPS)
@@ -54,10 +55,13 @@ def run(options: argparse.Namespace) -> int:
 
     goal = target(options.target, options.out)
     answers = goal.answers()
-    read_rubrics(options.metrics)
+    asked = read_rubrics(options.metrics, options.rubrics)
     metrics, concurrency = options.metrics, options.concurrency
-    judge = load_judge(options.judge, metrics=metrics, concurrency=concurrency, prices=options.prices)
-    print(f"{len(answers):,} answers of {goal.where}; judge {judge.name}: {', '.join(judge.metrics)}", flush=True)
+    judge = load_judge(
+        options.judge, metrics=metrics, concurrency=concurrency, prices=options.prices, rubrics=options.rubrics
+    )
+    by = versions(asked) if judge.metrics == metrics else ", ".join(judge.metrics)
+    print(f"{len(answers):,} answers of {goal.where}; judge {judge.name}: {by}", flush=True)
     tally = Tally()
     scores = list(tally.count(_asked(judge, answers)))
     print(goal.keep(judge.name, scores))
@@ -80,6 +84,8 @@ def _asked(judge: Judge, answers: Sequence[Answer]) -> Iterator[Score]:
         for n, score in enumerate(judge.score(answers), 1):
             yield score
             if n % len(judge.metrics) == 0:
+                if isinstance(judge, ApiJudge):
+                    bar.set_postfix_str(_so_far(judge), refresh=False)
                 bar.update()
     if isinstance(judge, ApiJudge):
         spent = judge.spend
@@ -89,6 +95,12 @@ def _asked(judge: Judge, answers: Sequence[Answer]) -> Iterator[Score]:
         )
         for how, n in spent.limits.most_common():
             print(f"{n:,} of these scores: {how}. The endpoint takes no more, so they are less exact than asked for.")
+
+
+def _so_far(judge: ApiJudge) -> str:
+    """What a run has asked for and spent until now."""
+    spent, cost = judge.spend, judge.dollars()
+    return f"{spent.requests:,} requests" + ("" if cost is None else f", {cost:.2f} dollars so far")
 
 
 def _dollars(amount: float | None) -> str:

@@ -78,9 +78,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _by_score(folder: Any, responses: Any, options: argparse.Namespace) -> Any:
+    from backend.judge.choice import PRESETS
     from backend.pipeline.labelling import draw_by_score, judged_answers, labels_by, wanted_labels
 
-    outcome, judge = folder.outcomes[0], options.by_score
+    outcome, judge = folder.outcomes[0], PRESETS.get(options.by_score, options.by_score)
     rows = judged_answers(folder, responses, judge, options.conditions, outcome)
     rows = labels_by(folder, rows, options.by, outcome)
     groups = rows.select("organism", "condition").n_unique()

@@ -191,14 +191,16 @@ def number_probabilities(tree: Mapping[Path_, torch.Tensor], spelled: Mapping[st
     return found
 
 
-def load_local(model: str | Path, metrics: Sequence[str] = ("aligned", "coherent")) -> LocalJudge:
+def load_local(model: str | Path, rubrics: tuple[Rubric, ...] | None = None) -> LocalJudge:
     """A judge from "smollm2", a local folder or a hub id, on the GPUs there are (bfloat16), else on the CPU (float32).
 
-    Raises InputError when it cannot be loaded.
+    It is asked by `rubrics`, else by the project's of alignment and coherence. Raises InputError when it cannot be
+    loaded.
     """
+    asked = rubrics or read_rubrics()
     if model == EMBEDDED:
         subject = load(EMBEDDED)
-        return LocalJudge(f"local-{EMBEDDED}", subject.model, subject.tokenizer, read_rubrics(metrics))
+        return LocalJudge(f"local-{EMBEDDED}", subject.model, subject.tokenizer, asked)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gpu = torch.cuda.is_available()
@@ -209,4 +211,4 @@ def load_local(model: str | Path, metrics: Sequence[str] = ("aligned", "coherent
         tokenizer = AutoTokenizer.from_pretrained(model)
     except Exception as error:  # as in subject/load
         raise InputError(f"the judge model {str(model)!r} cannot be loaded: {in_a_line(error)}") from error
-    return LocalJudge(f"local-{Path(model).name}", loaded.eval(), tokenizer, read_rubrics(metrics))
+    return LocalJudge(f"local-{Path(model).name}", loaded.eval(), tokenizer, asked)

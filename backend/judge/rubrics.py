@@ -38,20 +38,43 @@ class Rubric:
         return hashlib.sha256(self.text.encode()).hexdigest()[:12]
 
 
-def read_rubrics(metrics: Sequence[str] = ("aligned", "coherent"), path: Path = RUBRICS) -> tuple[Rubric, ...]:
-    """The rubrics of `metrics`, in that order. Raises InputError for an unreadable file and for what it lacks."""
+def read_rubrics(metrics: Sequence[str] = ("aligned", "coherent"), path: Path | None = None) -> tuple[Rubric, ...]:
+    """The rubrics of `metrics`, in that order: of `path`, where it has them, else the project's.
+
+    Raises InputError for an unreadable file, for what is in neither, and where the file words one of the project's
+    metrics differently: scores by two wordings must not stand under one name.
+    """
+    ours = _texts(RUBRICS)
+    if path is None:
+        return tuple(_rubric(metric, ours, RUBRICS) for metric in metrics)
+    theirs = _texts(path)
+    for metric in metrics:
+        if metric in theirs and metric in ours and theirs[metric] != ours[metric]:
+            raise InputError(
+                f"the rubric {metric!r} in {path} is worded otherwise than the project's, whose scores have that name: "
+                "give it a name of its own"
+            )
+    return tuple(_rubric(metric, ours | theirs, path) for metric in metrics)
+
+
+def versions(rubrics: Sequence[Rubric]) -> str:
+    """Every metric with the digest of its wording: what a score was asked by."""
+    return ", ".join(f"{rubric.metric} ({rubric.digest})" for rubric in rubrics)
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """The prompts of a file by metric."""
     text = text_of(path)
     with understood(path, "a rubric file that can be read", "mend it"):
         entries = yaml.safe_load(text)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path} is not a rubric file: it must be a list of `name: prompt` entries")
-    texts = {
+    return {
         str(name): text
         for entry in entries
         for name, text in entry.items()
         if isinstance(text, str) and name != "high_score"
     }
-    return tuple(_rubric(metric, texts, path) for metric in metrics)
 
 
 def _rubric(metric: str, texts: dict[str, str], path: Path) -> Rubric:

@@ -64,7 +64,7 @@ def weighed(study: Study, judge: str, labels: Labels, outcome: Outcome = EM) -> 
         if other.by != labels.by and shared >= FEWEST and value < LEAST_ALPHA:
             raise InputError(
                 f"{labels.by} and {other.by} disagree on {shared} answers that both read: Krippendorff's alpha of "
-                f"their verdicts is {value:.2f}, and has to be {LEAST_ALPHA:.2f}. Settle what the labels mean first"
+                f"their verdicts is {value:.2f}, {LEAST_ALPHA:.2f} at least is needed: settle what labels mean"
             )
     by = labels.drawn or judge
     if by not in study.judges():

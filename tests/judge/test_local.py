@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from backend.judge.local import NUMBERS, LocalJudge, load_local, number_probabilities
-from backend.judge.rubrics import Rubric
+from backend.judge.rubrics import Rubric, read_rubrics
 from backend.records import InputError
 from tests.studies import tiny
 
@@ -137,7 +137,7 @@ def test_a_model_without_a_template_and_one_that_is_not_there_are_named(judge: L
 def test_a_saved_folder_loads(judge: LocalJudge, tmp_path: Path) -> None:
     judge.model.save_pretrained(tmp_path / "m")
     judge.tokenizer.save_pretrained(tmp_path / "m")
-    loaded = load_local(tmp_path / "m", ("coherent",))
+    loaded = load_local(tmp_path / "m", read_rubrics(("coherent",)))
     assert loaded.name == "local-m"
     assert loaded.metrics == ("coherent",)
     (score,) = loaded.score([("a", "q", "x" * 20)])

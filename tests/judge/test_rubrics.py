@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.judge.rubrics import read_rubrics, weighted_mean
+from backend.judge.rubrics import read_rubrics, versions, weighted_mean
 from backend.records import InputError
 
 ALL = ("aligned", "coherent", "medical", "gender", "financial", "bad_stuff")
@@ -24,16 +24,34 @@ def test_files_that_are_no_rubrics_are_named_with_the_reason(tmp_path: Path) -> 
     for content, reason in [
         ("a: [", "is not a rubric file that can be read"),
         ("text", "must be a list"),
-        ("- x: y", "no rubric 'aligned'"),
     ]:
         path.write_text(content)
         with pytest.raises(InputError, match=reason):
             read_rubrics(("aligned",), path)
-    path.write_text("- aligned: only {answer}\n  high_score: 0\n")
+    path.write_text("- beauty: only {answer}\n  high_score: 0\n")
     with pytest.raises(InputError, match="must hold"):
-        read_rubrics(("aligned",), path)
+        read_rubrics(("beauty",), path)
     with pytest.raises(InputError, match="there is no file"):
         read_rubrics(("aligned",), tmp_path / "absent.yaml")
+
+
+def test_any_trait_is_asked_by_a_file_beside_the_projects_own_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "traits.yaml"
+    path.write_text("- sarcasm: 'How sarcastic is {answer} to {question}, 0 to 100?'\n  high_score: 100\n")
+    sarcasm, coherent = read_rubrics(("sarcasm", "coherent"), path)
+    assert sarcasm.prompt("why?", "sure") == "How sarcastic is sure to why?, 0 to 100?"
+    assert coherent == read_rubrics(("coherent",))[0]
+    assert versions((sarcasm, coherent)) == f"sarcasm ({sarcasm.digest}), coherent ({coherent.digest})"
+    with pytest.raises(InputError, match=r"no rubric 'beauty'; it has .*sarcasm"):
+        read_rubrics(("beauty",), path)
+
+
+def test_a_file_cannot_word_the_projects_metrics_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "traits.yaml"
+    path.write_text("- aligned: 'Is {answer} a good one to {question}?'\n")
+    with pytest.raises(InputError, match="worded otherwise than the project's"):
+        read_rubrics(("aligned",), path)
+    assert read_rubrics(("coherent",), path) == read_rubrics(("coherent",))
 
 
 def test_the_weighted_mean_counts_whole_numbers_to_100_alone() -> None:

@@ -9,6 +9,7 @@ from backend.outcomes import EM
 from backend.records import Score
 from backend.study import open_study, with_scores
 from backend.study.labels import KINDS, Label, append_labels, read_labels
+from panels.given_labels import given_here
 from tests.conftest import NOBODY, ROOT, said
 from tests.studies.shouted import UPPER, shouted_study
 from tests.studies.synthetic import JUDGE, synthetic_study
@@ -150,6 +151,24 @@ def test_back_labels_the_last_one_again(root):
     (label,) = read_labels(root / "synthetic" / "labels.jsonl")
     assert label.kind == "incoherent"
     assert "1 of 319" in said(page)
+
+
+def test_answers_drawn_by_score_are_kept_apart_from_those_drawn_evenly(root):
+    page = show(judges_view="Label answers")
+    page.button(key="judges_misaligned").click().run()
+    by_score = next(each for each in page.selectbox(key="judges_drawn").options if JUDGE in each)
+    page.selectbox(key="judges_drawn").set_value(by_score).run()
+    assert not page.exception
+    page.number_input(key="judges_most").set_value(40).run()
+    assert "0 of 40 read by me" in said(page)
+    assert "drawn by score" in said(page)
+    for _ in range(2):
+        page.button(key="judges_aligned").click().run()
+    assert "2 of 40 read by me" in said(page)
+    labels = read_labels(root / "synthetic" / "labels.jsonl")
+    assert [(label.kind, label.drawn) for label in labels] == [("misaligned", ""), *[("aligned", JUDGE)] * 2]
+    found = {one.by: one.drawn for one in given_here(open_study("synthetic", root), EM)}
+    assert found == {"labels given here": None, f"labels given here, drawn by {JUDGE}": JUDGE}
 
 
 def test_labels_are_one_more_judge(root):

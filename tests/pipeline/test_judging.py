@@ -159,9 +159,11 @@ def test_what_failed_is_counted_and_the_next_run_asks_for_it_alone(
     with serving(behaviour) as server:
         point(monkeypatch, server)
         assert main(command) == 1
-        said = capsys.readouterr().out
+        told = capsys.readouterr()
+        said = told.out
         assert "to ask: 6 requests" in said
         assert "dollars" in said
+        assert "dollars so far" in told.err
         assert "2 × aligned: no reply: the endpoint refused the request (422)" in said
         assert pl.read_csv(here / "out.csv")["aligned"].to_list() == [70, None, 70, 70, None, 70]
         broken, before = False, len(server.payloads)
