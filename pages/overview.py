@@ -49,6 +49,12 @@ def _rates(study: Study, judge: str, outcome: Outcome, by: tuple[str, ...]) -> p
     return em_rates(_scored(study, judge), list(by), outcomes=outcome.beside)
 
 
+@per_study
+def _unedited(study: Study) -> frozenset[str]:
+    """The conditions without edits."""
+    return frozenset(unedited_answers(study))
+
+
 def _describe(study: Study) -> None:
     """What the study holds, in plain words."""
     st.subheader("What it holds")
@@ -129,7 +135,8 @@ def _show_rates(study: Study, judge: str, outcome: Outcome) -> None:
     st.subheader(f"How often is each organism {plain(outcome.kinds[1])}?")
     organisms, names = study.organisms()["organism"].to_list(), table["condition"].unique(maintain_order=True).to_list()
     if table.height > len(drawn) * MOST_LANES:
-        plainly = [name for name in names if name in unedited_answers(study)] or names[:MOST_NAMES]
+        plain_ones = _unedited(study)
+        plainly = [name for name in names if name in plain_ones] or names[:MOST_NAMES]
         names = st.multiselect("Conditions", names, default=plainly, key="overview_conditions", bind="query-params")
     table = table.filter(pl.col("condition").is_in(names))
     if not table.height:
@@ -234,7 +241,7 @@ with explained():
     told = show_story(study, judge, outcome)
     with explained():
         show_beside(study, judge, outcome)
-    show_figures(study, told)
+    show_figures(study, judge, told)
     _show_rates(study, judge, outcome)
     show_questions(study, judge, outcome)
 _describe(study)

@@ -171,7 +171,9 @@ def page_link(page: str, label: str, query: Mapping[str, str | list[str]]) -> No
             st.page_link(f"pages/{page}.py", label=label, icon=":material/arrow_forward:", query_params=dict(query))
             return
     address = f"{page}?{urlencode(query, doseq=True)}"
-    st.html(Markup('<a href="{}" target="_self" style="font-size:0.93rem">→ {}</a>').format(address, label))
+    st.html(
+        Markup('<a href="{}" target="_self" style="color:inherit;text-decoration:none">→ {}</a>').format(address, label)
+    )
 
 
 def with_asked(options: Iterable[T], key: str) -> list[T]:

@@ -12,6 +12,7 @@ import polars as pl
 import streamlit as st
 
 from backend.charts.story import beside_chart
+from backend.charts.tradeoffs import series_legend, strength_chart
 from backend.outcomes import Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
@@ -147,6 +148,27 @@ def _show_rates(mine: Side, theirs: Side, outcome: Outcome) -> None:
     st.altair_chart(chart, key="beside_rates", alt=first.said(names, outcome))
 
 
+def _show_strengths(names: tuple[str, str], outcome: Outcome, told: tuple[list[Claim], list[Claim]]) -> None:
+    """Rates by strength of either study's direction, at the layer its claim is of, on one axis."""
+    tables = [
+        claim.table.filter(
+            pl.col("metric") == outcome.name,
+            pl.col("direction") == claim.subject,
+            pl.col("layers") == claim.place,
+        ).with_columns(series=pl.lit(f"{name}: {claim.subject}, layer {claim.place}"))
+        for name, claims in zip(names, told, strict=True)
+        for claim in claims
+        if claim.step == "added"
+    ]
+    rows = pl.concat(tables, how="diagonal").drop_nulls(["relative", "value"])
+    if rows["series"].n_unique() < 2:
+        return
+    series = rows["series"].unique(maintain_order=True).to_list()
+    st.html(series_legend(series, {}))
+    chart = strength_chart(rows, title=f"{outcome.kinds[1]}, by what is added", x="relative", baseline=None, height=240)
+    st.altair_chart(chart, key="beside_strengths", alt=f"Rates by strength in {names[0]} and {names[1]}")
+
+
 def _lanes(found: dict[str, Beside], names: tuple[str, str]) -> pl.DataFrame:
     """A row a lane and side, as `beside_chart` takes them."""
     rows = [
@@ -178,5 +200,7 @@ def _show_story(study: Study, other: Study, outcome: Outcome, own: list[Claim], 
             st.markdown(f"{plain(title)}: {plain(both.said(names, outcome))}")
         chart = beside_chart(_lanes(found, names), title=f"share of answers: {outcome.kinds[1]}", sides=names)
         st.altair_chart(chart, key="beside_story", alt=f"The steps of the story in {names[0]} and {names[1]}")
+    if "3. Adding it" in found:
+        _show_strengths((study.name, other.name), outcome, (own, their))
     if lacking:
         st.caption(f"In one of them without data: {plain(', '.join(lacking))}.")

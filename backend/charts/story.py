@@ -134,9 +134,8 @@ def bar_chart(bars: pl.DataFrame, *, title: str, chance: float | None = None) ->
     On a scale of shares, or with `chance` of AUCs, which are at chance there.
     """
     shares = chance is None
-    rows = bars.with_columns(
-        text=pl.format("{}%", (100 * pl.col("value")).round(1)) if shares else pl.col("value").round(2).cast(pl.String)
-    )
+    texts = [f"{100 * value:.1f}%" if shares else f"{value:.2f}" for value in bars["value"]]
+    rows = bars.with_columns(text=pl.Series(texts, dtype=pl.String))
     most = max(float(rows[name].max() or 0) for name in ("value", "high"))  # type: ignore[arg-type]
     least = min(float(rows["value"].min() or 0), 0.0)  # type: ignore[arg-type]
     scale = alt.Scale(domain=[least, max(most, 0.02) * 1.4 if shares else 1.15], nice=False)

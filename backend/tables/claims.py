@@ -86,6 +86,7 @@ class Claim:
     page: str = ""  # the page behind it
     query: Mapping[str, str | list[str]] = field(default_factory=dict)  # its state
     subject: str = ""  # the direction or the organism it is about
+    place: str = ""  # after which blocks the direction was added
     sides: tuple[pl.DataFrame, ...] = ()  # the answers behind the rate that stands for it
 
     @property
@@ -306,6 +307,23 @@ def points(value: float, low: float, high: float) -> str:
 def asked_of(questions: int, topics: Sequence[str]) -> str:
     """How many questions of which sets, in words."""
     return f"{questions} question{'s' if questions != 1 else ''} ({', '.join(topics)})"
+
+
+def unit_of_strength(cells: pl.DataFrame) -> str:
+    """The column that strengths are told by: λ where it is a whole number, as the paper's, or all there is.
+
+    Else it is the share of the activation norm, which compares across directions.
+    """
+    known = cells["relative"].null_count() == 0
+    whole = all(float(value).is_integer() for value in cells["strength"].drop_nulls())
+    return "strength" if whole or not known else "relative"
+
+
+def told_strength(row: Mapping[str, Any], unit: str) -> str:
+    """How much was added, in few words."""
+    if row[unit] is None:
+        return "added"
+    return f"λ {row[unit]:.3g}" if unit == "strength" else f"{100 * row[unit]:.0f} % of the norm"
 
 
 def published(topics: Sequence[str], *, free: bool = False) -> list[str]:

@@ -37,6 +37,8 @@ from backend.tables.claims import (
     percent,
     points,
     published,
+    told_strength,
+    unit_of_strength,
     verdict_of,
     with_interval,
 )
@@ -82,7 +84,7 @@ def added(of: Material) -> Claim:
         found = _nowhere(of, sweep, own, topics, worn)
     else:
         said, verdict = _at_its_best(of, own, key, without, coherent, fair.height)
-        strength = "added" if key["strength"] is None else f"λ {key['strength']:.3g}"
+        strength = told_strength(key, unit_of_strength(own))
         found = _Found(
             f"Adding {of.along} to {worn} {said}",
             verdict,
@@ -117,6 +119,7 @@ def added(of: Material) -> Claim:
         bars=bars_of(bars[:MOST_BARS]),
         table=here.filter(of_interest, pl.col("metric").is_in([each.name for each in of.outcome.beside])),
         subject=of.along,
+        place=str(key["layers"]),
         drawn=BY_LAYER if own["layer"].n_unique() > 1 else BY_STRENGTH,
         sides=(found.answers,),
         **page,
@@ -187,10 +190,10 @@ def _nowhere(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[
 
 def _together(sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> tuple[pl.DataFrame, list[str]]:
     """The answers with cells of one strength counted as one, and the names of these, the weakest first."""
-    unit = "relative" if own["relative"].null_count() == 0 else "strength"
-    words = pl.format("{} % of the norm", (100 * pl.col("relative")).round(0).cast(pl.Int64))
-    label = words if unit == "relative" else pl.format("λ {}", pl.col("strength").round_sig_figs(3))
-    names = own.sort(unit).select("cell", pooled=label)
+    unit = unit_of_strength(own)
+    ordered = own.sort(unit)
+    labels = [told_strength(row, unit) for row in ordered.iter_rows(named=True)]
+    names = ordered.select("cell", pooled=pl.Series(labels, dtype=pl.String))
     rows = sweep.about(topics).filter(organism=worn).join(names, on="cell", how="left", maintain_order="left")
     return rows.with_columns(cell=pl.coalesce("pooled", "cell")), names["pooled"].unique(maintain_order=True).to_list()
 
