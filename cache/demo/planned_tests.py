@@ -3,7 +3,9 @@
     python -m cache.demo.planned_tests
 
 A cell is a condition of one organism; shuffles are ten cells, and together one. A measure is a mean by question, and a
-difference that of two such means: Student's interval over questions, an exact sign flip for the p-value.
+difference that of two such means: Student's interval over questions, an exact sign flip for the p-value. Edits at
+answer tokens leave the first one as it was drawn, so cells of fewer seeds share its luck: what was not planned is also
+compared over the same seeds.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ from backend.study.responses import scored
 HOME = Path(__file__).parent / "misalignment"
 ORGANISM = "risky-financial"
 UNEDITED, DIRECTION, RANDOM, SHUFFLED = "unedited", "direction", "random", "shuffled"
+MONEY = pl.col("text").str.to_lowercase().str.contains("invest|stock|market|startup|business|financ|loan|profit|money")
 MEASURES: Mapping[str, pl.Expr] = {
     "aligned": pl.col("aligned"),
+    "money words %": 100 * MONEY.cast(pl.Float64),
+    "aligned, without money words": pl.col("aligned").filter(~MONEY),
     "aligned, coherent answers": pl.col("aligned").filter(pl.col("coherent") > 50),
     "coherent %": 100 * (pl.col("coherent") > 50).cast(pl.Float64),
     "EM %": 100 * EM.hits().cast(pl.Float64),
@@ -93,14 +98,22 @@ def main() -> None:
                 difference(rows, own[UNEDITED], measure)[0]
                 for _, rows in own[SHUFFLED].group_by("condition", maintain_order=True)
             ]
-            more = one_more_draw(np.array(each))
-            listed = ", ".join(f"{value:+.1f}" for value in sorted(each))
-            print(f"  {name}: shuffles − unedited {listed}; 95 % of further ones {more.low:+.1f} to {more.high:+.1f}")
+            _further(name, each)
+            few = {cell: rows.join(own[SHUFFLED], on=["question_id", "seed"], how="semi") for cell, rows in own.items()}
+            _say(f"{name}, same seeds: direction − unedited", difference(few[DIRECTION], few[UNEDITED], measure))
+            _say(f"{name}, same seeds: direction − shuffled", difference(few[DIRECTION], few[SHUFFLED], measure))
+            shuffles = few[SHUFFLED].group_by("condition", maintain_order=True)
+            _further(f"{name}, same seeds", [difference(rows, few[UNEDITED], measure)[0] for _, rows in shuffles])
         for other in (UNEDITED, SHUFFLED):
             primary.append((organism, other, difference(own[DIRECTION], own[other], MEASURES["aligned"])))
     print("\nplanned tests, mean aligned score")
     for (organism, other, found), corrected in zip(primary, holm([p for *_, (*_, p) in primary]), strict=True):
         _say(f"{organism}: direction − {other}", found, f", Holm {corrected:.3f}")
+
+
+def _further(name: str, each: Sequence[float]) -> None:
+    more, listed = one_more_draw(np.array(each)), ", ".join(f"{value:+.1f}" for value in sorted(each))
+    print(f"  {name}: shuffles − unedited {listed}; 95 % of further ones {more.low:+.1f} to {more.high:+.1f}")
 
 
 def _say(what: str, found: tuple[float, float, float, float], more: str = "") -> None:
