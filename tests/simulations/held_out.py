@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 THESE = "these questions"
 ABOUT = {THESE: THESE_QUESTIONS, "questions like these": SIMILAR_QUESTIONS}
 DRAWS = ("at random", "by score")
-FEWEST = 150  # answers of a condition
+FEWEST = 140  # answers of a condition
 RARELY = 10  # one draw of so many is asked about questions like these, too, which takes longer
 
 

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 from backend.analysis.rates.corrected import STRATA
 from backend.records import InputError
 
-USUAL = (0.5, 0.2, 0.02, 0.05)  # shares of hits in STRATA where nobody has labelled: rounded from docs/judge.md
+USUAL = (0.5, 0.2, 0.02, 0.05)  # shares of hits in STRATA where nobody has labelled, below those of docs/judge.md
 WORTH = 10  # labels that such a share counts for
 
 
