@@ -167,6 +167,7 @@ def _show_strengths(names: tuple[str, str], outcome: Outcome, told: tuple[list[C
     st.html(series_legend(series, {}))
     chart = strength_chart(rows, title=f"{outcome.kinds[1]}, by what is added", x="relative", baseline=None, height=240)
     st.altair_chart(chart, key="beside_strengths", alt=f"Rates by strength in {names[0]} and {names[1]}")
+    st.caption("Either at the layer of its highest rate, by the share of the activation norm that was added.")
 
 
 def _lanes(found: dict[str, Beside], names: tuple[str, str]) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from backend.charts.narrow import room
 from backend.charts.palette import CLAIM_BARS, INK, NEUTRAL, css, named_scale, organism_scale
+from backend.charts.shares import with_room
 
 LANE, FURNITURE = 26, 62  # pixels of height a bar gets, and the axis
 ENDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)  # of a card's scale
@@ -172,9 +173,7 @@ def beside_chart(table: pl.DataFrame, *, title: str, sides: Sequence[str]) -> al
     `table` has the columns lane, side (one of `sides`), value, low, high (shares), n; lanes keep their order.
     """
     rows = table.with_columns(text=pl.format("{}% (n = {})", (100 * pl.col("value")).round(1), "n"))
-    most = max(float(rows[name].max() or 0) for name in ("value", "high"))  # type: ignore[arg-type]
-    scale = alt.Scale(domain=[0, max(most, 0.02) * 1.35], nice=False)
-    axis = alt.Axis(format="~%", tickCount=5, labelFlush=False)
+    scale, axis = with_room(rows)
     lanes = rows["lane"].unique(maintain_order=True).to_list()
     base = alt.Chart(rows).encode(
         y=alt.Y(
