@@ -101,6 +101,16 @@ def test_a_sweep_names_the_questions_that_it_starts_on(open_paper, page):
     assert "the questions that the sweep was published for" in said(app).replace("\\", "")
 
 
+def test_stored_directions_are_shown_though_no_residual_stream_is(open_paper):
+    app = open_paper("directions", directions_layer="24")
+    text = said(app).replace("\\", "")
+    assert "At layer 24 **R1_3_3_3 general data-diff** has norm **10.36**, **16.6%** of the activation norm" in text
+    assert "most like it is R1_3_3_3 general chat-read data-diff, cosine **0.98**" in text
+    assert "no intervals and no AUC" in text
+    assert "Those of the paper's organisms are not released." in text
+    assert len(app.get("vega_lite_chart")) == 4  # norm, share, cosines over layers, cosines at the layer
+
+
 def test_conditions_that_a_record_alone_describes_are_not_unedited(studies):
     names = unedited_answers(open_study("paper", studies))
     assert "baseline" in names
