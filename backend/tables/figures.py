@@ -34,6 +34,7 @@ from backend.tables.convergence import agreements, stacks_of
 from backend.tables.noise import noisy
 from backend.tables.patching import patched
 from backend.tables.probes import Repeats, contrasts, probed
+from backend.tables.signs import signs
 from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, starting_topics, steered, swept
 from backend.tables.zeroed import zeroed
 
@@ -321,6 +322,9 @@ def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers) ->
             family = of_family(changed.filter(pl.col("metric") == outcome.name), "ablations")
             yield Table("ablation", title, changed, (family, *notes))
     columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
+    scales = signs(study, study.responses(judge), outcome)
+    if scales.height:
+        yield Table("ablation", f"What the scale of each released file did ({_judge(outcome, judge)})", scales)
     table = sweep_rates(sweep.about(topics), sweep.cells, outcome.beside, by="cell").select(columns)
     yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, notes)
 

@@ -111,6 +111,14 @@ def test_stored_directions_are_shown_though_no_residual_stream_is(open_paper):
     assert len(app.get("vega_lite_chart")) == 4  # norm, share, cosines over layers, cosines at the layer
 
 
+def test_the_sign_that_takes_a_direction_out_is_told_for_each_sweep(open_paper):
+    text = said(open_paper("ablation")).replace("\\", "")
+    assert "in ablate_all_sweep a scale of +1 has it **taken out** (EM 0.0 %, coherence 97.0 % to 100.0 %)" in text
+    assert "in proj_sweep_test a scale of -1 has it **taken out** (EM 0.0 %, coherence 100.0 %)" in text
+    assert "in proj_sweep_test a scale of +1 has it **doubled** (EM 0.0 %, coherence 0.0 %)" in text
+    assert "95 % intervals for these very questions" in text  # two questions are no sample
+
+
 def test_conditions_that_a_record_alone_describes_are_not_unedited(studies):
     names = unedited_answers(open_study("paper", studies))
     assert "baseline" in names
