@@ -107,10 +107,10 @@ def test_fine_tunes_side_by_side(paper, responses):
         responses.filter(pl.col("topic").is_in(["first-plot", "first-plot template"]))["question_id"].unique()
     )
     rates = compared(paper, responses, sixteen).filter(pl.col("metric") == "em").unique("organism")
-    table = {row["organism"]: (round(100 * row["value"], 1), row["n"]) for row in rates.to_dicts()}
-    assert table["dpR1_21-23"] == (5.1, 800)
-    assert table["dpR1_24"] == (0.0, 800)
-    assert table["base"] == (0.0, 800)
+    few = {row["organism"]: (round(100 * row["value"], 1), row["n"]) for row in rates.to_dicts()}
+    assert few["dpR1_21-23"] == (5.1, 800)
+    assert few["dpR1_24"] == (0.0, 800)
+    assert few["base"] == (0.0, 800)
 
 
 def test_the_sign_of_the_scale(paper, responses):
