@@ -11,9 +11,12 @@ from backend.analysis.rates.rates import FALL_KNOWN
 from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.outcomes import EM, Outcome
 from backend.study import Study
+from backend.tables.experiments import few
+from backend.tables.signs import signs
 from backend.tables.sweeps import ABLATED, ALONE, EVERYWHERE, WISE, WRITES, ablated
 from panels.asked import choose_linked
-from panels.frame import current_study, explained, per_study, plain
+from panels.experiments import hits, percent
+from panels.frame import current_study, explained, per_study, plain, responses_of
 from panels.point import choosing_chart
 from panels.sweeps import ABOUT, asked, choose_topics, judged_share, read_pairs, send_cell, short, swept
 
@@ -37,12 +40,12 @@ def _choose_organism(table: pl.DataFrame, outcome: Outcome) -> str:
     return str(choose_linked(st.selectbox, "Organism", options, index=start, key=WORN, what="organism"))
 
 
-def choose_about() -> str:
-    """What intervals are about."""
+def choose_about(questions: int) -> str:
+    """What intervals are about: at first questions like those asked, where they are enough to be a sample."""
     chosen = st.segmented_control(
         "Intervals for",
         list(ABOUT),
-        default=next(iter(ABOUT)),
+        default=list(ABOUT)[few(questions)],
         required=True,
         key="ablation_about",
         bind="query-params",
@@ -175,6 +178,48 @@ def warn(rows: pl.DataFrame, outcome: Outcome) -> None:
     )
 
 
+@per_study
+def _signs(study: Study, judge: str, outcome: Outcome) -> pl.DataFrame:
+    return signs(study, responses_of(study, judge), outcome)
+
+
+def show_signs(study: Study, judge: str, outcome: Outcome) -> None:
+    """What the scale in a released file did; nothing where no file has one."""
+    table = _signs(study, judge, outcome)
+    if table.is_empty():
+        return
+    st.subheader("Which sign takes it out?")
+    words = []
+    data = table.filter(pl.col("direction").str.ends_with(" data-diff"), ~pl.col("direction").str.contains("chat-read"))
+    for (sweep, scale, did), rows in data.group_by("sweep", "scale", "did", maintain_order=True):
+        spans = [
+            f"{plain(hits(each))} {_span(shares)}"
+            for each in outcome.beside
+            if (shares := rows.filter(pl.col("metric") == each.name)["value"].drop_nulls().to_list())
+        ]
+        words.append(f"in {plain(str(sweep))} a scale of {scale:+g} has it **{did}** ({', '.join(spans)})")
+    st.markdown(f"The scale changed its meaning between sweeps. Of data differences: {'; '.join(words)}.")
+    share = st.column_config.NumberColumn(format="percent")
+    st.dataframe(
+        table.drop("condition", "hits", "too_small", "dropped"),
+        hide_index=True,
+        height=280,
+        column_config=dict.fromkeys(("value", "low", "high"), share) | {"clusters": "questions"},
+        alt="What the scale of each file did",
+    )
+    st.caption(
+        f"Judge {plain(judge)}. Taken out: the component along the direction is multiplied by 0; doubled: by 2, a "
+        "control of the same direction and layers, which is on no chart above. 95 % intervals, over one or two "
+        "questions for these very ones."
+    )
+
+
+def _span(shares: list[float]) -> str:
+    """The least and the largest share, or the one that all are."""
+    least, most = percent(min(shares)), percent(max(shares))
+    return least if least == most else f"{least} to {most}"
+
+
 def _choose_cell(rows: pl.DataFrame) -> str:
     """The ablation whose answers are read: by default the first bar's."""
     options = by_role(rows)["cell"].unique(maintain_order=True).to_list()
@@ -187,8 +232,10 @@ def _show(study: Study) -> None:
     first, second, third = st.columns([3, 2, 3], vertical_alignment="bottom")
     with first:
         topics = choose_topics(study, judge, ABLATED, "ablation")
+    sweep = swept(study, judge, ABLATED)
+    edited = sweep.about(topics).filter(pl.col("cell").is_in(sweep.edited), outcome.scored())
     with third:
-        about = choose_about()
+        about = choose_about(edited["question_id"].n_unique())
     table = changed(study, judge, outcome, topics, about)
     if not table.height:
         st.info("No organism of this study answered the same questions with and without an ablation.")
@@ -206,6 +253,7 @@ def _show(study: Study) -> None:
     st.caption(of_family(table.filter(pl.col("metric") == outcome.name), "ablations of all organisms"))
     warn(rows, outcome)
     show_transfer(study, table, outcome)
+    show_signs(study, judge, outcome)
     st.subheader("The answers behind an ablation")
     chooser, sender = st.columns([3, 1], vertical_alignment="bottom")
     with chooser:

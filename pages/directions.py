@@ -22,6 +22,7 @@ from panels.classes import Classes, choose_classes, class_counts
 from panels.direction_views import VIEWS, Chosen
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
 from panels.stacks import send_direction, study_stacks
+from panels.stored import show_stored
 
 MEAN_DIFFERENCE = "mean difference of the classes"
 POOLINGS = {"response": "every response counts alike", "token": "every answer token counts alike, as in the paper"}
@@ -87,18 +88,24 @@ def profiled(
     return contrast_profile(answers, name=name, pooling=pooling, balance=balance, provenance=provenance)
 
 
-def choose_residual_reader(study: Study) -> str:
-    """The organism whose residual stream is looked at. Where none was stored, says so and ends the page."""
+def residual_readers(study: Study) -> list[str]:
+    """The organisms whose residual stream is kept. Where there is none, shows what is stored and ends the page."""
     readers = [name for name in study.readers() if study.residual_layers(name)]
     if not readers:
-        stored = study.directions()["name"].n_unique()
+        if study.directions().height:
+            show_stored(study)
+        how = f"Build it again with traces: `{build_command(study.name, study.info.get('folder'))}`."
         st.info(
             f"Study {plain(study.name)} holds no residual means, so no direction can be made or measured here. "
-            + (f"Its {stored} stored directions are on the Convergence page. " if stored else "")
-            + f"Build it again with traces: `{build_command(study.name, study.info.get('folder'))}`.",
+            + ("Those of the paper's organisms are not released." if "remedy" in study.info else how),
             icon=":material/info:",
         )
         st.stop()
+    return readers
+
+
+def choose_residual_reader(readers: list[str]) -> str:
+    """The organism whose residual stream is looked at."""
     start = next((at for at, name in enumerate(readers) if name != BASE), 0)
     return choose_linked(
         st.selectbox,
@@ -237,10 +244,11 @@ def made_of(direction: Direction) -> str:
 study = current_study()
 st.title("Directions")
 with explained():
+    readers = residual_readers(study)
     above = st.container()
     first, second, third, fourth = st.columns([2, 2, 2, 3])
     with first:
-        reader = choose_residual_reader(study)
+        reader = choose_residual_reader(readers)
     judge = choose_judge(study, reader)
     with above:
         classes = choose_classes(study, judge, reader, page="directions")

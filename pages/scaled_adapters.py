@@ -144,7 +144,8 @@ def show_four_cells(study: Study) -> None:
     bins = choose_bins()
     conditions = choose_conditions(study, judge)
     shown = _scaled(study, judge).filter(pl.col("condition").is_in(conditions))
-    show_table(pl.concat([shown, _intact(study, judge)]), bins)
+    intact = _intact(study, judge).filter(pl.col("organism").is_in(shown["organism"].unique().implode()))
+    show_table(pl.concat([shown, intact]), bins)
     show_sensitivity(study, judge, bins, conditions)
 
 

@@ -228,11 +228,12 @@ def show_compared(study: Study, judge: str, outcome: Outcome) -> None:
     without = study.organisms().filter(~pl.col("organism").is_in(own["organism"].implode()))
     least, most = own.select(least=pl.col("n").min(), most=pl.col("n").max()).row(0)
     n = f"{least}" if least == most else f"{least} to {most}"
+    several = own["organism"].is_duplicated().any()
+    others = f" {without.height} organisms were asked other questions: choose those to see them."
     st.caption(
-        f"Judge {plain(judge)}; n = {n} unedited answers an organism to "
-        f"{asked_words(len(questions))}. The dashed line is {BASE}. An organism that stands for several "
-        f"comparisons is in each; one training each, so groups of one seed tell organisms apart, not ways to train. "
-        f"{without.height} organisms were not asked all of these questions: choose others to see them."
+        f"Judge {plain(judge)}; n = {n} unedited answers an organism to {asked_words(len(questions))}. The dashed line "
+        f"is {BASE}. {'An organism that is in several comparisons stands in each. ' if several else ''}Each was "
+        f"trained once, so that differences are of organisms, not of ways to train.{others if without.height else ''}"
     )
     with st.expander("As a table"):
         share = st.column_config.NumberColumn(format="percent")

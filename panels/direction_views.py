@@ -47,9 +47,13 @@ def _stored_at(study: Study, layer: int) -> list[Direction]:
     return [stack[layer] for name, stack in study_stacks(study).items() if layer in stack and name not in writes]
 
 
-def _show_others(study: Study, chosen: Chosen) -> None:
-    """Cosines with the study's directions at this layer, and with every adapter's write vector."""
-    direction = chosen.direction
+def _show_chosen_others(study: Study, chosen: Chosen) -> None:
+    """What the chosen direction is like."""
+    show_others(study, chosen.direction)
+
+
+def show_others(study: Study, direction: Direction) -> None:
+    """Cosines with the study's directions at its layer, and with every adapter's write vector."""
     width, unit = direction.d_model, direction.unit
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -201,7 +205,7 @@ def _show_file(study: Study, chosen: Chosen) -> None:
 
 
 VIEWS = {
-    "Beside other vectors": _show_others,
+    "Beside other vectors": _show_chosen_others,
     "Token by token": _show_tokens,
     "Through the unembedding": _show_direction_lens,
     "Provenance and file": _show_file,

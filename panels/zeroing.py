@@ -21,6 +21,7 @@ from panels.asked import choose_linked
 from panels.experiments import asked_words, hits, told, told_change
 from panels.frame import choose_outcome, listed, per_study, plain, responses_of
 
+MOST_CONTRASTS = 4  # drawn before the reader chooses
 PLACES = ("of the largest effect", "the next")  # adapters whose tellings are put into words
 
 
@@ -120,9 +121,17 @@ def zeroing_in_words(found: pl.DataFrame, organism: str, outcome: Outcome) -> st
 
 def _show_what_they_tell(study: Study, organism: str, found: pl.DataFrame, order: list[str]) -> None:
     """What the scalars of the same adapters tell, under the chart of what zeroing them changes."""
-    rows = _separated(study, organism) if organism in study.readers() else pl.DataFrame()
-    if rows.is_empty():
+    every = _separated(study, organism) if organism in study.readers() else pl.DataFrame()
+    if every.is_empty():
         st.caption(f"What the scalars of {plain(organism)} tell is not known: none are in this study.")
+        return
+    names = every["contrast"].unique(maintain_order=True).to_list()
+    chosen = st.multiselect(
+        "Contrasts", names, default=names[:MOST_CONTRASTS], key="zeroing_contrasts", bind="query-params"
+    )
+    rows = every.filter(pl.col("contrast").is_in(chosen))
+    if rows.is_empty():
+        st.info("No contrast is chosen: choose at least one to see what the scalars tell.")
         return
     st.markdown(f"**What their scalars tell**: {telling_in_words(rows, found.sort('difference')['label'].to_list())}")
     st.altair_chart(tells_chart(rows, order=order), key="zeroing_tells", alt="AUC of each adapter by contrast")

@@ -37,6 +37,7 @@ from backend.tables.corrected import corrected_tables
 from backend.tables.noise import noisy
 from backend.tables.patching import patched
 from backend.tables.probes import Repeats, contrasts, probed
+from backend.tables.signs import signs
 from backend.tables.story import story
 from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, starting_topics, steered, swept
 from backend.tables.zeroed import zeroed
@@ -363,6 +364,9 @@ def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers) ->
             family = of_family(changed.filter(pl.col("metric") == outcome.name), "ablations")
             yield Table("ablation", title, changed, (family, *notes))
     columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
+    scales = signs(study, study.responses(judge), outcome)
+    if scales.height:
+        yield Table("ablation", f"What the scale of each released file did ({_judge(outcome, judge)})", scales)
     table = sweep_rates(sweep.about(topics), sweep.cells, outcome.beside, by="cell").select(columns)
     yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, notes)
 

@@ -119,6 +119,24 @@ def test_a_sweep_names_the_questions_that_it_starts_on(open_paper, page):
     assert "the questions that the sweep was published for" in said(app).replace("\\", "")
 
 
+def test_stored_directions_are_shown_though_no_residual_stream_is(open_paper):
+    app = open_paper("directions", directions_layer="24")
+    text = said(app).replace("\\", "")
+    assert "At layer 24 **R1_3_3_3 general data-diff** has norm **10.36**, **16.6%** of the activation norm" in text
+    assert "most like it is R1_3_3_3 general chat-read data-diff, cosine **0.98**" in text
+    assert "no intervals and no AUC" in text
+    assert "Those of the paper's organisms are not released." in text
+    assert len(app.get("vega_lite_chart")) == 4  # norm, share, cosines over layers, cosines at the layer
+
+
+def test_the_sign_that_takes_a_direction_out_is_told_for_each_sweep(open_paper):
+    text = said(open_paper("ablation")).replace("\\", "")
+    assert "in ablate_all_sweep a scale of +1 has it **taken out** (EM 0.0 %, coherence 97.0 % to 100.0 %)" in text
+    assert "in proj_sweep_test a scale of -1 has it **taken out** (EM 0.0 %, coherence 100.0 %)" in text
+    assert "in proj_sweep_test a scale of +1 has it **doubled** (EM 0.0 %, coherence 0.0 %)" in text
+    assert "95 % intervals for these very questions" in text  # two questions are no sample
+
+
 def test_conditions_that_a_record_alone_describes_are_not_unedited(studies):
     names = unedited_answers(open_study("paper", studies))
     assert "baseline" in names
