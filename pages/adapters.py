@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
+from backend.analysis.rates.families import of_family
 from backend.charts.separation import distribution_chart, separation_chart
 from backend.charts.strip import common_scale, heat_strip, legend
 from backend.study import Study
@@ -42,13 +43,14 @@ def histograms(study: Study, reader: str, adapters: list[str], classes: Classes)
 
 def show_separation(study: Study, table: pl.DataFrame, chosen: str, classes: Classes) -> None:
     """AUC of every adapter."""
+    family = of_family(table, "adapters") or f"No verdict: {table['why'][0]}."
     st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
     st.caption(
         f"{plain(classes.counts)}. Above one half the scalar is larger in {plain(classes.contrast.positive_name)} "
-        "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals over questions, "
-        "each of one adapter alone; grey: they hold one half, or a class comes from one question alone. Of many such "
-        f"intervals some miss one half by chance: [Specialisation](specialisation?study={quote(study.name)}) asks "
-        "more, intervals that hold for all adapters together."
+        "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals of one adapter "
+        "alone, for questions like these; ticks are what labels shuffled within questions reach. "
+        f"{family} Grey: not clear after correction. "
+        f"[Specialisation](specialisation?study={quote(study.name)}) asks it of two contrasts at once."
     )
 
 

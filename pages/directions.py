@@ -13,6 +13,7 @@ from backend.analysis.directions.answers import BALANCES, Answers, Balance, Mean
 from backend.analysis.directions.difference import stability
 from backend.analysis.directions.layers import LayerProfile, contrast_profile, direction_profile
 from backend.analysis.directions.separation import SHUFFLES_DRAWN, separation, shuffled_aucs
+from backend.analysis.rates.families import of_family
 from backend.charts.projections import MOST_DOTS, layer_chart, layer_cosine_chart, projection_chart
 from backend.outcomes import Contrast
 from backend.records import BASE, Direction, InputError
@@ -198,7 +199,8 @@ def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequ
     apart = separation(found.projections[layer], rows["label"].to_numpy(), rows["group"].to_numpy())
     numbers = {"Norm": f"{direction.norm:.2f}", "Of the activation": "unknown" if share is None else f"{share:.0%}"}
     for name, estimate in (("AUC", apart.auc), ("d′", apart.d_prime)):
-        numbers[f"{name} ({estimate.low:.2f}–{estimate.high:.2f})"] = f"{estimate.value:.2f}"
+        ends = "no interval" if apart.why else f"{estimate.low:.2f}–{estimate.high:.2f}"
+        numbers[f"{name} ({ends})"] = f"{estimate.value:.2f}"
     for place, (name, value) in zip(places, numbers.items(), strict=True):
         place.metric(name, value)
 
@@ -267,7 +269,8 @@ with explained():
         f"{plain(classes.recipe)} "
         + (made_of(next(iter(found.directions.values()))) if made else "")
         + ("The AUC is on held-out questions: the direction it uses has not seen them. " if made else "")
-        + "Bands: 95 %, bootstrap over questions."
+        + "Bands: 95 %, for questions like these. "
+        + (of_family(found.table, "layers' AUCs") or f"No intervals of AUCs: {found.table['why'][0]}.")
     )
     panels = st.container()
     chooser, *spots, sender = st.columns([2, 2, 2, 2, 2, 3], vertical_alignment="bottom")

@@ -5,13 +5,16 @@ Its address opens it; the left and right arrow keys go to the one before and aft
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
 from backend.analysis.directions.cosines import chance
+from backend.analysis.estimates import LEVEL
 from backend.analysis.scalars.courses import Course, course
 from backend.analysis.scalars.histograms import Binned, binned
 from backend.charts.separation import distribution_chart, position_chart
@@ -55,9 +58,9 @@ def choose_adapter(study: Study, reader: str) -> tuple[str, str]:
 def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
     """What it is, and how well its scalar alone tells the classes apart."""
     row = study.adapters(reader).row(by_predicate=pl.col("name") == name, named=True)
-    [(_, value, low, high)] = class_separations(study, reader, (name,), classes.key, classes).rows()
-    told = "?" if value is None else f"{value:.2f}"
-    told += f" ({low:.2f}–{high:.2f})" if low is not None else " (one question: no interval)"
+    found = class_separations(study, reader, (name,), classes.key, classes).row(0, named=True)
+    told = "?" if found["value"] is None else f"{found['value']:.2f}"
+    told += f" (no interval: {found['why']})" if found["why"] else " ({low:.2f}–{high:.2f})".format(**found)
     size = row["scaling"] * row["write_norm"] if row["write_norm"] else None
     facts = {
         "Module": f"{row['module']}, layer {row['layer']}"
@@ -70,6 +73,19 @@ def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
     for place, (title, text) in zip(st.columns([2, 2, 3]), facts.items(), strict=True):
         place.caption(plain(title))
         place.markdown(f"**{plain(text)}**")
+    st.caption(f"{plain(classes.counts)}. {verdict(found)}")
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Whether an AUC of `class_separations` is clear of chance, alone, in words."""
+    if found["p_value"] is None:
+        return "Nothing can be said of other questions."
+    shuffled = "" if found["shuffled"] is None else f"; labels shuffled within questions reach {found['shuffled']:.2f}"
+    clear = "clear" if found["p_value"] < 1 - LEVEL else "not clear"
+    return (
+        f"Its AUC is {clear} of chance (p = {found['p_value']:.2g}{shuffled}), taken alone: of many adapters some are "
+        "so by chance, and the page Adapters corrects for that."
+    )
 
 
 # --- its scalar ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def offer(fitted: Fitted, study: Study) -> None:
     if direction is not None:
         show_probe_lens(direction)
     if "adapters" in fitted.features.made_of:
-        clear = fitted.report.coefficients.drop_nulls("low").filter(pl.col("low") * pl.col("high") > 0)
+        clear = fitted.report.coefficients.filter("stands")
         contrast = fitted.classes.contrast
         for name, side in ((contrast.positive_name, pl.col("coefficient") > 0), (contrast.negative_name, None)):
             chosen = clear.filter(side if side is not None else pl.col("coefficient") < 0)["feature"].to_list()
@@ -97,7 +98,8 @@ def show_saved(study: Study, features: Features, classes: Classes, settings: Pro
         st.caption(plain(saved.made_of.get("recipe", "Its recipe is not told.")))
         told = saved.metrics.get("auc")
         if told is not None:
-            st.markdown(f"Where it was trained, held out: AUC {told.value:.2f} ({told.low:.2f} to {told.high:.2f}).")
+            ends = f" ({told.low:.2f} to {told.high:.2f})" if isfinite(told.low) else ""
+            st.markdown(f"Where it was trained, held out: AUC {told.value:.2f}{ends}.")
         restore(study, saved)
         offer_saved_direction(saved, features)
         if saved.probe.names != features.names:
@@ -108,8 +110,7 @@ def show_saved(study: Study, features: Features, classes: Classes, settings: Pro
         if short := shortage(features, classes):
             raise InputError(short)
         rows = labelled(features, classes.rows)
-        groups = rows.questions if settings.split == "question" else rows.response
-        found = evaluate_probe(saved.probe, rows.values, rows.labels, groups)
+        found = evaluate_probe(saved.probe, rows.values, rows.labels, rows.questions)
         table = pl.DataFrame(
             [(name, e.value, e.low, e.high) for name, e in found.items()],
             ["metric", "value", "low", "high"],
@@ -119,8 +120,9 @@ def show_saved(study: Study, features: Features, classes: Classes, settings: Pro
             table.fill_nan(None), hide_index=True, key="probes_saved_metrics", alt="The saved probe on these rows"
         )
         st.caption(
-            f"On {len(rows.labels):,} {plain(features.unit)} chosen now, without training. Where these are the rows it "
-            "was trained on, the figures flatter it."
+            f"On {len(rows.labels):,} {plain(features.unit)} to {len(np.unique(rows.questions))} questions chosen now, "
+            "without training; ends are 95 %, for questions like these. Where it was trained on these rows, the "
+            "figures flatter it."
         )
 
 

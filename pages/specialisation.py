@@ -118,16 +118,26 @@ def show_map(table: pl.DataFrame, topic: Classes, valence: Classes) -> list[str]
     tells = {lean: table.filter(pl.col("lean") == lean)["label"].to_list() for lean in (*names, BOTH, NEITHER)}
     told = "; ".join(f"{plain(lean)}: {listed(found)}" for lean, found in tells.items() if found)
     st.caption(
-        f"{told}. An adapter tells a class where the AUC of its scalar alone stays clear of one half for all "
-        f"{table.height} adapters and both axes together; lines are 95 % intervals of single AUCs, over questions, "
-        "and those are what the page Adapters marks an adapter by. "
-        "AUCs are folded (0.2 counts as 0.8): the sign of a scalar is arbitrary. "
+        f"{told}. {family_of(table)} An adapter tells a class where the AUC of its scalar stands among all of them: "
+        "clear of one half on questions like these, and of labels shuffled within questions (in the tooltips). Lines "
+        "are 95 % intervals of single AUCs. AUCs are folded (0.2 counts as 0.8): the sign of a scalar is arbitrary. "
         + ("Size: scaling × norm of the write vector." if table["size"].null_count() == 0 else _NO_NORMS)
     )
     region = brushed(event, table)
     if region:
         st.caption(f"In the brushed region: {listed(table.filter(pl.col('adapter').is_in(region))['label'])}.")
     return region
+
+
+def family_of(table: pl.DataFrame) -> str:
+    """How many AUCs of the map are clear, alone and among all, or why none can be, in words."""
+    sides = [
+        table.select(pl.col(f"{axis}_{name}").alias(known) for name, known in (("p", "p_value"), ("stands", "stands")))
+        for axis in ("topic", "valence")
+    ]
+    why = {name: table[f"{axis}_why"].drop_nulls().to_list() for name, axis in (("across", "topic"), ("up", "valence"))}
+    refused = [f"No verdict {name}: {plain(reasons[0])}." for name, reasons in why.items() if reasons]
+    return " ".join([of_family(pl.concat(sides), f"AUCs of {table.height} adapters"), *refused])
 
 
 _NO_NORMS = "This study holds no write vectors, so all have one size."

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import polars as pl
 import streamlit as st
 
 from backend.analysis.probes.probe import ProbeReport
+from backend.analysis.rates.families import of_family
 from backend.charts.probing import (
     calibration_chart,
     coefficient_chart,
@@ -18,19 +21,18 @@ from backend.charts.probing import (
 from panels.frame import explained, plain
 from panels.probe_training import REPEATS, SHUFFLES, Fitted, Told, paper_of
 
-SMALL = 0.05  # p-value up to which an AUC whose interval lies above the shuffled ones is called above chance
 EVERY = 0.7  # seconds between two drawings of a probe in progress
 
 
 def _headline(fitted: Fitted, report: ProbeReport) -> str:
     """What the probe can do, in one sentence."""
     real = report.metrics["auc"]
-    text = f"**AUC {real.value:.2f}** ({real.low:.2f} to {real.high:.2f}) on held-out {fitted.settings.split}s"
+    ends = f" ({real.low:.2f} to {real.high:.2f})" if isfinite(real.low) else ""
+    text = f"**AUC {real.value:.2f}**{ends} on held-out {fitted.settings.split}s"
     if not report.shuffles:
         return f"{text}; shuffled labels are on their way."
-    chance = report.shuffled["auc"]
-    above = real.low > chance.value and report.p_value is not None and report.p_value <= SMALL
-    verdict = "above chance" if above else "not clearly above chance"
+    chance, above = report.shuffled["auc"], report.above_chance
+    verdict = {True: "clear of chance", False: "not clear of chance", None: "no verdict"}[above]
     return (
         f"{text}; {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}) under shuffled labels: **{verdict}** "
         f"(permutation p = {report.p_value:.2g}, {report.shuffles} shuffles)."
@@ -54,9 +56,11 @@ def _show_metrics(fitted: Fitted, told: Told) -> None:
         chosen = f" C chosen: {report.C:g} on all rows; in the folds {folds}."
     st.caption(
         f"{report.n_rows:,} {fitted.features.unit} ({positive:,} {plain(contrast.positive_name)}, {negative:,} "
-        f"{plain(contrast.negative_name)}) in {report.n_groups} {unit}s, {report.folds} folds, classes weighted "
-        f"alike. Lines: 95 %, bootstrap over {unit}s; for shuffled labels the range that holds 95 % of shuffles. They "
-        "are dealt to whole responses within questions, or to whole questions where each has one class."
+        f"{plain(contrast.negative_name)}) to {report.n_questions} questions, {report.folds} folds of whole {unit}s, "
+        "classes weighted alike. Lines: 95 %, for questions like these; for shuffled labels the range that holds 95 % "
+        "of shuffles. They are dealt to whole responses within questions, or to whole questions where each has one "
+        "class. Clear of chance: the interval lies above one half and above the mean of shuffled labels, and 5 % of "
+        "shuffles at most do as well."
         f"{chosen} {plain(fitted.recipe)}"
     )
     for note in report.notes:
@@ -78,9 +82,10 @@ def _show_coefficients(fitted: Fitted, report: ProbeReport) -> None:
     st.altair_chart(chart, key="probes_coefficients", alt="Coefficient of every feature with its interval")
     st.caption(
         f"Per standard deviation of the feature, on all rows; {plain(fitted.features.what)}, read by "
-        f"{plain(fitted.reader)}. Filled: the 95 % interval ({report.bootstraps} refits on groups drawn anew) leaves "
-        "out 0. Adapters that move together share their weight arbitrarily, so a single L1 pick is unstable: read how "
-        "often the refits kept it. The sign of a scalar depends on the sign of its write vector."
+        f"{plain(fitted.reader)}. Lines: 95 % ({report.bootstraps} refits on {fitted.settings.split}s drawn anew). "
+        f"{of_family(report.coefficients, 'coefficients')} Filled: clear after correction. Adapters that move together "
+        "share their weight arbitrarily, so a single L1 pick is unstable: read how often the refits kept it. The sign "
+        "of a scalar depends on the sign of its write vector."
     )
     if fitted.settings.penalty != "l2" and report.bootstraps:
         kept = report.coefficients.select("feature", "coefficient", "low", "high", pl.col("selected").round(2))
@@ -138,6 +143,5 @@ def show_paper(fitted: Fitted) -> None:
         "size, z-scores over all rows, splits 80/20 by token and fits L1 with C = 0.01, so tokens of one response are "
         f"in training and test. Its ends hold 95 % of {REPEATS} random splits and say nothing of new responses; those "
         f"under shuffled labels (dealt to whole responses, within questions) span {SHUFFLES} shuffles: where they lie "
-        "above 0.5, that is the leak, or that questions differ. This probe's intervals are a bootstrap over "
-        f"{'questions' if fitted.settings.split == 'question' else 'responses'}."
+        "above 0.5, that is the leak, or that questions differ. This probe's intervals are for questions like these."
     )

@@ -1,8 +1,9 @@
-"""A number with its 95 % interval, from draws of a bootstrap over groups.
+"""A number with its 95 % interval, from what it is without each group in turn, or from a bootstrap over groups.
 
-Rows that share a question or a response are not independent, so what is resampled is whole groups, never rows. With
-few groups the plain percentile bootstrap is too narrow; the expanded percentile interval (Hesterberg 2015, "What
-teachers should know about the bootstrap", section 5) widens it to what a t interval would be.
+Rows that share a question or a response are not independent, so what is left out or resampled is whole groups, never
+rows. Leaving one out at a time (the jackknife) gives a t interval; for a share, Wilson's at the effective sample size.
+Where only a bootstrap serves, the plain percentile interval is too narrow with few groups; the expanded one (Hesterberg
+2015, "What teachers should know about the bootstrap", section 5) widens it to what a t interval would be.
 It refuses to know what the rows are.
 """
 
@@ -13,13 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
-from scipy.stats import rankdata
-
-from backend.analysis.groups import Bools, Floats, Ints, groups_with
+from scipy.special import ndtr, stdtrit
 
 LEVEL = 0.95
-BINS = 256  # of the score in bootstrapped AUCs; scores within a bin count as tied
 
 
 @dataclass(frozen=True)
@@ -55,41 +52,36 @@ def one_more_draw(draws: NDArray[Any]) -> Estimate:
     return Estimate(mean, mean - wide, mean + wide)
 
 
-def auc(scores: NDArray[Any], labels: Bools) -> float:
-    """The chance that a positive row scores above a negative one, ties counting half; NaN without both classes."""
-    positive = int(labels.sum())
-    pairs = positive * (len(labels) - positive)
-    return float((rankdata(scores)[labels].sum() - positive * (positive + 1) / 2) / pairs) if pairs else np.nan
+def without_each(value: float, left: NDArray[Any], groups: int) -> Estimate:
+    """A value with its t interval from what it is without each group, (group,), on `groups` - 1 degrees of freedom.
 
-
-def auc_interval(value: float, drawn: NDArray[Any], labels: Bools, codes: Ints) -> tuple[float, float]:
-    """The 95 % interval of an AUC from its bootstrap draws over groups (draw,), labels and groups (row,).
-
-    Two draws have to be ruled out. That of groups: of the class that fewer groups hold, only those count, as all others
-    say nothing of it. And that of rows within them, which a few groups that happen to agree would hide: the standard
-    error of independent rows (Hanley and McNeil 1982).
+    `groups` are those that hold the class which fewer hold. NaN ends where it cannot do without one, or there are fewer
+    than two.
     """
-    low, high = expanded_percentile(drawn, min(groups_with(codes, labels)))
-    positive, negative = int(labels.sum()), int((~labels).sum())
-    if np.isnan(low) or not positive or not negative:
-        return np.nan, np.nan
-    one, other = value / (2 - value), 2 * value**2 / (1 + value)
-    spread = value * (1 - value) + (positive - 1) * (one - value**2) + (negative - 1) * (other - value**2)
-    reach = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(max(spread, 0.0) / (positive * negative))
-    return max(min(low, value - reach), 0.0), min(max(high, value + reach), 1.0)
+    reach = _quantile(groups) * _jackknife_error(value, left)
+    return Estimate(value, value - reach, value + reach)
 
 
-def auc_draws(scores: NDArray[Any], labels: Bools, codes: Ints, counts: Floats) -> Floats:
-    """The AUC of every bootstrap draw, (draw,), from `group_draws`; NaN where a draw holds one class only."""
-    bins = np.unique(scores, return_inverse=True)[1]
-    if bins.max() >= BINS:
-        bins = ((rankdata(scores) - 0.5) * BINS / len(scores)).astype(np.intp)
-    size, width = counts.shape[1], int(bins.max()) + 1
-    cells = codes * width + bins
-    table = [np.bincount(cells[side], minlength=size * width).reshape(size, width) for side in (labels, ~labels)]
-    positive, negative = (counts @ side for side in table)
-    below = np.cumsum(negative, axis=1) - negative / 2
-    pairs = positive.sum(1) * negative.sum(1)
-    drawn = np.full(len(counts), np.nan)
-    np.divide((positive * below).sum(1), pairs, out=drawn, where=pairs > 0)
-    return drawn
+def share_without_each(value: float, left: NDArray[Any], groups: int) -> Estimate:
+    """The same of a share: Wilson's score interval at its effective sample size, which stays inside 0 and 1.
+
+    Where the share is 0 or 1 nothing is seen of how it varies, and `groups` is taken for that size.
+    """
+    error, quantile = _jackknife_error(value, left), _quantile(groups)
+    if not np.isfinite(error) or not np.isfinite(quantile):
+        return Estimate(value, np.nan, np.nan)
+    size = value * (1 - value) / error**2 if error else float(groups)
+    square = quantile**2 / size
+    middle, reach = value + square / 2, np.sqrt(square * (value * (1 - value) + square / 4))
+    return Estimate(
+        value, float(max((middle - reach) / (1 + square), 0.0)), float(min((middle + reach) / (1 + square), 1.0))
+    )
+
+
+def _jackknife_error(value: float, left: NDArray[Any]) -> float:
+    size = len(left)
+    return float(np.sqrt((size - 1) / size * ((left - value) ** 2).sum()))
+
+
+def _quantile(groups: int) -> float:
+    return float(stdtrit(groups - 1, (1 + LEVEL) / 2)) if groups > 1 else np.nan

@@ -48,7 +48,7 @@ def protocol_table(
         texts = [_with_interval({"value": e.value, "low": e.low, "high": e.high}) if e else "" for e in found]
         rows.append((name, *texts, _with_range([once.metrics[metric].value for once in chance])))
     size = 2 * min(paper.n_per_class)
-    counts = (f"{report.n_rows:,} in {report.n_groups:,} {'question' if split == 'question' else 'response'}s", "")
+    counts = (f"{report.n_rows:,} in {report.n_questions:,} questions", "")
     rows.append(("n", *counts, f"{size:,} a split ({size - round(0.8 * size):,} tested)", ""))
     return pl.DataFrame(rows, schema=dict.fromkeys(("metric", *columns), pl.String), orient="row")
 
@@ -159,12 +159,12 @@ def _ends(estimate: Estimate) -> dict[str, float | None]:
 def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, largest: int = 60) -> alt.LayerChart:
     """Coefficients with intervals, one row a feature in the order given; past `largest` rows, the largest are kept.
 
-    `table` has the columns feature, coefficient, low, high. A hollow dot is a coefficient that is exactly zero
-    (dropped by an L1 penalty) or whose interval holds zero.
+    `table` has the columns feature, coefficient, low, high, p_value, q_value, stands. A hollow dot is a coefficient
+    that does not stand among all of them, as one that an L1 penalty dropped.
     """
     rows = table.with_columns(
         toward=pl.when(pl.col("coefficient") > 0).then(pl.lit(positive)).otherwise(pl.lit(negative)),
-        clear=pl.col("low") * pl.col("high") > 0,
+        stands=pl.col("stands").fill_null(False),
     )
     if rows.height > largest:
         kept = pl.col("coefficient").abs().rank("ordinal", descending=True) <= largest
@@ -181,7 +181,11 @@ def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, larg
             scale=class_scale(positive, negative),
             legend=alt.Legend(title="pushes towards", orient="top", symbolType="circle"),
         ),
-        tooltip=["feature:N", *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("coefficient", "low", "high")]]
+        tooltip=[
+            "feature:N",
+            *[alt.Tooltip(f"{name}:Q", format=".3f") for name in ("coefficient", "low", "high")],
+            *[alt.Tooltip(f"{name}:Q", format=".2g") for name in ("p_value", "q_value")],
+        ]
         + ([alt.Tooltip("selected:Q", format=".0%", title="kept in refits")] if "selected" in rows.columns else []),
     )
     zero = alt.Chart(pl.DataFrame({"x": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(x="x:Q")
@@ -189,14 +193,14 @@ def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, larg
         x=alt.X("low:Q", title="coefficient (z-scored features)"), x2="high:Q"
     )
     dots = base.encode(x="coefficient:Q")
-    hollow = dots.mark_point(size=60, strokeWidth=2, opacity=1).transform_filter("!datum.clear")
-    solid = dots.mark_point(size=80, filled=True, opacity=1).transform_filter("datum.clear")
+    hollow = dots.mark_point(size=60, strokeWidth=2, opacity=1).transform_filter("!datum.stands")
+    solid = dots.mark_point(size=80, filled=True, opacity=1).transform_filter("datum.stands")
     return alt.layer(zero, spread, hollow, solid).properties(height=ROW * rows.height + FURNITURE)
 
 
 def _with_interval(row: dict[str, float | None]) -> str:
     value, low, high = (_number(number) for number in row.values())
-    return f"{value} ({low}–{high})"
+    return value if low == high == "?" else f"{value} ({low}–{high})"
 
 
 def _with_range(values: Sequence[float]) -> str:

@@ -69,9 +69,10 @@ def position_chart(table: pl.DataFrame, *, positive: str, negative: str, part: s
 
 
 def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.LayerChart:
-    """AUC of each adapter with its interval, chance at one half; a ring around the chosen one.
+    """AUC of each adapter with its interval, one half dashed; a ring around the chosen one.
 
-    `table` has the columns label, adapter, value, low, high (null: no interval); rows keep their order.
+    `table` has the columns label, adapter, value, low, high (null: no interval), p_value, q_value, stands, which
+    colours it, and shuffled, a tick where labels shuffled within questions lie (null: none); rows keep their order.
     """
     title = "AUC of the mean scalar of a response"
     axis = alt.Axis(format=".1f", tickCount=6, labelFlush=False)
@@ -83,7 +84,8 @@ def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.L
         interval.encode(x=alt.X("low:Q", title=title, axis=axis), x2=alt.X2("high:Q")),
         alt.Chart().mark_point(filled=True, size=70, opacity=1).encode(x=x),
         ring.transform_filter(alt.datum.adapter == (chosen or "")),
-        data=table,
+        alt.Chart().mark_tick(size=14, thickness=2).encode(x=alt.X("shuffled:Q"), color=alt.ColorValue(NEUTRAL)),
+        data=table.with_columns(pl.col("stands").fill_null(False)),
     ).encode(
         y=alt.Y(
             "label:N",
@@ -91,11 +93,11 @@ def separation_chart(table: pl.DataFrame, *, chosen: str | None = None) -> alt.L
             title=None,
             axis=alt.Axis(ticks=False, domain=False, labelFlush=False),
         ),
-        color=alt.Color("tells:N", scale=alt.Scale(domain=["yes", "no"], range=[POSITIVE, NEUTRAL]), legend=None),
+        color=alt.ColorValue(NEUTRAL, condition={"test": "datum.stands", "value": POSITIVE}),
         tooltip=[
             alt.Tooltip("adapter:N"),
-            *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")),
+            *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high", "shuffled")),
+            *(alt.Tooltip(f"{name}:Q", format=".2g") for name in ("p_value", "q_value")),
         ],
     )
-    told = adapters.transform_calculate(tells="datum.low > 0.5 || datum.high < 0.5 ? 'yes' : 'no'")
-    return alt.layer(chance, told, height=ROW * table.height + FURNITURE)
+    return alt.layer(chance, adapters, height=ROW * table.height + FURNITURE)

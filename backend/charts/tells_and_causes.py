@@ -24,10 +24,11 @@ def map_chart(table: pl.DataFrame, *, topic: str, valence: str, by: str = BY_LEA
     """Every adapter by two folded AUCs with their intervals; drag to choose a region (parameter BRUSH).
 
     `table` has the columns adapter, label, layer, module, size (of the write vector, null where unknown), lean and
-    topic, valence with their _low and _high.
+    topic, valence with their _low, _high, _shuffled and _q.
     """
     ends = [f"{axis}{end}" for axis in ("topic", "valence") for end in ("", "_low", "_high")]
-    shown = ["adapter", "label", "layer", "module", "lean", "size", *ends]
+    beside = [f"{axis}{end}" for axis in ("topic", "valence") for end in ("_shuffled", "_q")]
+    shown = ["adapter", "label", "layer", "module", "lean", "size", *ends, *beside]
     rows = table.select(shown).with_columns(pl.col("layer").cast(pl.Int64))
     top = max(0.75, float(rows.select(pl.max_horizontal(pl.col(ends).max())).item() or 0) + 0.02)
     scale = alt.Scale(domain=[0.48, min(top, 1.02)], nice=False, zero=False, clamp=True)
@@ -55,7 +56,8 @@ def map_chart(table: pl.DataFrame, *, topic: str, valence: str, by: str = BY_LEA
         tooltip=[
             alt.Tooltip("adapter:N"),
             alt.Tooltip("lean:N"),
-            *(alt.Tooltip(f"{name}:Q", format=".3f") for name in (*ends, "size")),
+            *(alt.Tooltip(f"{name}:Q", format=".2g" if name.endswith("_q") else ".3f") for name in (*ends, *beside)),
+            alt.Tooltip("size:Q", format=".3f"),
         ],
     )
     layers.append(points.add_params(alt.selection_interval(name=BRUSH)))

@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from backend.analysis.probes.specialisation import Axis, auc_table
+from backend.analysis.aucs import auc_table
+from backend.analysis.probes.specialisation import Axis
+from backend.analysis.rates.families import with_family
 from backend.analysis.scalars.histograms import Binned, binned
 from backend.records import InputError
 from backend.study import Study
@@ -67,9 +69,10 @@ def axis_of(contrast: str, scalars: pl.DataFrame, classes: pl.DataFrame) -> Axis
 
 
 def separations(adapters: Sequence[str], axis: Axis) -> pl.DataFrame:
-    """How well the scalar of each adapter tells the classes of `axis_of` apart: [adapter, value (AUC), low, high]."""
-    found = auc_table(axis.values, axis.labels, axis.groups)
-    return found.select(pl.Series("adapter", list(adapters)), "value", "low", "high")
+    """How well the scalar of each adapter tells the classes of `axis_of` apart: adapter, `auc_table` and its family."""
+    return with_family(auc_table(axis.values, axis.labels, axis.groups)).insert_column(
+        0, pl.Series("adapter", list(adapters))
+    )
 
 
 def answer_bins(study: Study, reader: str, adapter: str) -> Binned:

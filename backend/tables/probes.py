@@ -148,4 +148,4 @@ def _metric_row(each: Contrasted, tokens: str, protocol: str, rows: Rows, report
     for name in ("accuracy", "auc"):
         chance = report.shuffled.get(name)
         row |= {f"shuffled_{name}": None if chance is None else chance.value}
-    return row
+    return row | {"p_value": report.p_value, "above_chance": report.above_chance}

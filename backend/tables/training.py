@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from backend.analysis.aucs import auc_table
 from backend.analysis.contrasts import label_responses
-from backend.analysis.probes.specialisation import auc_table
 from backend.analysis.scalars.grouped import grouped_mean
 from backend.outcomes import EM, Contrast, Outcome
 from backend.records import BASE, BASELINE, InputError

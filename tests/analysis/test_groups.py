@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.stats import t as student
 
-from backend.analysis.estimates import auc, auc_draws, auc_interval, expanded_percentile, one_more_draw
+from backend.analysis.estimates import expanded_percentile, one_more_draw, share_without_each, without_each
 from backend.analysis.groups import deal_folds, group_codes, group_draws, groups_with, shuffled
 from backend.records import InputError
 
@@ -61,18 +61,6 @@ def test_without_units_the_rows_of_one_label_in_a_group_stay_together():
     assert drawn == {(*one[0], *other[1]) for one in (turned, kept) for other in (turned, kept)}
 
 
-@pytest.mark.parametrize("values", [4, 10_000])
-def test_auc_equals_scikit_learn_drawn_or_not(values):
-    rng = np.random.default_rng(1)
-    labels = rng.random(3000) < 0.3
-    scores = rng.integers(0, values, 3000) + labels * values * 0.2
-    codes = rng.integers(0, 30, 3000)
-    assert auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
-    codes, counts = group_draws(codes, rng, draws=5)
-    expected = [roc_auc_score(labels, scores, sample_weight=row[codes]) for row in counts]
-    np.testing.assert_allclose(auc_draws(scores, labels, codes, counts), expected, atol=1e-3)
-
-
 def test_many_groups_are_merged_and_groups_must_fit():
     codes, counts = group_draws(np.arange(5000), np.random.default_rng(0), draws=3)
     assert counts.shape == (3, 1000)
@@ -113,22 +101,24 @@ def test_one_more_draw_lies_in_the_range_of_a_few(draws):
     assert np.isnan([one_more_draw(np.ones(1)).low, one_more_draw(np.ones(0)).value]).all()
 
 
-def test_the_interval_of_an_auc_is_not_narrower_than_independent_rows_leave_it():
-    """Hanley and McNeil's standard error at one half is that of the Mann-Whitney test: (p + n + 1) / (12 p n)."""
-    labels, codes = np.arange(30) < 10, np.arange(30) % 5
-    low, high = auc_interval(0.5, np.full(100, 0.5), labels, codes)
-    reach = 1.959964 * np.sqrt(31 / (12 * 10 * 20))
-    assert (low, high) == pytest.approx((0.5 - reach, 0.5 + reach))
-    assert auc_interval(1.0, np.full(100, 1.0), labels, codes) == (1, 1)
+def test_a_mean_without_each_group_has_the_t_interval_of_group_means():
+    values = np.array([0.1, 0.4, 0.35, 0.8])
+    left = (values.sum() - values) / 3
+    found = without_each(values.mean(), left, 4)
+    reach = student.ppf(0.975, 3) * values.std(ddof=1) / 2
+    assert (found.low, found.high) == pytest.approx((values.mean() - reach, values.mean() + reach))
+    assert np.isnan(without_each(0.5, left, 1).low)
+    assert np.isnan(without_each(0.5, np.array([0.4, np.nan]), 4).low)
 
 
-def test_groups_without_the_rarer_class_do_not_narrow_an_auc():
-    rng = np.random.default_rng(3)
-    codes, labels = np.repeat(np.arange(16), 25), np.zeros(400, dtype=bool)
-    labels[:75:2] = True  # in three of sixteen groups
-    scores = rng.standard_normal(400) + 2 * labels
-    _, counts = group_draws(codes, rng)
-    drawn = auc_draws(scores, labels, codes, counts)
-    assert auc_interval(auc(scores, labels), drawn, labels, codes)[0] < expanded_percentile(drawn, 16)[0]
-    alone = np.arange(400) < 25  # of one group: nothing is known of others
-    assert np.isnan(auc_interval(0.7, drawn, alone, codes)).all()
+def test_a_share_without_each_group_stays_inside_and_has_a_width_at_its_ends():
+    found = share_without_each(0.9, np.array([0.86, 1.0, 0.9, 0.85]), 4)
+    assert 0 < found.low < 0.9 < found.high < 1
+    for value in (0.0, 1.0):
+        at_end = share_without_each(value, np.full(6, value), 6)
+        assert (at_end.low, at_end.high) == pytest.approx(
+            (0.0, student.ppf(0.975, 5) ** 2 / (6 + student.ppf(0.975, 5) ** 2))
+            if not value
+            else (6 / (6 + student.ppf(0.975, 5) ** 2), 1.0)
+        )
+    assert np.isnan(share_without_each(0.5, np.array([0.4, np.nan]), 2).high)

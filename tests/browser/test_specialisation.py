@@ -52,7 +52,7 @@ def test_train_filter_brush_and_send_to_live(live: Callable[[str], Page], worker
     page.keyboard.press("Escape")  # a menu of several stays open
     expect(page.get_by_text("The controls have changed since this probe was trained:")).to_be_visible()
     button(page, "Train").click()
-    expect(page.get_by_text("not clearly above chance")).to_be_visible()
+    expect(page.get_by_text("not clear of chance")).to_be_visible()
 
     page.locator('[data-testid="stSidebarNav"]').get_by_role("link", name="Specialisation", exact=True).click()
     settle(page)

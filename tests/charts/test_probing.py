@@ -10,14 +10,15 @@ def rows_of(chart):
 
 def coefficients(values):
     names = [f"adapter {at}" for at in range(len(values))]
-    return pl.DataFrame({"feature": names, "coefficient": values}).with_columns(
-        low=pl.col("coefficient") - 1, high=pl.col("coefficient") + 1
+    table = pl.DataFrame({"feature": names, "coefficient": values}).with_columns(
+        low=pl.col("coefficient") - 1, high=pl.col("coefficient") + 1, p_value=0.04, q_value=0.04
     )
+    return table.with_columns(stands=pl.col("coefficient").abs() > 1)
 
 
-def test_a_coefficient_is_clear_where_its_interval_leaves_out_zero():
+def test_a_coefficient_is_filled_where_it_stands_among_all():
     rows = rows_of(coefficient_chart(coefficients([2.0, 0.5, -3.0]), positive="p", negative="n"))
-    assert {row["feature"]: row["clear"] for row in rows if "feature" in row} == {
+    assert {row["feature"]: row["stands"] for row in rows if "feature" in row} == {
         "adapter 0": True,
         "adapter 1": False,
         "adapter 2": True,
@@ -42,7 +43,7 @@ def test_metrics_are_written_out_with_two_decimals():
         strict=False,
     )
     texts = [row["text"] for row in rows_of(metric_chart(table)) if "text" in row]
-    assert texts == ["0.90 (0.80–1.00)", "? (?–?)"]
+    assert texts == ["0.90 (0.80–1.00)", "?"]
 
 
 def test_a_roc_curve_keeps_the_order_of_its_points():

@@ -6,7 +6,7 @@ from backend.charts.separation import distribution_chart, separation_chart
 def test_a_chart_has_a_lane_for_every_adapter_in_the_given_order():
     table = pl.DataFrame(
         {"label": ["L9", "L2"], "adapter": ["b", "a"], "value": [0.9, 0.5], "low": [0.8, 0.4], "high": [0.95, 0.6]}
-    )
+    ).with_columns(p_value=0.01, q_value=0.02, stands=pl.Series([True, None]), shuffled=0.55)
     spec = separation_chart(table, chosen="a").to_dict()
     lanes = [layer["encoding"]["y"]["sort"] for layer in spec["layer"] if "y" in layer["encoding"]]
     assert lanes

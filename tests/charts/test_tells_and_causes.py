@@ -11,7 +11,11 @@ def drawn(chart, key):
 
 def placed(count):
     rows = {"adapter": [f"a{i}" for i in range(count)], "label": [f"L{i}" for i in range(count)]}
-    ends = {f"{axis}{end}": [0.6] * count for axis in ("topic", "valence") for end in ("", "_low", "_high")}
+    ends = {
+        f"{axis}{end}": [0.6] * count
+        for axis in ("topic", "valence")
+        for end in ("", "_low", "_high", "_shuffled", "_q")
+    }
     more = {"layer": list(range(count)), "module": ["m"] * count, "lean": ["neither"] * count, "size": [1.0] * count}
     return pl.DataFrame(rows | ends | more)
 

@@ -47,7 +47,7 @@ def test_the_planted_adapters_are_found_and_named_beside_chance(trained):
     assert report(page).shuffled["auc"].value == pytest.approx(0.5, abs=0.25)
     largest = report(page).coefficients.sort(pl.col("coefficient").abs(), descending=True)["feature"].head(4)
     assert {name.split(".")[1] for name in largest} == {"1", "2", "8", "9"}
-    assert "above chance" in said(page)
+    assert "clear of chance" in said(page)
     assert "Judge distilled" in said(page)
     assert len(page.get("vega_lite_chart")) == 4
     assert report(page).p_value == 0.01

@@ -30,11 +30,12 @@ def words(page):
 
 
 def test_the_planted_adapters_are_told_apart(open_page):
-    page = open_page("specialisation")
+    page = open_page("specialisation", map_valence_contrast="misalignment")
     assert not page.exception
     assert "medical, among misaligned: L3, L4" in words(page)
-    assert "misalignment, non-medical: L1, L2, L8, L9" in words(page)
+    assert "misalignment: L1, L2, L8, L9" in words(page)
     assert "neither: L5, L6, L7" in words(page)
+    assert "Of 18 AUCs of 9 adapters, 6 are clear alone, 6 after correction (Benjamini–Hochberg, 5 %)." in words(page)
 
 
 def test_without_recorded_gains_it_says_what_to_do(open_page):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from backend.analysis.rates import intervals
-from tests.simulations.bootstraps import of_an_auc
+from tests.simulations.areas import of_an_auc
 from tests.simulations.corrected_rates import of_a_corrected_difference, of_a_corrected_rate
 from tests.simulations.differences import of_a_difference
 from tests.simulations.interactions import of_an_interaction, of_families

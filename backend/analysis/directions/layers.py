@@ -13,10 +13,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from backend.analysis.aucs import auc_table
 from backend.analysis.directions.answers import Answers, Balance, Pooling
 from backend.analysis.directions.cosines import cosine_matrix
 from backend.analysis.directions.difference import MeanDifference
-from backend.analysis.directions.separation import HeldOut, aucs, project
+from backend.analysis.directions.separation import HeldOut, project
+from backend.analysis.rates.families import with_family
 from backend.records import Direction, FloatArray
 
 
@@ -26,7 +28,7 @@ class LayerProfile:
 
     directions: Mapping[int, Direction]
     projections: Mapping[int, NDArray[Any]]  # layer -> (response,) in residual units
-    table: pl.DataFrame  # layer, norm, share (null where the activation norm is unknown), auc, low, high
+    table: pl.DataFrame  # layer, norm, share (null where the activation norm is unknown), auc and its `auc_table`
     cosines: FloatArray  # (layer, layer)
 
 
@@ -63,17 +65,17 @@ def _profile(
     directions: Mapping[int, Direction], projections: Mapping[int, NDArray[Any]], answers: Answers
 ) -> LayerProfile:
     ordered = [directions[layer] for layer in sorted(directions)]
-    apart = aucs([projections[direction.layer] for direction in ordered], answers.labels, answers.codes)
+    along = [projections[direction.layer] for direction in ordered]
+    apart = auc_table(
+        np.stack(along, axis=1) if along else np.zeros((len(answers.labels), 0)), answers.labels, answers.codes
+    )
     table = pl.DataFrame(
         {
             "layer": [direction.layer for direction in ordered],
             "norm": [direction.norm for direction in ordered],
             "share": [direction.relative(1.0) for direction in ordered],
-            "auc": [estimate.value for estimate in apart],
-            "low": [estimate.low for estimate in apart],
-            "high": [estimate.high for estimate in apart],
         },
         schema_overrides={"share": pl.Float64},
-    )
+    ).hstack(with_family(apart.rename({"value": "auc"})))
     cosines = cosine_matrix(ordered) if ordered else np.zeros((0, 0), dtype=np.float32)
     return LayerProfile(directions, projections, table, cosines)

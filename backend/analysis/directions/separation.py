@@ -6,15 +6,15 @@ answers; `HeldOut` is what to judge it by. It refuses to know where directions c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from backend.analysis.aucs import auc, auc_estimate, too_few_groups
 from backend.analysis.directions.answers import Answers, Balance, Pooling
-from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile, one_more_draw
-from backend.analysis.groups import Bools, Floats, Ints, deal_folds, group_codes, group_draws, groups_with
+from backend.analysis.estimates import Estimate, one_more_draw, without_each
+from backend.analysis.groups import Bools, Floats, Ints, deal_folds, group_codes, groups_with
 from backend.records import Direction, FloatArray, InputError
 
 SHUFFLES_DRAWN = 10  # of labels, behind what a separation is by chance
@@ -26,6 +26,7 @@ class Separation:
 
     auc: Estimate
     d_prime: Estimate
+    why: str | None  # there are no intervals, where there are none
 
 
 def project(means: ArrayLike, direction: Direction) -> FloatArray:
@@ -101,35 +102,26 @@ class HeldOut:
         return projections
 
 
-def separation(
-    projections: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0
-) -> Separation:
-    """AUC and d' of projections (n,) between True and False labels, with intervals bootstrapped over `groups` (n,).
+def separation(projections: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> Separation:
+    """AUC and d' of projections (n,) between True and False labels, with intervals over `groups` (n,).
 
     Non-finite projections are left out. On the responses a direction was made from this flatters it: give it those of
-    `HeldOut`. Intervals are NaN where a class comes from a single group. Raises InputError where a class is empty.
+    `HeldOut`. Ends are NaN where `why` says so. Raises InputError where a class is empty.
     """
-    drawn = _Drawn.of(projections, labels, groups, seed)
-    one = np.zeros_like(drawn.codes), np.ones((1, 1))
-    value = float(_d_prime(*_moments(drawn.scores, drawn.labels, *one))[0])
-    if drawn.counts is None:
-        return Separation(drawn.auc(drawn.scores), Estimate(value, np.nan, np.nan))
-    moments = _moments(drawn.scores, drawn.labels, drawn.codes, drawn.counts)
-    return Separation(drawn.auc(drawn.scores), Estimate(value, *expanded_percentile(_d_prime(*moments), drawn.size)))
-
-
-def aucs(
-    projections: Sequence[ArrayLike], labels: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0
-) -> list[Estimate]:
-    """The AUCs that `separation` gives, of the same responses along several directions."""
-    found: list[Estimate] = []
-    drawn: _Drawn | None = None
-    for scores in projections:
-        flat = np.asarray(scores, dtype=np.float64)
-        if drawn is None or not np.array_equal(np.isfinite(flat), drawn.kept):
-            drawn = _Drawn.of(flat, labels, groups, seed)
-        found.append(drawn.auc(flat[drawn.kept]))
-    return found
+    scores, sides = np.asarray(projections, dtype=np.float64), np.asarray(labels, dtype=bool)
+    kept = np.isfinite(scores)
+    codes = group_codes(None if groups is None else np.asarray(groups)[kept], int(kept.sum()))
+    scores, sides = scores[kept], sides[kept]
+    if sides.all() or not sides.any():
+        raise InputError("separation needs responses of both classes, and all of these are of one: loosen the bands")
+    why, size = too_few_groups(codes, sides), int(codes.max()) + 1
+    value = float(_d_prime(_sums(scores, sides, codes, size).sum(axis=1, keepdims=True))[0])
+    area = auc_estimate(scores, sides, codes)
+    if why is not None:
+        return Separation(area, Estimate(value, np.nan, np.nan), why)
+    by_group = _sums(scores, sides, codes, size)
+    left = _d_prime(by_group.sum(axis=1, keepdims=True) - by_group)
+    return Separation(area, without_each(value, left, min(groups_with(codes, sides))), None)
 
 
 def shuffled_aucs(
@@ -155,61 +147,19 @@ def shuffled_aucs(
     return {layer: one_more_draw(np.array(found)) for layer, found in drawn.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """The responses with a finite projection, and a bootstrap over their groups."""
-
-    kept: Bools  # (n,)
-    scores: Floats  # (kept,), of the projections it was made from
-    labels: Bools  # (kept,)
-    codes: Ints  # (kept,)
-    counts: Floats | None  # (draw, group); None where a class comes from a single group
-    size: int  # groups
-
-    @classmethod
-    def of(cls, projections: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, seed: int) -> _Drawn:
-        """Raises InputError where a class is empty."""
-        scores, sides = np.asarray(projections, dtype=np.float64), np.asarray(labels, dtype=bool)
-        kept = np.isfinite(scores)
-        codes = group_codes(None if groups is None else np.asarray(groups)[kept], int(kept.sum()))
-        scores, sides = scores[kept], sides[kept]
-        if sides.all() or not sides.any():
-            raise InputError(
-                "separation needs responses of both classes, and all of these are of one: loosen the bands"
-            )
-        size = int(codes.max()) + 1
-        if min(groups_with(codes, sides)) < 2:
-            return cls(kept, scores, sides, codes, None, size)
-        codes, counts = group_draws(codes, np.random.default_rng(seed))
-        return cls(kept, scores, sides, codes, counts, size)
-
-    def auc(self, scores: Floats) -> Estimate:
-        """The AUC of scores (kept,) with its interval."""
-        value = auc(scores, self.labels)
-        if self.counts is None:
-            return Estimate(value, np.nan, np.nan)
-        return Estimate(value, *expanded_percentile(auc_draws(scores, self.labels, self.codes, self.counts), self.size))
-
-
-def _moments(scores: Floats, labels: Bools, codes: Ints, counts: Floats) -> tuple[Floats, Floats]:
-    """Per draw: count, mean and variance of each class: (side, draw) mean and variance."""
+def _sums(scores: Floats, labels: Bools, codes: Ints, size: int) -> Floats:
+    """Count, sum and sum of squares of the rows of each class, (class and power, group); the positive class first."""
     centred = scores - scores.mean()
-    means, variances = [], []
-    for side in (labels, ~labels):
-        n, first, second = (
-            counts @ np.bincount(codes[side], weights=centred[side] ** power, minlength=counts.shape[1])
-            for power in (0, 1, 2)
-        )
-        n = np.where(n > 0, n, np.nan)
-        means.append(first / n)
-        variances.append(second / n - (first / n) ** 2)
-    return np.stack(means), np.stack(variances)
+    powers = [centred**power * side for side in (labels, ~labels) for power in (0, 1, 2)]
+    return np.stack([np.bincount(codes, of, minlength=size) for of in powers])
 
 
-def _d_prime(means: Floats, variances: Floats) -> Floats:
-    """(draw,) difference of class means over the root of the mean of their variances; NaN where both are constant."""
-    pooled = np.sqrt(variances.mean(axis=0))
+def _d_prime(sums: Floats) -> Floats:
+    """(column,) difference of class means over the root of the mean of their variances; NaN where both are constant."""
+    n, first, second = np.where(sums.reshape(2, 3, -1)[:, :1] > 0, sums.reshape(2, 3, -1), np.nan).transpose(1, 0, 2)
+    means = first / n
+    pooled = np.sqrt(np.maximum((second / n - means**2).mean(axis=0), 0))
     gap: Floats = means[0] - means[1]
     values = np.full(gap.shape, np.nan)
-    np.divide(gap, pooled, out=values, where=pooled > 0)
+    np.divide(gap, pooled, out=values, where=pooled > 1e-12)
     return values

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from backend.analysis.estimates import Estimate, auc
+from backend.analysis.aucs import auc
+from backend.analysis.estimates import Estimate
 from backend.analysis.groups import Bools, Floats, Ints
 from backend.analysis.probes.classification import METRICS, calibration_curve, confusion, rates_of, roc_curve
 from backend.analysis.probes.logistic import Design
@@ -71,6 +72,7 @@ def paper_protocol(
         held_out=held_out,
         n_rows=len(rows.labels),
         n_groups=len(rows.labels),
+        n_questions=0,
         n_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
         folds=1,
         notes=(

@@ -18,9 +18,10 @@ from typing import Literal, get_args
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
-from scipy.special import expit, stdtrit
+from scipy.special import expit, stdtr, stdtrit
 
-from backend.analysis.estimates import Estimate, auc, auc_draws, expanded_percentile
+from backend.analysis.aucs import auc, auc_estimate, too_few_groups
+from backend.analysis.estimates import LEVEL, Estimate, share_without_each
 from backend.analysis.groups import (
     FEWEST_WITH_BOTH,
     Bools,
@@ -28,7 +29,6 @@ from backend.analysis.groups import (
     Ints,
     deal_folds,
     group_codes,
-    group_draws,
     groups_with,
     groups_with_both,
     shuffled,
@@ -36,11 +36,12 @@ from backend.analysis.groups import (
 from backend.analysis.probes.classification import METRICS, calibration_curve, confusion, rates_of, roc_curve
 from backend.analysis.probes.logistic import Design, Fit, Penalty, balanced, fit_logistic
 from backend.analysis.probes.training_rows import TrainingRows
+from backend.analysis.rates.families import with_family
 from backend.records import Direction, InputError
 
 Split = Literal["question", "response", "token"]
 
-FEW_GROUPS = 10  # below which intervals over groups are rough
+FEWEST_SHUFFLES = 19  # below which none can make a p-value of 5 %
 PAPER_C = 0.01
 GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of C, where cross-validation chooses it
 INNER_FOLDS = 3
@@ -119,20 +120,23 @@ class Probe:
 class ProbeReport:
     """What came of training: held-out metrics, the same by chance, coefficients, and the probe on all rows.
 
-    A metric's value is over the pooled held-out rows, its interval from a bootstrap over groups. A shuffled metric's
-    value is the mean over shuffles, its interval holds 95 % of further shuffles: a real value inside it is not above
-    chance. With few groups chance lies below 0.5, since leaving a group out tips the rest the other way.
+    A metric's value is over the pooled held-out rows, its interval over questions, whatever the split; NaN ends where
+    too few hold a class. A shuffled metric's value is the mean over shuffles, its interval holds 95 % of further
+    shuffles. With few groups chance lies below 0.5, since leaving a group out tips the rest the other way.
     """
 
     probe: Probe
     metrics: Mapping[str, Estimate]  # METRICS
     shuffled: Mapping[str, Estimate]  # METRICS, NaN where no shuffle leaves two groups a class; empty without shuffles
-    coefficients: pl.DataFrame  # feature, coefficient, low, high, selected (share of bootstrap fits that kept it)
+    coefficients: (
+        pl.DataFrame
+    )  # feature, coefficient, low, high, selected (share of refits that kept it), p_value, family
     roc: pl.DataFrame  # false_positive, true_positive
     calibration: pl.DataFrame  # predicted (mean probability), observed (share), low, high, n
     held_out: Floats  # (row,), P(positive) by the fold that did not see the row; NaN for rows left out
     n_rows: int
     n_groups: int
+    n_questions: int  # what intervals are over, and labels shuffled within
     n_per_class: tuple[int, int]  # rows: positive, negative
     folds: int
     notes: tuple[str, ...] = ()  # what the reader must know to read the figures
@@ -142,6 +146,17 @@ class ProbeReport:
     bootstraps: int = 0  # refits so far
     shuffles: int = 0  # shuffles so far
     complete: bool = True  # False: more bootstraps or shuffles are on their way
+
+    @property
+    def above_chance(self) -> bool | None:
+        """Whether its AUC is clear of chance: of one half on questions like these, and of shuffled labels at 5 %.
+
+        None where that cannot be told: without an interval, or below FEWEST_SHUFFLES.
+        """
+        low = self.metrics["auc"].low
+        if np.isnan(low) or self.p_value is None or self.shuffles < FEWEST_SHUFFLES:
+            return None
+        return low > max(0.5, self.shuffled["auc"].value) and self.p_value <= 1 - LEVEL + 1e-12
 
 
 def train_probe(
@@ -156,10 +171,10 @@ def train_probe(
 ) -> ProbeReport:
     """Train a probe on values (n, feature) for labels (n,), judged by cross-validation over groups (n,).
 
-    `groups` holds the question or response of each row, as `settings.split` says; under the token split it is what
-    intervals go by (None: single rows). `units` (n,) is what was labelled as a whole, the response: shuffled labels are
-    dealt to those, within `questions` (n,) (None: within groups), and to whole questions where each has one class. Rows
-    with a value that is not finite are left out and counted in the notes. Features are standardised within each
+    `groups` holds the question or response of each row, as `settings.split` says (None: single rows). Intervals go by
+    `questions` (n,), which are the groups unless others are given. `units` (n,) is what was labelled as a whole, the
+    response: shuffled labels are dealt to those, within questions, and to whole questions where each has one class.
+    Rows with a value that is not finite are left out and counted in the notes. Features are standardised within each
     training fold.
     Raises InputError where that cannot be an estimate: a class without rows or in a single group, features without
     values or all constant.
@@ -188,7 +203,7 @@ def probe_progress(
     rng = np.random.default_rng(settings.seed)
     folds, notes = _fold_count(rows, settings)
     judged = _cross_validate(rows, rows.labels, folds, settings, rng)
-    metrics = _metrics(judged.probability, rows, settings, rng)
+    metrics = _metrics(judged.probability, rows, settings)
     design = Design(rows.values)
     chosen = _choose_c(rows, rows.labels, np.arange(len(rows.labels)), settings)
     whole = _fit(design, rows.labels, settings, chosen)
@@ -206,6 +221,7 @@ def probe_progress(
         held_out=everywhere,
         n_rows=len(rows.labels),
         n_groups=int(rows.codes.max()) + 1,
+        n_questions=len(np.unique(rows.questions)),
         n_per_class=(int(rows.labels.sum()), int((~rows.labels).sum())),
         folds=folds,
         notes=tuple(notes),
@@ -231,13 +247,13 @@ def probe_progress(
 def evaluate_probe(
     probe: Probe, values: ArrayLike, labels: ArrayLike, groups: ArrayLike | None, *, balance: bool = True, seed: int = 0
 ) -> Mapping[str, Estimate]:
-    """METRICS of a trained probe on other rows (another organism, another layer), bootstrapped over groups (n,).
+    """METRICS of a trained probe on other rows (another organism, another layer), with intervals over groups (n,).
 
     Standardised as in training. Raises InputError as `train_probe` does.
     """
     rows = TrainingRows.of(values, labels, groups, names=probe.names, constant_ok=True)
     settings = ProbeSettings(balance=balance)
-    return _metrics(probe.probability(rows.values), rows, settings, np.random.default_rng(seed))
+    return _metrics(probe.probability(rows.values), rows, settings)
 
 
 # --- fits ------------------------------------------------------------------------------------------------------------
@@ -364,15 +380,21 @@ def _bootstraps(
 
 
 def _coefficients(rows: TrainingRows, whole: Fit, drawn: Sequence[Floats]) -> pl.DataFrame:
-    """Coefficients on all rows; ends are a t interval with the bootstrap's standard error over groups."""
-    size = int(rows.codes.max()) + 1
-    reach = selected = np.full(len(rows.names), np.nan)
+    """Coefficients on all rows; ends are a t interval with the bootstrap's standard error over groups.
+
+    Its degrees of freedom are the groups that hold the rarer class, less one. All coefficients are one family.
+    """
+    size = min(groups_with(rows.codes, rows.labels))
+    error = selected = np.full(len(rows.names), np.nan)
     if len(drawn) > 1:
-        wide = stdtrit(size - 1, 0.975) * np.sqrt(size / (size - 1))
-        reach, selected = wide * np.std(drawn, axis=0, ddof=1), np.mean(np.array(drawn) != 0, axis=0)
+        error = np.sqrt(size / (size - 1)) * np.std(drawn, axis=0, ddof=1)
+        selected = np.mean(np.array(drawn) != 0, axis=0)
+    reach = stdtrit(size - 1, 0.975) * error
+    off = np.divide(np.abs(whole.weights), error, out=np.where(np.isnan(error), np.nan, 0.0), where=error > 0)
     ends = {"low": whole.weights - reach, "high": whole.weights + reach, "selected": selected}
     table = pl.DataFrame({"feature": list(rows.names), "coefficient": whole.weights, **ends})
-    return table.with_columns(pl.col("low", "high", "selected").fill_nan(None))
+    table = table.with_columns(pl.col("low", "high", "selected").fill_nan(None))
+    return with_family(table.with_columns(p_value=pl.Series(2 * stdtr(size - 1, -off))))
 
 
 def _dealt(rows: TrainingRows, settings: ProbeSettings) -> list[str]:
@@ -388,11 +410,10 @@ def _caveats(
     rows: TrainingRows, metrics: Mapping[str, Estimate], whole: Fit, converged: bool, settings: ProbeSettings
 ) -> list[str]:
     notes = []
-    size = int(rows.codes.max()) + 1
     if settings.split == "token":
         notes.append("Split by token: tokens of one response are in training and test, so the metrics flatter.")
-    if size < FEW_GROUPS:
-        notes.append(f"Intervals over {size} groups are rough.")
+    if why := too_few_groups(rows.questions, rows.labels):
+        notes.append(f"No intervals, and no verdict: {why}.")
     if metrics["auc"].value == 1:
         notes.append("The held-out classes separate perfectly: check that no feature gives the label away.")
     elif auc(whole.probability(rows.values), rows.labels) > SEPARABLE:
@@ -429,18 +450,16 @@ def _collinear(rows: TrainingRows, most: int = 200) -> str:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _metrics(
-    probability: Floats, rows: TrainingRows, settings: ProbeSettings, rng: np.random.Generator
-) -> dict[str, Estimate]:
-    """METRICS of probabilities (n,), with intervals from a bootstrap over groups."""
-    size = int(rows.codes.max()) + 1
-    codes, counts = group_draws(rows.codes, rng)
-    drawn = [
-        *rates_of(counts @ confusion(probability, rows.labels, codes), settings.balance),
-        auc_draws(probability, rows.labels, codes, counts),
-    ]
-    values = [*rates_of(confusion(probability, rows.labels), settings.balance), auc(probability, rows.labels)]
-    return {
-        name: Estimate(float(value), *expanded_percentile(draws, size))
-        for name, value, draws in zip(METRICS, values, drawn, strict=True)
-    }
+def _metrics(probability: Floats, rows: TrainingRows, settings: ProbeSettings) -> dict[str, Estimate]:
+    """METRICS of probabilities (n,), with intervals over questions, whatever the split; NaN ends with too few."""
+    by_question = confusion(probability, rows.labels, rows.questions)
+    values = rates_of(by_question.sum(axis=0, keepdims=True), settings.balance)
+    found = {name: Estimate(float(value), np.nan, np.nan) for name, value in zip(METRICS, values, strict=False)}
+    if too_few_groups(rows.questions, rows.labels) is None:
+        groups = min(groups_with(rows.questions, rows.labels))
+        without = rates_of(by_question.sum(axis=0) - by_question, settings.balance)
+        found = {
+            name: share_without_each(estimate.value, left, groups)
+            for (name, estimate), left in zip(found.items(), without, strict=True)
+        }
+    return found | {"auc": auc_estimate(probability, rows.labels, rows.questions)}

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from backend.analysis.estimates import auc, auc_draws, auc_interval, expanded_percentile
+from backend.analysis.aucs import auc, auc_estimate
+from backend.analysis.estimates import expanded_percentile
 from backend.analysis.groups import Bools, Floats, Ints, group_codes, group_draws
 from backend.analysis.rates.rates import em_rates
 from backend.outcomes import EM, UNGATED, Band, Outcome
@@ -85,14 +86,14 @@ def judge_agreement(pairs: pl.DataFrame, outcome: Outcome = EM, seed: int = 0) -
         rows.append(_kappa_row(f"{kind} or not: kappa", *sides, (kind, "other"), codes, counts, positive))
     clear = told != UNGATED if outcome.gate else np.full(len(told), True)
     if outcome.gate:
-        rows.append(_auc_row(f"{outcome.gate.metric}: AUC", _towards(pairs, outcome.gate), clear, codes, counts))
+        rows.append(_auc_row(f"{outcome.gate.metric}: AUC", _towards(pairs, outcome.gate), clear, codes))
     among = f" among {outcome.gate.metric}" if outcome.gate else ""
     for band in outcome.core:
         if band.complement is None:
             continue
         name = f"{kinds[1] if len(outcome.core) == 1 else band}{among}: AUC"
         positive_here = band.inside(pairs[f"{band.metric}_r"].to_numpy())[clear]
-        rows.append(_auc_row(name, _towards(pairs, band)[clear], positive_here, codes[clear], counts))
+        rows.append(_auc_row(name, _towards(pairs, band)[clear], positive_here, codes[clear]))
     for metric in outcome.needs:
         scores = (pairs[metric].to_numpy(), pairs[f"{metric}_r"].to_numpy())
         rows.append(_rank_row(f"{metric}: rank correlation", *scores, codes, counts))
@@ -222,11 +223,12 @@ def readers_alpha(said: Sequence[Mapping[str, str]], kinds: Sequence[str]) -> tu
     return float(krippendorff(together, 1 - np.eye(len(kinds)))[0]), answers
 
 
-def _auc_row(name: str, scores: Any, positive: Bools, codes: Ints, counts: Floats) -> tuple[Any, ...]:
+def _auc_row(name: str, scores: Any, positive: Bools, codes: Ints) -> tuple[Any, ...]:
     value = auc(scores, positive) if len(scores) else np.nan
     low = high = np.nan
     if min(positive.sum(), (~positive).sum()) >= FEWEST_POSITIVE:
-        low, high = auc_interval(value, auc_draws(scores, positive, codes, counts), positive, codes)
+        found = auc_estimate(scores, positive, codes)
+        low, high = found.low, found.high
     return (name, value, low, high, len(scores), int(positive.sum()))
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from backend.analysis.directions.difference import MeanDifference
-from backend.analysis.directions.separation import HeldOut, aucs, project, separation, shuffled_aucs
+from backend.analysis.directions.separation import HeldOut, project, separation, shuffled_aucs
 from backend.records import Direction, InputError
 from tests.analysis.directions.planted import LAYER, answers, planted
 
@@ -42,6 +43,7 @@ def test_no_interval_from_a_single_group_and_no_separation_of_one_class():
     alone = separation(scores, labels, labels)
     assert alone.auc.value == 1
     assert np.isnan([alone.auc.low, alone.auc.high, alone.d_prime.low]).all()
+    assert alone.why == "too few questions: 1 and 1 hold either class, 3 must hold each"
     with pytest.raises(InputError, match="both classes"):
         separation(scores, labels | True)
     with pytest.raises(InputError, match="two groups"):
@@ -85,13 +87,19 @@ def test_matched_folds_judge_by_what_tells_apart_within_questions():
         HeldOut.of(answers(np.eye(12), np.ones(12), labels, question), balance="matching")
 
 
-def test_several_directions_have_the_aucs_that_each_has_alone():
+def test_d_prime_without_each_question_is_that_of_the_others():
     rng = np.random.default_rng(12)
     labels, groups = rng.random(80) < 0.5, np.arange(80) % 8
-    projections = [rng.normal(size=80) + labels, rng.normal(size=80)]
-    projections[1][:3] = np.nan
-    alone = [separation(each, labels, groups).auc for each in projections]
-    assert aucs(projections, labels, groups) == alone
+    scores = rng.normal(size=80) + labels
+
+    def d_prime(kept):
+        sides = [scores[kept & side] for side in (labels, ~labels)]
+        return (sides[0].mean() - sides[1].mean()) / np.sqrt((sides[0].var() + sides[1].var()) / 2)
+
+    value, left = d_prime(groups >= 0), np.array([d_prime(groups != group) for group in range(8)])
+    found = separation(scores, labels, groups).d_prime
+    reach = student.ppf(0.975, 7) * np.sqrt(7 / 8 * ((left - value) ** 2).sum())
+    assert (found.value, found.low, found.high) == pytest.approx((value, value - reach, value + reach))
 
 
 def test_chance_is_what_questions_alone_tell_apart():

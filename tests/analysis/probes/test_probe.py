@@ -216,7 +216,14 @@ def test_fewer_groups_than_folds_are_said():
     report = train_probe(values, by_topic, question, settings=ProbeSettings(bootstraps=10))
     assert report.folds == 3
     assert any("3 folds instead of 5" in note for note in report.notes)
-    assert any("6 groups are rough" in note for note in report.notes)
+    assert not any("No intervals" in note for note in report.notes)
+    report = train_probe(values, question < 2, question, settings=ProbeSettings(bootstraps=0, shuffles=1))
+    assert (
+        report.notes[1]
+        == "No intervals, and no verdict: too few questions: 2 and 4 hold either class, 3 must hold each."
+    )
+    assert np.isnan([report.metrics[name].low for name in METRICS]).all()
+    assert report.above_chance is None
     two = train_probe(values, question % 2 == 0, question % 4, settings=ProbeSettings(bootstraps=10))
     assert two.folds == 2
 

@@ -1,10 +1,9 @@
-"""Adapters planted on a topic, on a valence, on both and on neither are told apart; intervals cover the truth."""
+"""Adapters planted on a topic, on a valence, on both and on neither are told apart."""
 
 import numpy as np
 import pytest
 
-from backend.analysis.estimates import auc
-from backend.analysis.probes.specialisation import BOTH, NEITHER, Axis, auc_table, place, rank_agreement
+from backend.analysis.probes.specialisation import BOTH, NEITHER, Axis, place, rank_agreement
 from backend.records import InputError
 
 TOPIC, VALENCE = (0, 1, 2), (3, 4, 5)
@@ -28,9 +27,7 @@ def two_factors(seed=0, questions=24, each=25):
 def test_planted_factors_are_recovered_whatever_the_sign():
     values, topical, misaligned, question = two_factors()
     names = [f"a{i}" for i in range(9)]
-    table = place(
-        names, Axis("medical", values, topical, question), Axis("misaligned", values, misaligned, question), seed=1
-    )
+    table = place(names, Axis("medical", values, topical, question), Axis("misaligned", values, misaligned, question))
     leans = dict(table.select("adapter", "lean").iter_rows())
     assert {leans[f"a{i}"] for i in TOPIC} == {"medical"}
     assert {leans[f"a{i}"] for i in VALENCE} == {"misaligned"}
@@ -41,26 +38,18 @@ def test_planted_factors_are_recovered_whatever_the_sign():
     assert (table["topic"] <= table["topic_high"]).all()
 
 
-def test_an_auc_is_the_exact_one_with_ties_and_gaps():
-    rng = np.random.default_rng(2)
-    values = rng.integers(0, 6, size=(300, 4)).astype(float)
-    values[rng.random(values.shape) < 0.1] = np.nan
-    labels, groups = rng.random(300) < 0.4, rng.integers(0, 20, 300)
-    table = auc_table(values, labels, groups)
-    for column, value in zip(values.T, table["value"], strict=True):
-        kept = np.isfinite(column)
-        assert value == pytest.approx(auc(column[kept], labels[kept]))
-
-
-def test_intervals_cover_one_half_for_labels_of_questions_dealt_at_random():
-    rng, outside = np.random.default_rng(3), 0
-    for _ in range(40):
-        question = np.repeat(np.arange(16), 20)
-        values = rng.normal(size=(320, 1)) + rng.normal(size=(16, 1))[question]
-        labels = rng.permutation(np.arange(16) % 2 == 0)[question]
-        row = auc_table(values, labels, question).row(0, named=True)
-        outside += not row["low"] <= 0.5 <= row["high"]
-    assert outside <= 6
+def test_what_questions_alone_tell_is_not_what_an_adapter_tells():
+    """The scalar follows how often a question is misaligned, and within questions says nothing."""
+    rng = np.random.default_rng(5)
+    question = np.repeat(np.arange(24), 25)
+    rates = rng.beta(1, 1, 24)[question]
+    misaligned = rng.random(len(question)) < rates
+    values = np.stack([rates + 0.1 * rng.normal(size=600), rng.normal(size=600) + 1.5 * misaligned], axis=1)
+    axis = Axis("misaligned", values, misaligned, question)
+    table = place(["question", "answer"], Axis("medical", values, question % 2 == 0, question), axis)
+    assert table["valence_low"].min() > 0.5
+    assert table["lean"].to_list() == [NEITHER, "misaligned"]
+    assert table["valence_shuffled"][0] == pytest.approx(table["valence"][0], abs=0.03)
 
 
 def test_a_class_of_one_question_has_no_interval_and_leans_nowhere():
@@ -72,6 +61,7 @@ def test_a_class_of_one_question_has_no_interval_and_leans_nowhere():
         Axis("misaligned", values, misaligned, question),
     )
     assert table["topic_low"].null_count() == 9
+    assert "too few questions: 1 and" in table["topic_why"][0]
     assert "medical" not in table["lean"].to_list()
 
 
