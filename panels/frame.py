@@ -27,8 +27,8 @@ from backend.tables.rates import drawn_by
 from backend.worker.client import Health, Worker, WorkerError
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
-FRESH = 1.5  # seconds that what the worker said of itself is shown again
-EVERY = 3  # seconds between two looks at the worker, on a page that nobody touches too
+FRESH = 1.0  # seconds that what the worker said of itself is shown again
+EVERY = 2  # seconds between two looks at the worker, on a page that nobody touches too: its end is said 3 s after it
 KEPT = "EM_WORKER_KEPT"  # environment: the file in which the launcher says what became of the worker
 NO_TEXT = "(not in this study)"
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")

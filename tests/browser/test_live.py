@@ -127,7 +127,9 @@ def test_a_page_that_nobody_touches_follows_the_death_and_the_return_of_the_work
     port, told = free_port(), tmp_path / "worker"
     monkeypatch.setenv("EM_WORKER_KEPT", str(told))
     told.write_text("")
-    soon = 20_000  # it looks every few seconds; machines that run tests are busy
+    # a page says it 3 s after (EVERY and FRESH of panels/frame.py); where eight processes share two cores, a look that
+    # takes a tenth of a second takes ten
+    soon = 20_000
     with start_app(f"http://127.0.0.1:{port}") as url, closing(browser.new_page()) as page:
         status = page.locator('[data-testid="stSidebar"]').get_by_text(re.compile("Worker|worker"))
         with worker_process(port) as worker:
