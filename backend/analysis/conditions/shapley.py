@@ -37,14 +37,17 @@ _VALUES: dict[str, Any] = {
 def shapley(coalitions: Bools, values: Floats) -> Floats:
     """Shapley values (player, question) of what coalitions (coalition, player) are worth, (coalition, question).
 
-    The empty coalition and that of all must be there, none twice. Sizes of which every coalition is there have their
-    weight in the Shapley kernel; what is left of the kernel is shared among the others, which are to be drawn by it.
-    Raises InputError where a coalition is missing or there twice, or where they do not settle the values.
+    The empty coalition and that of all must be there, every one with its complement, none twice. Sizes of which every
+    coalition is there have their weight in the Shapley kernel; what is left of the kernel is shared among the others,
+    which are to be drawn by it. Raises InputError where a coalition is missing or there twice, or where they do not
+    settle the values.
     """
     players = coalitions.shape[1]
     sizes = coalitions.sum(axis=1)
     if len(np.unique(coalitions, axis=0)) < len(coalitions):
         raise InputError("a coalition is there twice: count its answers together")
+    if not paired(coalitions).all():
+        raise InputError("a coalition is there without its complement: sample both, or leave it out")
     if not ((sizes == 0).any() and (sizes == players).any()):
         raise InputError("Shapley values need the rate with no adapter and that with all: sample both")
     nothing, everything = (values[np.flatnonzero(sizes == size)[0]] for size in (0, players))
@@ -59,6 +62,12 @@ def shapley(coalitions: Bools, values: Floats) -> Floats:
     wanted = root * (values[inner] - nothing - member[:, -1:] * total)
     others = np.linalg.lstsq(design, wanted, rcond=None)[0]
     return np.concatenate([others, (total - others.sum(axis=0))[None]])
+
+
+def paired(coalitions: Bools) -> Bools:
+    """Which coalitions (coalition, player) are there with their complement, (coalition,)."""
+    there = {row.tobytes() for row in coalitions}
+    return np.array([(~row).tobytes() in there for row in coalitions], dtype=bool)
 
 
 def _weights(sizes: NDArray[Any], players: int) -> Floats:
@@ -91,18 +100,22 @@ def shapley_values(
     """The Shapley value of each module of an organism for the rate of an outcome, over the questions of all coalitions.
 
     `frame` and `gains` as in causal.py, `adapters` the organism's in their order. A question weighs as any other,
-    however many answers it was given. [unit, value, low, high, coalitions, questions, n]; empty where the sampled
-    conditions do not settle the values. The interval is over questions: the choice of coalitions is taken as given.
+    however many answers it was given. [unit, value, low, high, coalitions, questions, n]; empty where no coalitions
+    between one module and all but one were sampled, or too few. Coalitions without their complement are left out. The
+    interval is over questions: the choice of coalitions is taken as given.
     """
     units = units_of(adapters)
     worth = _worth(frame, gains, organism, outcome)
-    members = [np.array(levels) == 1 for levels in worth]
+    every = np.array([np.array(levels) == 1 for levels in worth], dtype=bool).reshape(len(worth), -1)
+    worth = dict(each for each, kept in zip(worth.items(), paired(every), strict=True) if kept)
+    members = np.array([np.array(levels) == 1 for levels in worth], dtype=bool).reshape(len(worth), -1)
     shared = sorted(set.intersection(*(set(shares) for shares, _ in worth.values()))) if worth else []
-    if not shared or len(members) < len(units) + 1:
+    between = (members.sum(axis=1) > 1) & (members.sum(axis=1) < len(units) - 1)
+    if not shared or not between.any():
         return pl.DataFrame(schema=_VALUES)
     values = np.array([[shares[question] for question in shared] for shares, _ in worth.values()])
     try:
-        found = shapley(np.array(members), values)
+        found = shapley(members, values)
     except InputError:
         return pl.DataFrame(schema=_VALUES)
     sizes = (len(members), len(shared), sum(n for _, n in worth.values()))

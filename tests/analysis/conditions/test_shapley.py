@@ -76,11 +76,14 @@ def test_a_sampled_game_of_three_that_interact_is_near_its_values():
 def test_what_cannot_be_settled_is_refused():
     members = sampled(NINE, 12)
     with pytest.raises(InputError, match="no adapter"):
-        shapley(members[1:], np.zeros((len(members) - 1, 1)))
+        shapley(members[2:], np.zeros((len(members) - 2, 1)))
     with pytest.raises(InputError, match="twice"):
         shapley(np.concatenate([members, members[-1:]]), np.zeros((len(members) + 1, 1)))
+    with pytest.raises(InputError, match="without its complement"):
+        shapley(members[:-1], np.zeros((len(members) - 1, 1)))
+    few = np.concatenate([members[:2], members[-4:]])
     with pytest.raises(InputError, match="do not settle"):
-        shapley(members[:6], np.zeros((6, 1)))
+        shapley(few, np.zeros((6, 1)))
 
 
 def test_coalitions_come_with_their_complements_and_once():
@@ -128,6 +131,8 @@ def test_of_answers_one_adapter_does_it_all():
     assert found["unit"].to_list() == NINE
     np.testing.assert_allclose(found["value"], [0, 1, *[0] * 7], atol=1e-9)
     assert found.row(0)[4:] == (36, 3, 3 * 36)
+    odd = frame.filter(pl.col("cell") != cells[-1].condition.name)
+    assert shapley_values(odd, gains, "x", NINE, outcome=asked)["coalitions"][0] == 34, "the other of the pair goes too"
     assert shapley_values(frame.filter(pl.col("cell") == BASELINE), gains, "x", NINE, outcome=asked).is_empty()
 
 
