@@ -13,7 +13,7 @@ from backend.analysis.rates.corrected import corrected_difference, corrected_rat
 from backend.analysis.rates.judge_agreement import FEWEST
 from backend.analysis.rates.next_labels import allocation, labels_for
 from backend.charts.verdicts import judged_rate_chart
-from backend.outcomes import Outcome
+from backend.outcomes import EM, Outcome
 from backend.records import BASELINE, InputError
 from backend.study import Study
 from backend.tables.corrected import Labels, agreement, corrected_beside, corrected_gaps, labels_of, weighed
@@ -31,9 +31,13 @@ _SHARE = st.column_config.NumberColumn(format="percent")
 
 
 def labels_known(study: Study, judge: str, outcome: Outcome) -> list[Labels] | None:
-    """The labels that can correct `judge`, those of the study first; None where the judge is a reader itself."""
+    """The labels that can correct `judge`, those of the study first.
+
+    None where nothing is to be said: the judge is a reader itself, or a rule measures what no reader gives.
+    """
     known = [*labels_of(study, outcome), *given_here(study, outcome)]
-    return None if judge in {labels.by for labels in known} else known
+    read = known or set(EM.needs) & set(outcome.needs)
+    return None if not read or judge in {labels.by for labels in known} else known
 
 
 @per_study
