@@ -350,7 +350,8 @@ def doubt(verdict: str, *, rise: bool) -> str:
         return ", the other way"
     ruled_out = verdict in ((NOT_HIGHER, ALIKE) if rise else (NOT_LOWER, ALIKE))
     word = "rise" if rise else "fall"
-    return f": no {word} is shown, and one of ten points is {'' if ruled_out else 'not '}ruled out"
+    told = "one of ten points is ruled out" if ruled_out else "whether there is one cannot be told"
+    return f": no {word} is shown, and {told}"
 
 
 def verdict_of(verdict: str | None, *, rise: bool, stands: bool | None = True) -> str:

@@ -65,7 +65,9 @@ def test_filtering_adapters_by_layer_is_in_the_link_and_the_link_reproduces_it(v
 
 def test_charts_stand_below_each_other_where_a_window_is_narrow(visit: Visit):
     page = visit()
-    charts = page.get_by_test_id("stVegaLiteChart")
+    charts = page.locator(".st-key-overview_rates_em, .st-key-overview_rates_coherent").get_by_test_id(
+        "stVegaLiteChart"
+    )
     tops = [(charts.nth(at).bounding_box() or {"y": 0})["y"] for at in (0, 1)]
     assert tops[0] == tops[1]
     page.set_viewport_size({"width": 900, "height": 900})
@@ -73,6 +75,23 @@ def test_charts_stand_below_each_other_where_a_window_is_narrow(visit: Visit):
     first, second = (charts.nth(at).bounding_box() or {} for at in (0, 1))
     assert second["y"] >= first["y"] + first["height"]
     assert first["x"] + first["width"] <= 900
+
+
+@pytest.mark.parametrize("width", [390, 900, 1400])
+def test_the_story_is_whole_at_any_width(visit: Visit, width: int):
+    page = visit()
+    page.set_viewport_size({"width": width, "height": 900})
+    settle(page)
+    cards = page.get_by_role("listitem").filter(has=page.locator("a[href^='#story-']"))
+    expect(cards).to_have_count(6)
+    expect(cards.first).to_be_in_viewport()
+    cut = cards.evaluate_all(
+        "cards => cards.flatMap(c => [...c.querySelectorAll('*')]).filter(e => e.scrollWidth > e.clientWidth + 1 && "
+        "e.clientWidth > 0 && getComputedStyle(e).display !== 'inline').map(e => e.textContent)"
+    )
+    assert cut == []
+    cards.first.get_by_role("link").click()
+    expect(page.get_by_role("heading", name="1. The organism")).to_be_in_viewport()
 
 
 def test_a_shared_link_to_a_response_opens_it(visit: Visit):

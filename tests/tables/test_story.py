@@ -175,10 +175,10 @@ def test_only_what_the_judge_scored_is_told(root):
         (LOWER, False, SHOWN, ""),
         (LOWER, True, NULL, ", the other way"),
         (NOT_HIGHER, True, NULL, ": no rise is shown, and one of ten points is ruled out"),
-        (NOT_LOWER, True, UNKNOWN, ": no rise is shown, and one of ten points is not ruled out"),
+        (NOT_LOWER, True, UNKNOWN, ": no rise is shown, and whether there is one cannot be told"),
         (NOT_LOWER, False, NULL, ": no fall is shown, and one of ten points is ruled out"),
         (ALIKE, True, NULL, ": no rise is shown, and one of ten points is ruled out"),
-        (CANNOT_TELL, False, UNKNOWN, ": no fall is shown, and one of ten points is not ruled out"),
+        (CANNOT_TELL, False, UNKNOWN, ": no fall is shown, and whether there is one cannot be told"),
     ],
 )
 def test_a_null_with_power_is_told_from_one_without(verdict, rise, kind, words):
