@@ -55,6 +55,7 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("training", "experimented", {}),
     ("adapters", "experimented", {}),
     ("scaled_adapters", "experimented", {}),
+    ("directions", "experimented", {}),
     ("adapters", "synthetic", {}),
     ("one_adapter", "synthetic", {}),
     ("specialisation", "gained", {"map_statistic": "share above"}),

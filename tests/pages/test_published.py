@@ -80,10 +80,12 @@ def test_a_probe_starts_with_the_responses_that_were_read(open_release):
     assert page.multiselect(key="probes_organism").value == [page.selectbox(key="probes_reader").value]
 
 
-def test_directions_without_residuals_point_to_convergence(open_release):
+def test_directions_without_residuals_are_shown_as_stored(open_release):
     page = open_release("directions")
     assert not page.error
-    assert "Convergence page" in page.info[0].value
+    assert "It is shown as stored" in said(page)
+    assert len(page.get("vega_lite_chart")) >= 4  # norm, share, cosines between layers, cosines with others
+    assert "holds no residual means" in page.info[-1].value
 
 
 def test_answers_that_were_chosen_by_score_have_no_rate(open_release):

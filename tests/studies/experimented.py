@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from backend.edits import Condition, Gain
-from backend.records import BASE, BASELINE, Adapter, Question, Response, Score, Trace
+from backend.records import BASE, BASELINE, Adapter, Direction, Question, Response, Score, Trace
 from backend.study import Draft
 
 JUDGE, NINE, RUN, SEED, NARROW = "judge", "nine", "run", "nine seed 2", "narrow"
@@ -68,6 +68,12 @@ def experimented_study(root: Path, name: str = "experimented") -> Path:
                 draft.add_sources([(each.id, source) for each in responses])
             if organism == NINE and condition == BASELINE and not source:
                 draft.add_traces(trace for each in responses for trace in _traces(each, each.seed < hits, rng))
+        vectors = {"kept": (1.0, 0.0, 0.0, 0.0), "beside": (1.0, 1.0, 0.0, 0.0)}
+        draft.add_directions(
+            Direction(direction, layer, np.array(vector, dtype=np.float32), activation_norm=4.0)
+            for direction, vector in vectors.items()
+            for layer in LAYERS[:2]
+        )
         return draft.publish()
 
 
