@@ -73,7 +73,7 @@ def scores(rng: np.random.Generator, labels: Bools, codes: Ints, area: float, ow
 
 def of_an_auc(rng: np.random.Generator, runs: int) -> Iterator[str]:
     """False clears, then coverage, each beside two bootstraps."""
-    columns = [f"{own:g} + {classed:g}" for own, classed in SCORES]
+    columns, runs = [f"{own:g} + {classed:g}" for own, classed in SCORES], max(runs // 2, 1)
     beside: dict[tuple[float, int], dict[str, list[Counted]]] = {}
     falsely = Table("labels, questions", columns)
     for (name, labels), questions in product(LABELS.items(), QUESTIONS):
@@ -89,14 +89,15 @@ def of_an_auc(rng: np.random.Generator, runs: int) -> Iterator[str]:
                         beside.setdefault((area, questions), {}).setdefault(method, []).append(each)
         falsely.add(f"{name}, {questions}", cells)
     yield (
-        "### An AUC where scores say nothing of labels\n\nThe interval leaves out one half, in per cent of studies "
-        f"(in brackets: how many are refused, fewer than three questions holding a class); {ANSWERS} answers a "
-        "question. *Labels*: mean · correlation within a question; *one question*: 60 % there and 2 % elsewhere; "
+        f"### An AUC where scores say nothing of labels\n\n{runs} studies a setting: the interval leaves out one half, "
+        "in per cent of studies (in brackets: how many are refused, fewer than three questions holding a class); "
+        f"{ANSWERS} answers a question. *Labels*: mean · correlation within a question; *one question*: 60 % there "
+        "and 2 % elsewhere; "
         "*topics*: labels of whole questions. *Columns*: shares of the variance of scores that belong to the question "
         f"+ to each class within it. –: fewer than one study in ten is left.\n\n{falsely}"
     )
     table = Table("AUC, questions", ["covers: ours, mean", "least", "width", "clear", *_HEADS])
-    for (area, questions), methods in beside.items():
+    for (area, questions), methods in sorted(beside.items()):
         ours = methods["ours"]
         cells = [
             f"{np.mean([each.coverage for each in ours]):.1f}",
