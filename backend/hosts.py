@@ -6,7 +6,9 @@ A page from elsewhere reaches it under a name of its own (DNS rebinding).
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:/?#@,\\]+))(?::[0-9]{0,5})?", re.IGNORECASE)
 
 
 def is_loopback(host: str) -> bool:
@@ -19,7 +21,10 @@ def is_loopback(host: str) -> bool:
 
 def named(host: str) -> str:
     """The name or address in a Host header, without its port, in small letters. Raises ValueError on what is none."""
-    return urlsplit(f"//{host}").hostname or ""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        raise ValueError(f"{host[:80]!r} is no name or address with a port")
+    return str(found[1] or found[2]).lower()
 
 
 def bracketed(address: str) -> str:
