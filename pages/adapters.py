@@ -43,12 +43,14 @@ def histograms(study: Study, reader: str, adapters: list[str], classes: Classes)
 
 def show_separation(study: Study, table: pl.DataFrame, chosen: str, classes: Classes) -> None:
     """AUC of every adapter."""
+    held = min(table["groups"].drop_nulls().to_list(), default=0)
     family = of_family(table, "adapters") or f"No verdict: {table['why'][0]}."
     st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
     st.caption(
         f"{plain(classes.counts)}. Above one half the scalar is larger in {plain(classes.contrast.positive_name)} "
         "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals of one adapter "
-        "alone, for questions like these; ticks are what labels shuffled within questions reach. "
+        f"alone, for questions like these ({held} hold the class that fewer hold); ticks are "
+        "what labels shuffled within questions reach. "
         f"{family} Grey: not clear after correction. "
         f"[Specialisation](specialisation?study={quote(study.name)}) asks it of two contrasts at once."
     )

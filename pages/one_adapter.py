@@ -73,7 +73,9 @@ def show_facts(study: Study, reader: str, name: str, classes: Classes) -> None:
     for place, (title, text) in zip(st.columns([2, 2, 3]), facts.items(), strict=True):
         place.caption(plain(title))
         place.markdown(f"**{plain(text)}**")
-    st.caption(f"{plain(classes.counts)}. {verdict(found)}")
+    st.caption(
+        f"{plain(classes.counts)}; {found['groups'] or 0} questions hold the class that fewer hold. {verdict(found)}"
+    )
 
 
 def verdict(found: Mapping[str, Any]) -> str:

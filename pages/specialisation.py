@@ -115,12 +115,14 @@ def show_map(table: pl.DataFrame, topic: Classes, valence: Classes) -> list[str]
     event: Any = st.altair_chart(
         chart, key="map_chart", on_select="rerun", selection_mode=BRUSH, alt="Every adapter by what it tells"
     )
+    held = [min(table[f"{axis}_groups"].drop_nulls().to_list(), default=0) for axis in ("topic", "valence")]
     tells = {lean: table.filter(pl.col("lean") == lean)["label"].to_list() for lean in (*names, BOTH, NEITHER)}
     told = "; ".join(f"{plain(lean)}: {listed(found)}" for lean, found in tells.items() if found)
     st.caption(
         f"{told}. {family_of(table)} An adapter tells a class where the AUC of its scalar stands among all of them: "
         "clear of one half on questions like these, and of labels shuffled within questions (in the tooltips). Lines "
-        "are 95 % intervals of single AUCs. AUCs are folded (0.2 counts as 0.8): the sign of a scalar is arbitrary. "
+        f"are 95 % intervals of single AUCs, over questions ({held[0]} across and {held[1]} up hold the class that "
+        "fewer hold). AUCs are folded (0.2 counts as 0.8): the sign of a scalar is arbitrary. "
         + ("Size: scaling × norm of the write vector." if table["size"].null_count() == 0 else _NO_NORMS)
     )
     region = brushed(event, table)

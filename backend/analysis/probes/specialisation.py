@@ -38,7 +38,7 @@ class Axis:
 def place(adapters: Sequence[str], topic: Axis, valence: Axis) -> pl.DataFrame:
     """Every adapter on both axes.
 
-    [adapter, lean] and, of each of topic and valence, [topic, _low, _high, _up, _p, _q, _stands, _shuffled, _why]:
+    [adapter, lean] and, of topic and valence, [topic, _low, _high, _up, _p, _q, _stands, _shuffled, _groups, _why]:
     folded AUCs with their ends (null where `_why`), p- and q-values; `_up` says that the scalar is larger in the
     positive class, `_shuffled` what labels shuffled within groups reach on the same side; `lean` is the name of the
     axis that it tells, "both" or "neither". Raises InputError where an axis has no responses of a class, or there are
@@ -78,7 +78,7 @@ def rank_agreement(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
 
 
 def _folded(signed: pl.DataFrame, name: str) -> pl.DataFrame:
-    """[name, name_low, name_high, name_up, name_p, name_q, name_stands, name_shuffled, name_why], folded at one half.
+    """What `place` says of one axis: AUCs folded at one half, and what belongs to them.
 
     `signed` are AUCs as in `auc_table` with their q-values.
     """
@@ -92,5 +92,6 @@ def _folded(signed: pl.DataFrame, name: str) -> pl.DataFrame:
         pl.col("q_value").alias(f"{name}_q"),
         pl.col("stands").fill_null(False).alias(f"{name}_stands"),
         pl.when(up).then("shuffled").otherwise(1 - pl.col("shuffled")).alias(f"{name}_shuffled"),
+        pl.col("groups").alias(f"{name}_groups"),
         pl.col("why").alias(f"{name}_why"),
     )
