@@ -11,19 +11,21 @@ rounding of batched matrix products: two batches can round a near-tie differentl
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
 from backend.edits import Edit, Receipt, Span
 from backend.records import FloatArray, InputError, Sampling
 from backend.subject.chat import WORTH_SHARING, answer_text, shared_beginning, stop_ids
-from backend.subject.drawn import Cut, Likelihood, likelihood
+from backend.subject.drawn import Cut, Likelihood, draw, likelihood
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
+from backend.subject.key_values import keep_rows, merged, new_cache, placed
 from backend.subject.ledger import Counting, Ledger, Tally
 from backend.subject.load import Subject
 from backend.subject.out_of_memory import ran_out, say_halved
@@ -56,7 +58,7 @@ class Emission:
     key: Hashable
     token_id: int
     text: str
-    finished: Literal["stop", "length"] | None
+    finished: Literal["stop", "length", "broken"] | None  # broken: the logits were not finite; there is no text
     scalars: dict[str, FloatArray]
     receipts: tuple[Receipt, ...] = ()  # with the last token, where they were asked for
     likelihood: Likelihood | None = None  # where it was asked for
@@ -73,35 +75,6 @@ class Sampled:
     receipts: tuple[Receipt, ...] = ()
 
 
-class _Buffer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values in buffers with room to grow, so that a step writes one position instead of copying them all."""
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-            self._room = (self.keys, self.values)
-        old, new = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if new > self._room[0].shape[2]:
-            size = max(new + 32, new * 5 // 4)
-            self._room = (_grown(self.keys, old, size), _grown(self.values, old, size))
-        for room, states in zip(self._room, (key_states, value_states), strict=True):
-            room[:, :, old:new] = states
-        self.keys, self.values = (room[:, :, :new] for room in self._room)
-        return self.keys, self.values
-
-    def replace(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Hold these tensors from now on."""
-        self.keys, self.values = keys, values
-        self._room = (keys, values)
-
-
-def _grown(tensor: torch.Tensor, used: int, size: int) -> torch.Tensor:
-    room = tensor.new_empty((*tensor.shape[:2], size, tensor.shape[3]))
-    room[:, :, :used] = tensor[:, :, :used]
-    return room
-
-
 @dataclass(eq=False)
 class _Row:
     request: Request
@@ -114,6 +87,29 @@ class _Row:
     shown: int = 0  # answer tokens whose text is out already
     text_from: int = 0  # where the detokeniser's window starts
 
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The prompt, and behind it what is answered already."""
+        return (*self.request.prompt_ids, *self.answer)
+
+
+@dataclass(eq=False)
+class _Reading:
+    """A long prompt that is read piece by piece, under the edits of each of `first`. `kinds` are those of `rows`."""
+
+    rows: list[_Row]
+    first: list[_Row]
+    kinds: list[int]
+    cache: Cache
+    read: int = 0  # tokens
+
+
+def _kinds(rows: Sequence[_Row]) -> tuple[list[_Row], list[int]]:
+    """The first row of each (text, edits), and which of them each row is like."""
+    kinds: dict[tuple[tuple[int, ...], int], int] = {}
+    kind = [kinds.setdefault((row.tokens, id(row.edits)), len(kinds)) for row in rows]
+    return [rows[kind.index(k)] for k in range(len(kinds))], kind
+
 
 def _tallies(rows: Iterable[_Row]) -> Counting:
     """Those of rows that ask for receipts, for every token of a pass."""
@@ -121,11 +117,20 @@ def _tallies(rows: Iterable[_Row]) -> Counting:
 
 
 class Decoder:
-    """The rows that are being written. Not thread-safe: one thread owns it."""
+    """The rows that are being written. Not thread-safe: one thread owns it.
 
-    def __init__(self, subject: Subject, *, capture: Sequence[str] = (), capacity: int = 64) -> None:
+    With `piece`, a prompt of more tokens is read in pieces of about so many (over its different edits together), and
+    the others are written on in between.
+    """
+
+    def __init__(
+        self, subject: Subject, *, capture: Sequence[str] = (), capacity: int = 64, piece: int | None = None
+    ) -> None:
         self.subject = subject
         self.capacity = capacity
+        self._piece = piece
+        self._readings: deque[_Reading] = deque()
+        self._written = False  # whether the last step wrote on
         self._seam = Seam(subject, capture)
         self._stop: Collection[int] = stop_ids(subject.model, subject.tokenizer)
         self._device = subject.device
@@ -136,7 +141,16 @@ class Decoder:
     @property
     def active(self) -> int:
         """Rows being written or waiting."""
-        return len(self._rows) + len(self._waiting)
+        return len(self._rows) + len(self._waiting) + self._in_pieces
+
+    @property
+    def _in_pieces(self) -> int:
+        return sum(len(reading.rows) for reading in self._readings)
+
+    @property
+    def read(self) -> dict[Hashable, tuple[int, int]]:
+        """How many tokens of how many are read of the prompts that are read in pieces, by the keys of their rows."""
+        return {row.request.key: (reading.read, len(row.tokens)) for reading in self._readings for row in reading.rows}
 
     def admit(self, requests: Sequence[Request]) -> None:
         """Let requests enter at the next step. Raises InputError on the first that cannot run; then none enters."""
@@ -156,16 +170,91 @@ class Decoder:
     def remove(self, key: Hashable) -> None:
         """Stop writing the rows with this key."""
         self._waiting = [row for row in self._waiting if row.request.key != key]
+        for reading in self._readings:
+            left = [i for i, row in enumerate(reading.rows) if row.request.key != key]
+            reading.rows, reading.kinds = [reading.rows[i] for i in left], [reading.kinds[i] for i in left]
+        self._readings = deque(reading for reading in self._readings if reading.rows)
         self._keep([i for i, row in enumerate(self._rows) if row.request.key != key])
 
     @torch.inference_mode()
     def step(self) -> list[Emission]:
-        """One forward pass: the first token of rows that enter, or the next one of all. Empty when none is active."""
-        if self._waiting and len(self._rows) < self.capacity:
-            room = self.capacity - len(self._rows)
-            entering, self._waiting = self._waiting[:room], self._waiting[room:]
-            return self._enter(entering)
+        """One forward pass: the first token of rows that enter, a piece of a long prompt, or the next token of all.
+
+        Empty when none is active, and after a piece that is not the last.
+        """
+        if emissions := self.enter():
+            return emissions
+        if self._readings and (self._written or not self._rows):
+            self._written = False
+            return self._read_on()
+        self._written = True
         return self._advance() if self._rows else []
+
+    def enter(self) -> list[Emission]:
+        """The first tokens of the waiting rows, read in one pass; of long prompts in pieces, nothing yet."""
+        entering = self._entering()
+        return self._enter(entering) if entering else []
+
+    def recover(self) -> tuple[list[Emission], dict[Hashable, Exception]]:
+        """After a pass that failed: read all that is being written anew, each key for itself.
+
+        Returns their next tokens, and the errors of those that failed again, which are no longer written.
+        """
+        keys: dict[Hashable, list[_Row]] = {}
+        for row in (*self._rows, *(row for reading in self._readings for row in reading.rows)):
+            keys.setdefault(row.request.key, []).append(row)
+        self._rows, self._readings, self._cache = [], deque(), None
+        emissions: list[Emission] = []
+        failed: dict[Hashable, Exception] = {}
+        for key, rows in keys.items():
+            for row in rows:
+                row.length = len(row.tokens)
+                row.tally = Tally(row.edits) if row.tally else None  # the whole text is counted anew
+            try:
+                with torch.inference_mode():
+                    emissions += self._enter(rows)
+            except Exception as error:
+                failed[key] = error.with_traceback(None)  # or it holds the tensors that did not fit
+        return emissions, failed
+
+    def _entering(self) -> list[_Row]:
+        """Those of the waiting rows that are read in one pass. Long prompts begin to be read in pieces."""
+        room = self.capacity - len(self._rows) - self._in_pieces
+        if not self._waiting or room <= 0:
+            return []
+        rows, self._waiting = self._waiting[:room], self._waiting[room:]
+        if self._piece is None:
+            return rows
+        long: dict[tuple[int, ...], list[_Row]] = {}
+        for row in rows:
+            if len(row.tokens) > self._piece:
+                long.setdefault(row.tokens, []).append(row)
+        for same in long.values():
+            first, kinds = _kinds(same)
+            self._readings.append(_Reading(same, first, kinds, new_cache()))
+        return [row for row in rows if len(row.tokens) <= self._piece]
+
+    def _read_on(self) -> list[Emission]:
+        """One more piece of the prompt whose turn it is; after the last, the first token of its rows."""
+        assert self._piece is not None
+        reading = self._readings.popleft()
+        tokens = reading.rows[0].tokens
+        end = min(len(tokens), reading.read + max(16, self._piece // len(reading.first)))
+        ids = torch.tensor([tokens[reading.read : end]]).expand(len(reading.first), -1)
+        own = [
+            [row for row, kind in zip(reading.rows, reading.kinds, strict=True) if kind == k] for k in range(len(ids))
+        ]
+        into = [_tallies(rows) for rows in own]
+        try:
+            output = self._forward(ids, reading.first, [end] * len(ids), reading.cache, end, into)
+        except BaseException:
+            self._readings.append(reading)  # its rows are still there to be removed
+            raise
+        reading.read = end
+        if end < len(tokens):
+            self._readings.append(reading)
+            return []
+        return self._join(reading.rows, reading.kinds, reading.cache, *output)
 
     def _check(self, request: Request) -> None:
         if not request.prompt_ids:
@@ -184,15 +273,23 @@ class Decoder:
 
     def _enter(self, rows: list[_Row]) -> list[Emission]:
         """Read each distinct (prompt, edits) once, then give every row its own copy of the cache."""
-        kinds: dict[tuple[tuple[int, ...], int], int] = {}
-        kind = [kinds.setdefault((row.request.prompt_ids, id(row.edits)), len(kinds)) for row in rows]
-        first = [rows[kind.index(k)] for k in range(len(kinds))]
-        cache = Cache(layer_class_to_replicate=_Buffer)
-        into = [_tallies(row for row, own in zip(rows, kind, strict=True) if own == k) for k in range(len(kinds))]
-        logits, scalars = self._read(first, cache, into)
-        index = torch.tensor(kind)
-        _select(cache, index)
-        self._cache = cache if self._cache is None else _merged(self._cache, cache)
+        first, kinds = _kinds(rows)
+        cache = new_cache()
+        into = [_tallies(row for row, own in zip(rows, kinds, strict=True) if own == k) for k in range(len(first))]
+        return self._join(rows, kinds, cache, *self._read(first, cache, into))
+
+    def _join(
+        self,
+        rows: list[_Row],
+        kinds: Sequence[int],
+        cache: Cache,
+        logits: torch.Tensor,
+        scalars: dict[str, torch.Tensor],
+    ) -> list[Emission]:
+        """Rows whose prompts are read into `cache`, of their kinds, are written from now on: their first tokens."""
+        index = torch.tensor(kinds)
+        keep_rows(cache, index)
+        self._cache = cache if self._cache is None else merged(self._cache, cache)
         self._rows += rows
         emissions = self._emit(rows, logits[index.to(logits.device)], {k: v[index] for k, v in scalars.items()})
         self._leave(emissions, offset=len(self._rows) - len(rows))
@@ -204,12 +301,12 @@ class Decoder:
         """Fill `cache` with the rows' prompts, padded left. What all of them begin with is read once for each edits."""
         width = max(row.length for row in rows)
         edits = {id(row.edits): row for row in rows}
-        shared = shared_beginning([row.request.prompt_ids for row in rows])
+        shared = shared_beginning([row.tokens for row in rows])
         if shared * (len(rows) - len(edits)) < WORTH_SHARING:
             shared = 0
         else:
             groups = list(edits.values())
-            prefix = torch.tensor([rows[0].request.prompt_ids[:shared]]).expand(len(groups), -1)
+            prefix = torch.tensor([rows[0].tokens[:shared]]).expand(len(groups), -1)
             # Each row keeps as much of the prefix as stands before the last `width - shared` of its tokens
             kept = [max(0, row.length - (width - shared)) for row in rows]
             position = list(edits)
@@ -218,11 +315,11 @@ class Decoder:
             for group, before, own in zip(source, kept, into, strict=True):
                 counting[group] = [*counting[group], *((tally, before) for tally, _ in own)]
             self._forward(prefix, groups, [shared] * len(groups), cache, shared, counting)
-            _placed(cache, torch.tensor(source), torch.tensor(kept))
+            placed(cache, torch.tensor(source), torch.tensor(kept))
         tail = width - shared
         ids = torch.zeros((len(rows), tail), dtype=torch.long)
         for i, row in enumerate(rows):
-            last = row.request.prompt_ids[-tail:]
+            last = row.tokens[-tail:]
             ids[i, tail - len(last) :] = torch.tensor(last)
         return self._forward(ids, rows, [row.length for row in rows], cache, width, into)
 
@@ -270,13 +367,17 @@ class Decoder:
         return {organism: scalars.of(organism)[:, -1] for organism in self._seam.capture}
 
     def _emit(self, rows: Sequence[_Row], logits: torch.Tensor, scalars: dict[str, torch.Tensor]) -> list[Emission]:
-        tokens = _draw(logits, rows)
+        tokens = draw(logits, [row.request.sampling for row in rows], [row.random for row in rows])
+        whole = torch.isfinite(logits.amax(dim=-1)).tolist()
         read = {organism: values.numpy() for organism, values in scalars.items()}
         emissions = []
         for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
             row.answer.append(token)
             stopped = token in self._stop
             full = len(row.answer) >= row.request.sampling.max_new_tokens
+            if not whole[i]:
+                emissions.append(Emission(row.request.key, token, "", "broken", {}))
+                continue
             finished: Literal["stop", "length"] | None = "stop" if stopped else "length" if full else None
             text = self._text(row, last=finished is not None, stopped=stopped)
             if row.cut is not None:
@@ -313,88 +414,8 @@ class Decoder:
             self._cache = None
             return
         assert self._cache is not None
-        _select(self._cache, torch.tensor(rows), drop=self._cache.get_seq_length() - max(r.length for r in self._rows))
-
-
-def _select(cache: Cache, rows: torch.Tensor, drop: int = 0) -> None:
-    """Keep (or repeat) these rows, without the first `drop` positions."""
-    for layer in cache.layers:
-        index = rows.to(layer.keys.device)
-        layer.replace(layer.keys[index, :, drop:], layer.values[index, :, drop:])
-
-
-def _merged(old: Cache, new: Cache) -> Cache:
-    """Both caches' rows in one, the narrower padded on the left."""
-    width = max(old.get_seq_length(), new.get_seq_length())
-    for into, layer in zip(old.layers, new.layers, strict=True):
-        pairs = zip((into.keys, into.values), (layer.keys, layer.values), strict=True)
-        into.replace(*(torch.cat([_padded(a, width), _padded(b, width)]) for a, b in pairs))
-    return old
-
-
-def _padded(tensor: torch.Tensor, width: int) -> torch.Tensor:
-    return torch.nn.functional.pad(tensor, (0, 0, width - tensor.shape[2], 0))
-
-
-def _placed(cache: Cache, source: torch.Tensor, kept: torch.Tensor) -> None:
-    """Row i becomes the first `kept[i]` positions of row `source[i]`, moved to the right end; what is left of them is
-    padding."""
-    width = cache.get_seq_length()
-    positions = (torch.arange(width) - (width - kept[:, None])).clamp_min(0)  # (row, position)
-    for layer in cache.layers:
-        rows, places = source[:, None].to(layer.keys.device), positions.to(layer.keys.device)
-        layer.replace(*(t[rows, :, places].transpose(1, 2).contiguous() for t in (layer.keys, layer.values)))
-
-
-def _draw(logits: torch.Tensor, rows: Sequence[_Row]) -> list[int]:
-    """One token a row from (row, vocabulary) logits: the inverse cumulative distribution at the row's own number."""
-    samplings = [row.request.sampling for row in rows]
-    drawn = logits.argmax(dim=-1).cpu()
-    warm = [i for i, sampling in enumerate(samplings) if sampling.temperature > 0]
-    for narrow in (False, True):
-        chosen = [i for i in warm if (samplings[i].top_p < 1) == narrow]
-        if not chosen:
-            continue
-        temperatures = torch.tensor([samplings[i].temperature for i in chosen], device=logits.device)
-        probabilities = torch.softmax(logits[chosen] / temperatures.clamp_min(1e-6)[:, None], dim=-1)
-        uniform = torch.tensor([[rows[i].random.random()] for i in chosen], dtype=torch.float64)
-        if narrow:
-            mass = torch.tensor([samplings[i].top_p for i in chosen], device=logits.device)
-            drawn[chosen] = _inverse(uniform, *_nucleus(probabilities, mass))
-        else:
-            drawn[chosen] = _inverse(uniform, probabilities)
-    return [int(token) for token in drawn.tolist()]
-
-
-def _inverse(uniform: torch.Tensor, mass: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
-    """Where the cumulative (row, place) mass passes the share `uniform` (row, 1) of its whole; the token there, (row,).
-
-    A place is its own token where `tokens` (row, place) are not given.
-    """
-    cumulative = mass.to("cpu", torch.float64).cumsum(dim=-1)
-    place = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp_max(mass.shape[-1] - 1)
-    return (place if tokens is None else tokens.cpu().gather(1, place))[:, 0]
-
-
-def _nucleus(probabilities: torch.Tensor, mass: torch.Tensor, within: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and ids (row, k) of the likeliest tokens that reach `mass` (row,), by id; the others count 0.
-
-    Looks among the likeliest `within`, and among more only where those do not reach the mass.
-    """
-    rows, vocabulary = probabilities.shape
-    within = min(within, vocabulary)
-    likely, ids = probabilities.topk(within, dim=-1)
-    if within < vocabulary and bool((likely.sum(dim=-1) < mass).any()):
-        wide = likely.sum(dim=-1) < mass
-        found = _nucleus(probabilities[wide], mass[wide], within * 8)
-        kept, tokens = (t.new_zeros((rows, found[0].shape[1])) for t in (likely, ids))
-        kept[wide], tokens[wide] = found
-        if not bool(wide.all()):
-            kept[~wide, :within], tokens[~wide, :within] = _nucleus(probabilities[~wide], mass[~wide], within)
-        return kept, tokens
-    kept = likely * (likely.cumsum(dim=-1) - likely < mass[:, None])
-    order = ids.argsort(dim=-1)
-    return kept.gather(1, order), ids.gather(1, order)
+        longest = max(row.length for row in self._rows)
+        keep_rows(self._cache, torch.tensor(rows), drop=self._cache.get_seq_length() - longest)
 
 
 def stream(subject: Subject, requests: Sequence[Request], *, capture: Sequence[str] = ()) -> Iterator[list[Emission]]:

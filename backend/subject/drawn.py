@@ -1,4 +1,4 @@
-"""What is told of a drawn token beside its text: how likely it was, and where a text that must not appear begins.
+"""One token at a time: how it is drawn, how likely it was, and where a text that must not appear begins.
 
 Knows logits and strings. Refuses to know models and rows.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+
+from backend.records import Sampling
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,53 @@ def _begun(text: str, string: str) -> int:
     """How many characters at the end of the text are the beginning of the string."""
     most = min(len(text), len(string) - 1)
     return next((n for n in range(most, 0, -1) if text.endswith(string[:n])), 0)
+
+
+def draw(logits: torch.Tensor, samplings: Sequence[Sampling], randoms: Sequence[np.random.Generator]) -> list[int]:
+    """One token a row from (row, vocabulary) logits: the inverse cumulative distribution at the row's own number."""
+    drawn = logits.argmax(dim=-1).cpu()
+    warm = [i for i, sampling in enumerate(samplings) if sampling.temperature > 0]
+    for narrow in (False, True):
+        chosen = [i for i in warm if (samplings[i].top_p < 1) == narrow]
+        if not chosen:
+            continue
+        temperatures = torch.tensor([samplings[i].temperature for i in chosen], device=logits.device)
+        probabilities = torch.softmax(logits[chosen] / temperatures.clamp_min(1e-6)[:, None], dim=-1)
+        uniform = torch.tensor([[randoms[i].random()] for i in chosen], dtype=torch.float64)
+        if narrow:
+            mass = torch.tensor([samplings[i].top_p for i in chosen], device=logits.device)
+            drawn[chosen] = _inverse(uniform, *nucleus(probabilities, mass))
+        else:
+            drawn[chosen] = _inverse(uniform, probabilities)
+    return [int(token) for token in drawn.tolist()]
+
+
+def _inverse(uniform: torch.Tensor, mass: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+    """Where the cumulative (row, place) mass passes the share `uniform` (row, 1) of its whole; the token there, (row,).
+
+    A place is its own token where `tokens` (row, place) are not given.
+    """
+    cumulative = mass.to("cpu", torch.float64).cumsum(dim=-1)
+    place = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).clamp_max(mass.shape[-1] - 1)
+    return (place if tokens is None else tokens.cpu().gather(1, place))[:, 0]
+
+
+def nucleus(probabilities: torch.Tensor, mass: torch.Tensor, within: int = 512) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities and ids (row, k) of the likeliest tokens that reach `mass` (row,), by id; the others count 0.
+
+    Looks among the likeliest `within`, and among more only where those do not reach the mass.
+    """
+    rows, vocabulary = probabilities.shape
+    within = min(within, vocabulary)
+    likely, ids = probabilities.topk(within, dim=-1)
+    if within < vocabulary and bool((likely.sum(dim=-1) < mass).any()):
+        wide = likely.sum(dim=-1) < mass
+        found = nucleus(probabilities[wide], mass[wide], within * 8)
+        kept, tokens = (t.new_zeros((rows, found[0].shape[1])) for t in (likely, ids))
+        kept[wide], tokens[wide] = found
+        if not bool(wide.all()):
+            kept[~wide, :within], tokens[~wide, :within] = nucleus(probabilities[~wide], mass[~wide], within)
+        return kept, tokens
+    kept = likely * (likely.cumsum(dim=-1) - likely < mass[:, None])
+    order = ids.argsort(dim=-1)
+    return kept.gather(1, order), ids.gather(1, order)

@@ -23,18 +23,31 @@ from starlette.concurrency import run_in_threadpool
 
 from backend.files import whole
 from backend.hosts import bracketed, is_loopback
+from backend.records import InputError
+from backend.worker.access import MIN_TOKEN, TOKEN_VARIABLE, Admission
+from backend.worker.history import History
 from backend.worker.intake import TimedHttp
+from backend.worker.metrics import requests_log
 from backend.worker.protocol import DEFAULT_PORT
 from backend.worker.service import Service
 
 if TYPE_CHECKING:
     from backend.worker.engine import Engine
 
+RATE = 120  # requests a minute of one client, where others than this machine ask
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; returns the exit code."""
     options = _options(arguments)
     logging.basicConfig(level=logging.WARNING, format="worker: %(message)s")
+    if options.log:
+        _log_requests()
+    local = is_loopback(bracketed(options.host))
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if (refused := _token_refused(token, local)) is not None:
+        print(f"worker: {refused}", file=sys.stderr)
+        return 2
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -43,12 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = error if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         print(f"worker: cannot listen on {options.host} port {options.port}: {reason}", file=sys.stderr)
         return 1
+    try:
+        history = History(options.history) if options.history else None
+    except InputError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 1
     service = Service(
         options.model,
-        partial(_load, options.model, dict(options.organism)),
-        any_host=not is_loopback(bracketed(options.host)),
+        partial(_load, options.model, dict(options.organism), options.memory),
+        history=history,
+        admission=Admission(not local, token, options.rate if options.rate is not None else 0 if local else RATE),
     )
-    server = _Server(service)
+    if lost := service.generations.interrupted:
+        print(f"worker: {len(lost)} generations were interrupted: {', '.join(sorted(lost)[:10])}", file=sys.stderr)
+    server = _Server(service, options.drain)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn's own handlers come later, and raise them again at the end
         signal.signal(number, server.handle_exit)
     url = f"http://{bracketed(options.host)}:{listener.getsockname()[1]}"
@@ -63,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Server(uvicorn.Server):
     """uvicorn, which ends the streams before it waits for them."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, drain: float = 0.0) -> None:
         super().__init__(
             uvicorn.Config(
                 service.app,
@@ -76,17 +97,41 @@ class _Server(uvicorn.Server):
             )
         )
         self._service = service
+        self._drain = drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._drain:
+            await run_in_threadpool(self._service.drain, self._drain)
         await run_in_threadpool(self._service.close)
         await super().shutdown(sockets)
 
 
-def _load(model: str, organisms: Mapping[str, str]) -> Engine:
+def _token_refused(token: str, local: bool) -> str | None:
+    """Why a worker cannot start with this token; None where it can."""
+    if not token and not local:
+        return (
+            f"who opens the worker to other machines sets a token in {TOKEN_VARIABLE}, which they send with every "
+            'request: python -c "import secrets; print(secrets.token_urlsafe())" makes one'
+        )
+    if token and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+        return f"the token in {TOKEN_VARIABLE} must be at least {MIN_TOKEN} ASCII characters without spaces"
+    return None
+
+
+def _log_requests() -> None:
+    """A line of JSON a request on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    requests_log.addHandler(handler)
+    requests_log.setLevel(logging.INFO)
+    requests_log.propagate = False
+
+
+def _load(model: str, organisms: Mapping[str, str], memory: float | None = None) -> Engine:
     from backend.subject.load import load  # torch is imported in the loading thread: /health answers meanwhile
     from backend.worker.engine import Engine
 
-    return Engine(load(model, organisms=organisms))
+    return Engine(load(model, organisms=organisms), memory=None if memory is None else int(memory * 2**30))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -105,6 +150,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=_port, default=DEFAULT_PORT, help=f"0: any free one (default: {DEFAULT_PORT})")
     parser.add_argument("--ready-file", type=Path, help="write the address here once it is listened on")
+    parser.add_argument("--history", type=Path, help="keep every question and answer in this folder (default: nowhere)")
+    what = "GB that the keys and values of all answers may take (default: a quarter of what is free)"
+    parser.add_argument("--memory", type=_positive, help=what)
+    what = f"requests a minute of one client (default: {RATE}; without limit on this machine alone)"
+    parser.add_argument("--rate", type=int, help=what)
+    parser.add_argument("--drain", type=_positive, default=0.0, help="seconds that answers may take when told to stop")
+    parser.add_argument("--log", action="store_true", help="a line of JSON a request on stderr, without what was said")
     parser.add_argument("--with-parent", action="store_true", help="end when stdin ends: whoever started this is gone")
     return parser.parse_args(arguments)
 
@@ -120,6 +172,16 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
     return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 def _listen(host: str, port: int) -> socket.socket:

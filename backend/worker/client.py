@@ -147,6 +147,8 @@ class Worker:
                 connection.sock.settimeout(timeout)
                 with _hung_up(connection.sock):
                     headers = {"Content-Type": "application/json"} if body is not None else {}
+                    if token := os.environ.get("EM_WORKER_TOKEN"):
+                        headers["Authorization"] = f"Bearer {token}"
                     connection.request(method, path, body, headers)
                     with connection.getresponse() as reply:
                         self._raise_refusal(reply)

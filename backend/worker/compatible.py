@@ -15,6 +15,7 @@ from starlette.routing import Route
 from backend.worker.completions import ChatRequest, Completion, UnknownModel
 from backend.worker.forms import form
 from backend.worker.generations import Reader
+from backend.worker.refusals import host_of
 from backend.worker.replies import Chunks, Whole
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class _Compatible:
         async def answered(engine: Engine, body: Any) -> Response:
             asked = form(ChatRequest, body)
             generation = asked.generation(engine.subject.name, served_organisms(engine))
-            record = await self._service.submitted(engine, generation)
+            record = await self._service.submitted(engine, generation, "chat", asked.user or host_of(request))
             usage = bool(asked.stream_options and asked.stream_options.include_usage)
             completion = Completion(record.id, asked.model, int(record.created), generation, usage)
             reply = Chunks if asked.stream else Whole

@@ -22,6 +22,7 @@ from backend.worker.protocol import (
     MAX_MESSAGES,
     MAX_NAME,
     MAX_NEW_TOKENS,
+    MAX_STOPS,
     Arm,
     Done,
     End,
@@ -34,9 +35,8 @@ from backend.worker.protocol import (
 from backend.worker.steering import EditsJson, Lora, Steering, SteeringClamps, clamped, gains, own_edits, steered
 
 APPLIED = "x-workbench-applied"  # the field of a choice that says what was done to it
-MAX_STOP = 200  # characters of a text that ends an answer
-StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
-StopTexts = Annotated[list[StopText], Field(max_length=4)]
+StopText = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
 Tokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)]
 
 

@@ -3,8 +3,12 @@
 Knows who enters, who leaves and whose error it was. Requests enter before any step in which there is room for all their
 arms, so that users with different edits share every forward pass. Refuses to know HTTP: events go to a function.
 
-An error while requests enter ends those requests. An error in a pass that all rows share cannot be laid at one door: it
-ends the answers being written, and the engine goes on with an empty decoder and whoever waits.
+Users take turns: of two who wait, the one with fewer answers being written enters first. A request enters when its rows
+have room, in number and in the memory that their longest texts may take together.
+
+An error while requests enter ends those requests. After an error in a pass that all rows share, the texts of each
+request are read anew for themselves: who fails again has failed alone, and the others go on where they were. Answers
+whose logits are not finite end alone as well.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,11 +31,14 @@ from backend.subject.decode import Decoder, Emission, Request
 from backend.subject.edits import compile_row
 from backend.subject.load import Subject
 from backend.worker.protocol import Busy, Done, End, Event, Failed, Generation, Health, Place, Start, Token
+from backend.worker.room import Room
 
 Deliver = Callable[[Sequence[Event]], None]  # called from the engine's thread; must not block or raise
 
 CAPACITY = 64  # rows of one forward pass
 QUEUE = 32  # requests that may wait for room
+QUEUE_OF_ONE = 16  # those of one user
+PIECE = 128  # tokens of a long prompt that are read between two steps of the others
 RETRY = 10  # seconds after which a refused request may be sent again
 _CHARACTERS = 64  # a prompt of more characters a token of context is refused before it is tokenised
 
@@ -53,6 +60,8 @@ class _Job:
     capture: tuple[str, ...]
     deliver: Deliver
     unfinished: set[int]  # arms
+    user: str
+    longest: int  # tokens of one row, prompt and answer
     tokens: int = 0
     entered: float = 0.0  # time.perf_counter()
 
@@ -66,15 +75,30 @@ class _Job:
 class Engine:
     """Starts its thread when made. Every method may be called from any thread."""
 
-    def __init__(self, subject: Subject, *, capacity: int = CAPACITY, queue: int = QUEUE) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        capacity: int = CAPACITY,
+        queue: int = QUEUE,
+        queue_of_one: int = QUEUE_OF_ONE,
+        memory: int | None = None,
+        piece: int = PIECE,
+    ) -> None:
+        """`memory`: bytes that the keys and values of all rows may take (None: a quarter of what is free)."""
         self.subject = subject
         self._capacity = capacity
         self._queue = queue
+        self._queue_of_one = queue_of_one
+        self._piece = piece
+        room = Room.of(subject)
+        self._room = room if memory is None else Room(room.token, memory)
         self._decoder = self._new_decoder()
         self._changed = threading.Condition()  # guards the four below
         self._waiting: deque[_Job] = deque()
         self._running: dict[str, _Job] = {}
         self._cancelled: set[str] = set()
+        self._reading: dict[str, tuple[int, int]] = {}  # replaced as a whole by the engine's thread
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -95,21 +119,33 @@ class Engine:
             },
             active=self._decoder.active,
             waiting=len(self._waiting),
+            rows=self._capacity,
+            queue=self._queue,
+            memory=self._room.memory,
+            per_token=self._room.token,
         )
 
-    def submit(self, generation: Generation, deliver: Deliver, id: str = "") -> str:
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being written or waits."""
+        with self._changed:
+            return bool(self._running or self._waiting)
+
+    def submit(self, generation: Generation, deliver: Deliver, id: str = "", user: str = "") -> str:
         """Check a request against the model and queue it; returns its id. Its events go to `deliver`, a Start first.
 
         Raises InputError on what this model cannot do, and Busy when too many wait already.
         """
-        job = self._job(generation, deliver, id or uuid.uuid4().hex)
+        job = self._job(generation, deliver, id or uuid.uuid4().hex, user)
         tokens = tuple(self.subject.tokenizer.decode([token]) for token in job.requests[0].prompt_ids)
         with self._changed:
             if self._closed:
                 raise Busy("the worker is stopping, or its engine has failed: see its output and start it again")
-            if len(self._waiting) >= self._queue:
-                waiting = f"{len(self._waiting)} requests wait for the model already: try again in a minute"
-                raise Busy(waiting, status=429, retry=RETRY)
+            own = sum(waiting.user == user for waiting in self._waiting)
+            if len(self._waiting) >= self._queue or own >= self._queue_of_one:
+                others = f"{own} of yours" if own >= self._queue_of_one else f"{len(self._waiting)} requests"
+                full = f"{others} wait for the model already: try again in {RETRY} seconds"
+                raise Busy(full, status=429, retry=RETRY)
             deliver([Start(job.id, tokens, tuple(arm.name for arm in generation.arms))])
             self._waiting.append(job)
             self._changed.notify()
@@ -125,9 +161,13 @@ class Engine:
             return known
 
     def ahead(self, job: str) -> int:
-        """How many requests enter before this one; 0 once it is being written."""
+        """How many requests enter before this one, as it looks now; 0 once it is being written."""
         with self._changed:
-            return next((i for i, waiting in enumerate(self._waiting) if waiting.id == job), 0)
+            return next((i for i, waiting in enumerate(self._order()) if waiting.id == job), 0)
+
+    def progress(self, job: str) -> tuple[int, int]:
+        """How many tokens of how many are read of a prompt that is read in pieces; (0, 0) of others."""
+        return self._reading.get(job, (0, 0))
 
     def close(self, *, timeout: float = 0.5) -> None:
         """End every request with an error event, and the thread with its step; wait at most `timeout` seconds."""
@@ -138,7 +178,7 @@ class Engine:
 
     # --- in the caller's thread: what can be refused before it queues ---
 
-    def _job(self, generation: Generation, deliver: Deliver, job: str) -> _Job:
+    def _job(self, generation: Generation, deliver: Deliver, job: str, user: str) -> _Job:
         ids = self._prompt(generation)
         unknown = [name for name in generation.capture if name not in self.subject.organisms]
         if unknown:
@@ -167,7 +207,10 @@ class Engine:
             )
             for i, arm in enumerate(generation.arms)
         )
-        return _Job(job, requests, generation.capture, deliver, set(range(len(requests))))
+        longest = len(ids) + sampling.max_new_tokens
+        if not self._room.holds(len(requests), longest):
+            raise InputError(self._room.refusal(len(requests), longest))
+        return _Job(job, requests, generation.capture, deliver, set(range(len(requests))), user, longest)
 
     def _prompt(self, generation: Generation) -> tuple[int, ...]:
         context = self.subject.context
@@ -189,17 +232,18 @@ class Engine:
     # --- in the engine's thread ---
 
     def _new_decoder(self) -> Decoder:
-        return Decoder(self.subject, capture=tuple(self.subject.organisms), capacity=self._capacity)
+        organisms = tuple(self.subject.organisms)
+        return Decoder(self.subject, capture=organisms, capacity=self._capacity, piece=self._piece)
 
     def _run(self) -> None:
         try:
             while (turn := self._next()) is not None:
                 try:
                     self._turn(*turn)
-                except Exception as error:
+                except Exception as error:  # of what is not the model's: nobody's answer can be trusted
                     self._decoder = self._new_decoder()
                     self._fail(list(self._running.values()), error)
-        finally:  # also where not even a new decoder can be made
+        finally:  # also where something else fails
             with self._changed:
                 self._closed = True
             for job in (*self._running.values(), *self._waiting):
@@ -218,14 +262,27 @@ class Engine:
             self._cancelled.clear()
             return leaving, self._entering()
 
+    def _order(self) -> list[_Job]:
+        """The waiting jobs as they would enter: by how many of their user's come before them, then by arrival."""
+        count = Counter(job.user for job in self._running.values())
+        ranks = []
+        for job in self._waiting:
+            ranks.append(count[job.user])
+            count[job.user] += 1
+        return [job for _, job in sorted(zip(ranks, self._waiting, strict=True), key=lambda pair: pair[0])]
+
     def _entering(self) -> list[_Job]:
+        """Those that enter before the next step: in their order, until one finds no room, so that none is passed by."""
         rows = sum(len(job.unfinished) for job in self._running.values())
+        longest = max((job.longest for job in self._running.values()), default=0)
         entering: list[_Job] = []
-        while self._waiting and rows + len(self._waiting[0].requests) <= self._capacity:
-            job = self._waiting.popleft()
+        for job in self._order():
+            rows, longest = rows + len(job.requests), max(longest, job.longest)
+            if rows > self._capacity or not self._room.holds(rows, longest):
+                break
             job.entered = time.perf_counter()
-            rows += len(job.requests)
             self._running[job.id] = job
+            self._waiting.remove(job)
             entering.append(job)
         return entering
 
@@ -236,24 +293,50 @@ class Engine:
         if entering:
             self._hand_out(self._enter(entering))
         if self._running:  # in the same turn: however many enter, the others go on
-            self._hand_out(self._decoder.step())
+            self._hand_out(self._step())
 
     def _enter(self, jobs: Sequence[_Job]) -> list[Emission]:
         """Read the prompts of `jobs` and draw their first tokens; an error here is theirs alone."""
         try:
             self._decoder.admit([request for job in jobs for request in job.requests])
-            return self._decoder.step()
+            return self._decoder.enter()
         except Exception as error:
-            for job in jobs:
-                self._decoder.remove(_Key(job.id))
-            self._fail(jobs, error)
-            return []
+            if len(jobs) == 1:
+                self._drop(jobs[0], error)
+                return []
+        for job in jobs:  # together they failed: each for itself
+            self._decoder.remove(_Key(job.id))
+        return [emission for job in jobs for emission in self._enter([job])]
+
+    def _step(self) -> list[Emission]:
+        try:
+            emissions = self._decoder.step()
+            self._reading = {key.job: read for key, read in self._decoder.read.items() if isinstance(key, _Key)}
+            return emissions
+        except Exception as error:
+            _log.error("a pass of %d rows failed: each is read anew", self._decoder.active, exc_info=error)
+        # out of the except block, whose error holds the tensors of the pass
+        emissions, failed = self._decoder.recover()
+        for key, again in failed.items():
+            if isinstance(key, _Key) and key.job in self._running:
+                self._drop(self._running[key.job], again)
+        return emissions
+
+    def _drop(self, job: _Job, error: Exception) -> None:
+        self._decoder.remove(_Key(job.id))
+        self._fail([job], error)
 
     def _hand_out(self, emissions: Sequence[Emission]) -> None:
         events: defaultdict[str, list[Event]] = defaultdict(list)
         for emission in emissions:
             assert isinstance(emission.key, _Key)
+            if emission.key.job not in self._running:  # another of its arms has failed
+                continue
             job, arm = self._running[emission.key.job], emission.key.arm
+            if emission.finished == "broken":
+                events.pop(job.id, None)
+                self._drop(job, ArithmeticError(f"arm {arm}: the model's numbers are not finite: lower the strengths"))
+                continue
             scalars = {organism: emission.scalars[organism] for organism in job.capture}
             events[job.id].append(self._token(arm, emission, scalars))
             job.tokens += 1

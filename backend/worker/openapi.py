@@ -36,7 +36,7 @@ _BOUNDS: dict[str, dict[str, Any]] = {  # of fields of edits that have these nam
     "seed": {"type": "integer", "minimum": 0},
 }
 _REFUSALS = {
-    403: "the Host is not this machine's own",
+    403: "the Host is not this machine's own, or a page from elsewhere asks",
     404: "there is no such request, or nothing at that path",
     405: "the path takes another method",
     408: "the body did not arrive in time",
@@ -105,14 +105,18 @@ def _generation() -> dict[str, Any]:
     role = {"enum": ["system", "user", "assistant"]}
     message = _object({"role": role, "content": {"type": "string"}}, ["role", "content"])
     edits = _list({"$ref": _at("Edit")}, 0, protocol.MAX_EDITS)
+    draw = {"type": "integer", "minimum": 0, "maximum": 2**31, "description": "is added to the seed"}
     parts = {
         "prompt": {"type": "string"},
         "messages": _list(message, 1, protocol.MAX_MESSAGES),
-        "arms": _list(_object({"name": _NAME, "edits": edits}, ["name"]), 1, protocol.MAX_ARMS),
+        "arms": _list(_object({"name": _NAME, "edits": edits, "draw": draw}, ["name"]), 1, protocol.MAX_ARMS),
         "sampling": {"$ref": _at("Sampling")},
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
         "capture": _list(_NAME, 0, 64),
         "receipts": {"type": "boolean", "description": "whether the end of each arm has the receipts of its edits"},
+        "stop": _list(_NAME, 0, protocol.MAX_STOPS),
+        "likeliest": {"type": ["integer", "null"], "minimum": 0, "maximum": protocol.MAX_LIKELIEST},
+        "fits": {"type": "boolean", "description": "whether max_new_tokens is lowered to what the context leaves"},
     }
     return {**_object(parts, ["arms"]), "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
 

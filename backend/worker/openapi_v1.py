@@ -1,6 +1,6 @@
-"""The part of the API document that is of the OpenAI-compatible routes.
+"""The part of the API document that is of the routes under /v1: the OpenAI-compatible ones, and generations.
 
-A request's schema is that of its pydantic model.
+A chat request's schema is that of its pydantic model.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from typing import Any
 
 from backend.worker.completions import APPLIED, ChatRequest
 from backend.worker.forms import schemas
+from backend.worker.kept_routes import MOST, STATUSES
 
 _TEXT, _WHOLE, _NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
+_OF_ONE = (403, 404, 405)
 _REFUSED = {
     400: "the request is none that this model can do: `param` names the field",
-    403: "the Host is not this machine's own",
+    401: "the worker has a token, which was not sent",
+    403: "the Host is not this machine's own, or a page from elsewhere asks",
     404: "there is no such model, or nothing at that path",
     405: "the path takes another method",
     408: "the body did not arrive in time",
@@ -51,7 +54,34 @@ def compatible_schemas() -> dict[str, Any]:
         "usage": usage,
     }
     model = _object(id=_TEXT, object={"const": "model"}, created=_WHOLE, owned_by=_TEXT, parent=_or_null(_TEXT))
+    summary = {
+        "object": {"const": "generation"},
+        "id": _TEXT,
+        "kind": {"enum": ["chat", "live", "generation"]},
+        "created": _NUMBER,
+        "status": {"enum": list(STATUSES)},
+        "arms": {"type": "array", "items": _TEXT},
+        "question": _TEXT,
+        "seed": _WHOLE,
+        "tokens": _WHOLE,
+        "events": _WHOLE,
+    }
+    answer = _object(
+        arm=_TEXT,
+        text=_TEXT,
+        reason=_or_null(_TEXT),
+        edits={"type": "array", "items": _TEXT},
+        receipts={"type": "array", "items": receipt},
+    )
+    whole = {
+        **summary,
+        "request": {"$ref": _at("Generation")},
+        "answers": {"type": "array", "items": answer},
+        "error": _or_null(_TEXT),
+    }
     return {
+        "Summary": _object(**summary),
+        "Kept": _object(**whole),
         **schemas(ChatRequest),
         "Completion": _object(**completion),
         "Model": model,
@@ -69,6 +99,29 @@ def compatible_paths() -> dict[str, Any]:
             "schema": {"type": "string", "description": "chat.completion.chunk objects, then [DONE]"}
         },
     }
+    by_id = [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]
+    number = {**_WHOLE, "minimum": 0, "maximum": 10**9 - 1}
+    query = [
+        {"name": "limit", "in": "query", "schema": {**_WHOLE, "minimum": 1, "maximum": MOST}},
+        {"name": "status", "in": "query", "schema": {"enum": list(STATUSES)}},
+        {"name": "after", "in": "query", "schema": _TEXT, "description": "the id that the list goes on after"},
+    ]
+    last = [
+        {"name": "Last-Event-ID", "in": "header", "schema": number, "description": "the last number that was heard"},
+        {"name": "after", "in": "query", "schema": number, "description": "the same, for who cannot send headers"},
+    ]
+    lines = "server-sent events, each with its number as id and an Event as data; `waiting` has no number"
+    stream = {"text/event-stream": {"schema": {"type": "string", "description": lines}}}
+    listing = _object(
+        object={"const": "list"},
+        data={"type": "array", "items": {"$ref": _at("Summary")}},
+        has_more={"type": "boolean"},
+    )
+    cancelled = _json(_object(id=_TEXT, cancelled={"type": "boolean"}))
+    begun = _versioned("begin a generation", _json({"$ref": _at("Summary")}), 400, 403, 405, 408, 429, 503)
+    begun["responses"]["201"] = begun["responses"].pop("200")
+    created = {**begun, "requestBody": {"required": True, "content": _json({"$ref": _at("Generation")})}}
+    text = {"text/plain": {"schema": _TEXT}}
     name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     body = {"required": True, "content": _json({"$ref": _at("ChatRequest")})}
     return {
@@ -85,6 +138,21 @@ def compatible_paths() -> dict[str, Any]:
                 "requestBody": body,
             }
         },
+        "/v1/generations": {
+            "get": {**_versioned("the newest first", _json(listing), 400, 403, 405), "parameters": query},
+            "post": created,
+        },
+        "/v1/generations/{id}": {
+            "get": {
+                **_versioned("what was asked and answered", _json({"$ref": _at("Kept")}), *_OF_ONE),
+                "parameters": by_id,
+            }
+        },
+        "/v1/generations/{id}/events": {
+            "get": {**_versioned("its events", stream, 400, *_OF_ONE), "parameters": [*by_id, *last]}
+        },
+        "/v1/generations/{id}/cancel": {"post": {**_versioned("stop it", cancelled, *_OF_ONE), "parameters": by_id}},
+        "/metrics": {"get": _operation_of("counters, as Prometheus reads them", text, refusals=(403, 405))},
         "/lora-adapters": {
             "get": _operation_of("the ids that `lora` may name", _json({"type": "array", "items": adapter}))
         },

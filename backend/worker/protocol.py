@@ -27,6 +27,7 @@ MAX_MESSAGES = 200
 MAX_LENSES = 256  # vectors of one question about tokens
 MAX_NEW_TOKENS = 2000
 MAX_NAME = 200  # characters
+MAX_STOPS = 4  # texts that end an answer
 MAX_LIKELIEST = 20  # tokens whose likelihoods are told beside a drawn one
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
@@ -78,9 +79,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Silence: `ahead` requests come first (0: the model is at work). Sent so that a reader can stop meanwhile."""
+    """Silence: `ahead` requests come first (0: the model is at work). Sent so that a reader can stop meanwhile.
+
+    Of a long prompt that is read piece by piece, `read` tokens of `prompt` are read.
+    """
 
     ahead: int
+    read: int = 0
+    prompt: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +154,10 @@ class Health:
     active: int = 0  # rows being written
     waiting: int = 0  # requests that wait for room
     error: str = ""  # why loading failed
+    rows: int = 0  # that can be written at once
+    queue: int = 0  # requests that may wait
+    memory: int = 0  # bytes that the keys and values of all rows may take
+    per_token: int = 0  # bytes that one token of one row takes
 
 
 # --- a request --------------------------------------------------------------------------------------------------------
@@ -176,7 +186,8 @@ def generation_to_json(
 
 def generation_from_json(value: Any) -> Generation:
     """A request from outside, checked for form and size. Raises InputError naming the first part that does not fit."""
-    fields = _object("the request", value, {"prompt", "messages", "arms", "sampling", "seed", "capture", "receipts"})
+    fields = _object("the request", value, _ASKED)
+    likeliest = fields.get("likeliest")
     return Generation(
         messages=_messages(fields),
         arms=_arms(fields.get("arms")),
@@ -184,7 +195,29 @@ def generation_from_json(value: Any) -> Generation:
         seed=_integer("seed", fields.get("seed", 0), 0, 2**63 - 1),
         capture=_capture(fields.get("capture", [])),
         receipts=_flag("receipts", fields.get("receipts", False)),
+        stop=tuple(_name("a text in stop", text) for text in _list("stop", fields.get("stop", []), 0, MAX_STOPS)),
+        likeliest=None if likeliest is None else _integer("likeliest", likeliest, 0, MAX_LIKELIEST),
+        fits=_flag("fits", fields.get("fits", False)),
     )
+
+
+def asked_to_json(generation: Generation) -> dict[str, Any]:
+    """A whole request as plain JSON values, which `generation_from_json` reads."""
+    arms = [{"name": arm.name, "edits": edits_to_json(arm.edits), "draw": arm.draw} for arm in generation.arms]
+    return {
+        "messages": [dict(message) for message in generation.messages],
+        "arms": arms,
+        "sampling": asdict(generation.sampling),
+        "seed": generation.seed,
+        "capture": list(generation.capture),
+        "receipts": generation.receipts,
+        "stop": list(generation.stop),
+        "likeliest": generation.likeliest,
+        "fits": generation.fits,
+    }
+
+
+_ASKED = {"prompt", "messages", "arms", "sampling", "seed", "capture", "receipts", "stop", "likeliest", "fits"}
 
 
 def _messages(fields: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -208,11 +241,11 @@ def _arms(value: Any) -> tuple[Arm, ...]:
 
 
 def _arm(index: int, value: Any) -> Arm:
-    fields = _object(f"arm {index}", value, {"name", "edits"})
+    fields = _object(f"arm {index}", value, {"name", "edits", "draw"})
     name = _name(f"the name of arm {index}", fields.get("name"))
     edits = _list(f"the edits of arm {name!r}", fields.get("edits", []), 0, MAX_EDITS)
     try:
-        return Arm(name, bounded_edits(edits))
+        return Arm(name, bounded_edits(edits), _integer("draw", fields.get("draw", 0), 0, 2**31))
     except InputError as error:
         raise InputError(f"arm {name!r}: {error}") from error
 
@@ -339,7 +372,7 @@ def _event_to_json(event: Event) -> dict[str, Any]:
                 "arms": list(event.arms),
             }
         case Waiting():
-            return {"event": "waiting", "ahead": event.ahead}
+            return {"event": "waiting", "ahead": event.ahead, "read": event.read, "prompt": event.prompt}
         case Token():
             scalars = {organism: [_float(s) for s in values] for organism, values in event.scalars.items()}
             token = {"event": "token", "arm": event.arm, "id": event.id, "text": event.text, "scalars": scalars}
@@ -368,7 +401,7 @@ def event_from_line(line: bytes) -> Event:
         case "start":
             return Start(value["id"], tuple(value["prompt_tokens"]), tuple(value["arms"]))
         case "waiting":
-            return Waiting(value["ahead"])
+            return Waiting(value["ahead"], value.get("read", 0), value.get("prompt", 0))
         case "token":
             scalars = {organism: np.array(s, dtype=np.float32) for organism, s in value["scalars"].items()}
             drawn, likeliest = (

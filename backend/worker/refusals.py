@@ -57,3 +57,8 @@ def refused(request: Request, error: Exception) -> Response:
 
 def _unsound(request: Request) -> int:
     return 400 if request.url.path.startswith(VERSIONED) else 422
+
+
+def host_of(request: Request) -> str:
+    """Who asks, where nothing better is known."""
+    return request.client.host if request.client else ""

@@ -66,6 +66,22 @@ class Lines(Following):
         return b"".join(event_to_line(event) for event in events or [self._waiting()])
 
 
+class Numbered(Following):
+    """Server-sent events with their numbers, from which a reader that lost its connection goes on."""
+
+    def __init__(self, reader: Reader, waiting: Callable[[], Waiting]) -> None:
+        super().__init__(reader, lambda: None, "text/event-stream")
+        self._waiting = waiting
+
+    def _body(self, events: Sequence[Event]) -> bytes:
+        if not events:
+            return b"event: waiting\ndata: " + event_to_line(self._waiting()) + b"\n"
+        first = self._reader.at - len(events)
+        return b"".join(
+            b"id: %d\ndata: %s\n" % (number, event_to_line(event)) for number, event in enumerate(events, first)
+        )
+
+
 class Chunks(Following):
     """A chat completion as it grows, as the OpenAI API streams it."""
 

@@ -2,15 +2,15 @@
 
 GET /health, POST /generate, DELETE /generate/{id}, POST /lens; GET /openapi.json.
 
-Knows requests, refusals and streams; answers from the first moment, while a thread still loads the model. Serves this
-machine alone: a Host that is not loopback is refused (a web page must not reach it by renaming its own address), there
-are no CORS headers, and a body must say that it is JSON, which a foreign page cannot without asking first.
+Knows requests, refusals and streams; answers from the first moment, while a thread still loads the model. There are no
+CORS headers, and a body must say that it is JSON, which a foreign page cannot without asking first.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,15 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.hosts import is_loopback
 from backend.records import InputError
+from backend.worker.access import Access, Admission
 from backend.worker.compatible import compatible_routes
-from backend.worker.generations import Reader, Record
+from backend.worker.generations import Generations, Reader, Record
+from backend.worker.history import History
 from backend.worker.intake import Intake, Late, from_json
+from backend.worker.kept_routes import kept_routes
+from backend.worker.metrics import Metrics, Observed
 from backend.worker.openapi import openapi
 from backend.worker.protocol import (
     Busy,
@@ -41,7 +43,7 @@ from backend.worker.protocol import (
     lenses_from_json,
     pushed_to_json,
 )
-from backend.worker.refusals import refusal, refused
+from backend.worker.refusals import host_of, refusal, refused
 from backend.worker.replies import Lines
 
 if TYPE_CHECKING:
@@ -54,32 +56,56 @@ _log = logging.getLogger(__name__)
 class Service:
     """The application, and the model it waits for. `load` runs in a thread of its own and may take minutes."""
 
-    def __init__(self, model: str, load: Callable[[], Engine], *, any_host: bool = False) -> None:
+    def __init__(
+        self,
+        model: str,
+        load: Callable[[], Engine],
+        *,
+        history: History | None = None,
+        admission: Admission = Admission(),  # noqa: B008 (frozen)
+    ) -> None:
         self._model = model
         self._load = load
         self._engine: Engine | None = None
         self._error = ""
-        self._closed = False
+        self._closed = self._draining = False
         self._intake = Intake()
+        self._metrics = Metrics(self.health)
+        self.generations = Generations(history, self._metrics.told)
         threading.Thread(target=self._start, name="load", daemon=True).start()
         self.app = Starlette(
             routes=[
                 Route("/health", self._health),
                 Route("/openapi.json", _openapi),
+                Route("/metrics", self._metrics.reply),
                 Route("/generate", self._generate, methods=["POST"]),
                 Route("/generate/{id}", self._stop, methods=["DELETE"]),
                 Route("/lens", self._lens, methods=["POST"]),
                 *compatible_routes(self),
+                *kept_routes(self),
             ],
-            middleware=[] if any_host else [Middleware(_LoopbackOnly)],
+            middleware=[Middleware(Observed, metrics=self._metrics), Middleware(Access, admission=admission)],
             exception_handlers={HTTPException: _http_error, Exception: _server_error},
         )
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, once the model is loaded."""
+        return self._engine
+
+    def drain(self, seconds: float) -> None:
+        """Take nothing new, and wait at most so long for what is being written and for what waits."""
+        self._draining = True
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self._engine and (self._engine.busy or self.generations.unfinished):
+            time.sleep(0.05)
 
     def close(self) -> None:
         """End every request now."""
         self._closed = True
         if self._engine:
             self._engine.close()
+        self.generations.close()
 
     def _start(self) -> None:
         try:
@@ -92,17 +118,23 @@ class Service:
         if self._closed:
             self.close()
 
-    async def _health(self, request: Request) -> Response:
+    def health(self) -> Health:
+        """What the worker says about itself."""
         if self._engine:
-            health = self._engine.health()
-        else:
-            health = Health("failed" if self._error else "loading", self._model, error=self._error)
-        return JSONResponse(health_to_json(health))
+            return self._engine.health()
+        return Health("failed" if self._error else "loading", self._model, error=self._error)
+
+    async def _health(self, request: Request) -> Response:
+        return JSONResponse(health_to_json(self.health()))
 
     async def _generate(self, request: Request) -> Response:
         async def written(engine: Engine, body: Any) -> Response:
-            record = await self.submitted(engine, generation_from_json(body))
-            return Lines(Reader(record), lambda: engine.cancel(record.id), lambda: Waiting(engine.ahead(record.id)))
+            record = await self.submitted(engine, generation_from_json(body), "live", host_of(request))
+            return Lines(
+                Reader(record),
+                lambda: engine.cancel(record.id),
+                lambda: Waiting(engine.ahead(record.id), *engine.progress(record.id)),
+            )
 
         return await self.answer(request, written)
 
@@ -112,11 +144,9 @@ class Service:
 
         return await self.answer(request, read)
 
-    async def submitted(self, engine: Engine, generation: Generation) -> Record:
-        """A generation that waits for its turn. Raises InputError and Busy as the engine does."""
-        record = Record(generation)
-        await run_in_threadpool(engine.submit, generation, record.deliver, record.id)
-        return record
+    async def submitted(self, engine: Engine, asked: Generation, kind: str, user: str) -> Record:
+        """A generation that waits for its user's turn. Raises InputError and Busy as the engine does."""
+        return await run_in_threadpool(self.generations.submit, engine, asked, kind, user)
 
     async def answer(self, request: Request, answer: Callable[[Engine, Any], Awaitable[Response]]) -> Response:
         """What `answer` makes of the body's JSON, or the refusal of one that does not come whole or says no request."""
@@ -131,6 +161,8 @@ class Service:
 
     async def ready(self, request: Request, answer: Callable[[Engine], Awaitable[Response]]) -> Response:
         """What `answer` makes of the engine, or a refusal: that it is not there yet, or of what it raises."""
+        if self._draining:
+            return refusal(request, 503, "the worker is stopping: ask another, or this one when it is back", retry=5)
         if self._engine is None:
             return refusal(request, 503, self._error or f"{self._model} is still loading: try again in a moment")
         try:
@@ -142,21 +174,6 @@ class Service:
         if self._engine is None or not self._engine.cancel(request.path_params["id"]):
             return refusal(request, 404, "no such request is being written: it has ended already")
         return JSONResponse({"stopped": True})
-
-
-class _LoopbackOnly:
-    """Refuse requests that name another host than this machine's loopback."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        if scope["type"] == "http" and not is_loopback(request.headers.get("host", "")):
-            no = "this worker serves its own machine only: start it with --host to open it to others"
-            await refusal(request, 403, no)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
 
 
 def _says_json(request: Request) -> bool:

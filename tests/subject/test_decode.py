@@ -9,7 +9,8 @@ import torch
 from backend.edits import ANSWER, Ablate, Add, Gain, Where
 from backend.records import Direction, InputError, Sampling
 from backend.subject.chat import prompt_ids
-from backend.subject.decode import Decoder, Request, _nucleus, sample, stream
+from backend.subject.decode import Decoder, Request, sample, stream
+from backend.subject.drawn import nucleus
 from backend.subject.edits import Seam, compile_row
 from backend.subject.trace import Text, trace
 from tests.studies import tiny
@@ -199,7 +200,7 @@ def test_top_p_keeps_to_the_nucleus():
 def test_the_nucleus_is_the_smallest_set_that_reaches_the_mass(within):
     p = torch.softmax(torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) * 2, -1)
     mass = torch.tensor([0.1, 0.5, 0.9, 0.99, 0.3, 1e-9])
-    for row, kept, ids, m in zip(p, *_nucleus(p, mass, within), mass.tolist(), strict=True):
+    for row, kept, ids, m in zip(p, *nucleus(p, mass, within), mass.tolist(), strict=True):
         torch.testing.assert_close(kept[kept > 0], row[ids[kept > 0]])
         assert (ids[kept > 0].diff() > 0).all(), "by id"
         n = int((kept > 0).sum())

@@ -276,9 +276,9 @@ def test_an_error_in_the_engine_is_a_server_error_of_both_forms(subject, engines
     def hook(module, inputs):
         raise RuntimeError("out of memory")
 
-    subject.blocks[2].register_forward_pre_hook(hook)
     with serving(lambda: engines(subject)) as worker:
         wait(lambda: worker.health().status == "ready")
+        subject.blocks[2].register_forward_pre_hook(hook)
         with openai.OpenAI(base_url=f"{worker.url}/v1", api_key="none", max_retries=0) as client:
             with pytest.raises(openai.InternalServerError, match="out of memory") as caught:
                 ask(client)

@@ -44,7 +44,7 @@ OPERATIONS = [
     (path, method, mode)
     for path, methods in openapi()["paths"].items()
     for method, said in methods.items()
-    for mode in ((SOUND, UNSOUND) if "requestBody" in said else (SOUND,))
+    for mode in ((SOUND, UNSOUND) if "requestBody" in said and path != "/v1/generations" else (SOUND,))
 ]
 
 
@@ -166,6 +166,8 @@ def test_every_request_is_answered_as_the_document_says(address, path, method, m
     ask()
     if path in ("/generate", "/lens"):
         assert set(answered) == ({200, 422} if mode is SOUND else {422}), answered
+    if path == "/v1/generations" and method == "post":
+        assert answered[201] >= EXAMPLES / 6 if mode is SOUND else set(answered) <= {400}, answered
     if path == "/v1/chat/completions":
         assert answered[200] >= EXAMPLES / 6 if mode is SOUND else set(answered) <= {400, 404}, answered
     if mode is SOUND and path == "/generate":

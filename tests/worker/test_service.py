@@ -14,6 +14,7 @@ import pytest
 
 from backend.edits import Ablate
 from backend.records import Direction, InputError, Sampling
+from backend.worker.access import Admission
 from backend.worker.client import Arm, Done, Token, Worker, WorkerError
 from backend.worker.protocol import MAX_BODY, generation_to_json
 from tests.worker.conftest import direction, endless, serving, wait
@@ -150,7 +151,7 @@ def test_a_foreign_host_header_is_refused(ready, host):
 
 
 def test_any_host_is_served_where_that_was_asked_for(subject, engines):
-    with serving(lambda: engines(subject), any_host=True) as worker:
+    with serving(lambda: engines(subject), admission=Admission(any_host=True)) as worker:
         assert ask(worker, Host="evil.example")[0] == 200
 
 
