@@ -65,9 +65,8 @@ def test_filtering_adapters_by_layer_is_in_the_link_and_the_link_reproduces_it(v
 
 def test_charts_stand_below_each_other_where_a_window_is_narrow(visit: Visit):
     page = visit()
-    charts = page.locator(".st-key-overview_rates_em, .st-key-overview_rates_coherent").get_by_test_id(
-        "stVegaLiteChart"
-    )
+    rates = page.get_by_role("heading", name=re.compile("How often is each organism"))
+    charts = rates.locator("xpath=following::*[@data-testid='stVegaLiteChart']")
     tops = [(charts.nth(at).bounding_box() or {"y": 0})["y"] for at in (0, 1)]
     assert tops[0] == tops[1]
     page.set_viewport_size({"width": 900, "height": 900})
