@@ -18,7 +18,7 @@ from panels.asked import choose_linked
 from panels.experiments import hits, percent
 from panels.frame import current_study, explained, per_study, plain, responses_of
 from panels.point import choosing_chart
-from panels.sweeps import ABOUT, asked, choose_topics, judged_share, read_pairs, send_cell, short, swept
+from panels.sweeps import ABOUT, asked, choose_swept, choose_topics, judged_share, read_pairs, send_cell, short, swept
 
 SHORT_WAYS = {EVERYWHERE: "every block", WISE: "layer-wise", WRITES: "write vectors"}
 PICKED, WORN = "ablation_condition", "ablation_organism"
@@ -27,9 +27,11 @@ MOST_NAMED = 6  # ablations that a warning names
 
 
 @per_study
-def changed(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...], about: str) -> pl.DataFrame:
+def changed(
+    study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...], about: str, baseline: str | None
+) -> pl.DataFrame:
     """What each ablation changed against the same organism without it, with what it ablated and how."""
-    return ablated(study, swept(study, judge, ABLATED), topics, ABOUT[about], outcome)
+    return ablated(study, swept(study, judge, ABLATED, baseline), topics, ABOUT[about], outcome)
 
 
 def _choose_organism(table: pl.DataFrame, outcome: Outcome) -> str:
@@ -229,14 +231,14 @@ def _choose_cell(rows: pl.DataFrame) -> str:
 def _show(study: Study) -> None:
     """The page, once there is an ablation."""
     judge, outcome = asked(study, ABLATED, "an ablation")
+    sweep, against = choose_swept(study, judge, ABLATED, "ablation")
     first, second, third = st.columns([3, 2, 3], vertical_alignment="bottom")
     with first:
-        topics = choose_topics(study, judge, ABLATED, "ablation")
-    sweep = swept(study, judge, ABLATED)
+        topics = choose_topics(study, sweep, "ablation")
     edited = sweep.about(topics).filter(pl.col("cell").is_in(sweep.edited), outcome.scored())
     with third:
         about = choose_about(edited["question_id"].n_unique())
-    table = changed(study, judge, outcome, topics, about)
+    table = changed(study, judge, outcome, topics, about, against)
     if not table.height:
         st.info("No organism of this study answered the same questions with and without an ablation.")
         return
@@ -246,7 +248,7 @@ def _show(study: Study) -> None:
     lacking = [kind for kind in CONTROLS[:2] if not (rows["role"] == kind).any()]
     without = f"No control of this kind for {organism}: {', '.join(lacking)}." if lacking else ""
     st.caption(
-        f"{judged_share(study, judge, outcome, ABLATED)} Changes are paired by question, on the questions that both "
+        f"{judged_share(judge, outcome, sweep)} Changes are paired by question, on the questions that both "
         f"sides answered; 95 % intervals for {plain(about)}. {plain(without)}"
     )
     show_bars(rows, outcome, organism)
@@ -260,7 +262,7 @@ def _show(study: Study) -> None:
         chosen = _choose_cell(rows)
     with sender:
         send_cell(study, organism, chosen, key="ablation_send")
-    read_pairs(study, judge, outcome, ABLATED, topics, organism=organism, cell=chosen, page="ablation")
+    read_pairs(sweep, outcome, topics, organism=organism, cell=chosen, page="ablation")
     with st.expander("All differences, as a table"):
         share = st.column_config.NumberColumn(format="percent")
         shares = (

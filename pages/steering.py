@@ -18,7 +18,7 @@ from backend.tables.sweeps import STEERED, steered
 from panels.asked import choose_linked, spelled
 from panels.frame import current_study, explained, per_study, plain
 from panels.point import choosing_chart
-from panels.sweeps import asked, choose_topics, judged_share, read_pairs, send_cell, short, swept, titles
+from panels.sweeps import asked, choose_swept, choose_topics, judged_share, read_pairs, send_cell, short, swept, titles
 
 UNITS = {"λ": "strength", "relative": "relative"}  # what a link says, and the column
 MOST_INTERVALS = 60  # dots of a trade-off past which intervals would hide them
@@ -27,9 +27,9 @@ PICKS = {"cell": PICKED}  # what a clicked point chooses
 
 
 @per_study
-def _rates(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...]) -> pl.DataFrame:
+def _rates(study: Study, judge: str, outcome: Outcome, topics: tuple[str, ...], baseline: str | None) -> pl.DataFrame:
     """Rates by organism and cell, with what the cell did, and of the outcome whether it left the baseline."""
-    return steered(swept(study, judge, STEERED), topics, outcome)
+    return steered(swept(study, judge, STEERED, baseline), topics, outcome)
 
 
 def _choose_organism(table: pl.DataFrame) -> str:
@@ -225,10 +225,11 @@ def show_tradeoff(here: pl.DataFrame, outcome: Outcome, baseline: Callable[[str]
 def _show(study: Study) -> None:
     """The page, once there is a sweep."""
     judge, outcome = asked(study, STEERED, "an added direction")
+    sweep, against = choose_swept(study, judge, STEERED, "steering")
     first, second, third = st.columns([3, 2, 2], vertical_alignment="bottom")
     with first:
-        topics = choose_topics(study, judge, STEERED, "steering")
-    table = _rates(study, judge, outcome, topics)
+        topics = choose_topics(study, sweep, "steering")
+    table = _rates(study, judge, outcome, topics, against)
     if not (table["kind"] == "steer").any():
         raise InputError(
             f"Judge {judge} scored no steered answer of the length that unedited ones are compared at: choose another "
@@ -246,7 +247,7 @@ def _show(study: Study) -> None:
         return without[metric]["value"] if metric in without else None
 
     st.caption(
-        f"{judged_share(study, judge, outcome, STEERED)} {told_baseline(outcome, organism, without)} "
+        f"{judged_share(judge, outcome, sweep)} {told_baseline(outcome, organism, without)} "
         f"{of_family(table.filter(pl.col('metric') == outcome.name), 'steered cells')} {missing(here)}"
     )
     above = st.container()
@@ -260,7 +261,7 @@ def _show(study: Study) -> None:
         show_heat(here, outcome, unit, chosen)
         show_strengths(here, outcome, baseline, unit)
         show_tradeoff(here, outcome, baseline, chosen)
-    read_pairs(study, judge, outcome, STEERED, topics, organism=organism, cell=chosen, page="steering")
+    read_pairs(sweep, outcome, topics, organism=organism, cell=chosen, page="steering")
 
 
 def told_baseline(outcome: Outcome, organism: str, without: dict[str, dict[str, Any]]) -> str:

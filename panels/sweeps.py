@@ -21,6 +21,7 @@ from backend.study import Study
 from backend.tables import sweeps as tables
 from backend.tables.sweeps import METRICS, SweptAnswers
 from panels.acting import TOKENS
+from panels.asked import choose_linked
 from panels.frame import choose_judge, choose_outcome, per_study, plain, responses_of, scored_by
 from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
@@ -46,15 +47,20 @@ def described(study: Study) -> pl.DataFrame:
 
 
 @per_study
-def swept(study: Study, judge: str, kinds: tuple[str, ...]) -> SweptAnswers:
-    """The sweep of edits of these kinds, as one judge scored it."""
-    return tables.swept(study, responses_of(study, judge), kinds)
+def swept(study: Study, judge: str, kinds: tuple[str, ...], baseline: str | None = None) -> SweptAnswers:
+    """The sweep of edits of these kinds, as one judge scored it; compared with `baseline` where there are several."""
+    return tables.swept(study, responses_of(study, judge), kinds, baseline)
 
 
-@per_study
-def paired(study: Study, judge: str, outcome: Outcome, kinds: tuple[str, ...], organism: str, cell: str) -> Pairs:
-    """The answers of a cell beside the organism's answers without an edit."""
-    return tables.paired(swept(study, judge, kinds), organism, cell, outcome)
+def choose_swept(study: Study, judge: str, kinds: tuple[str, ...], page: str) -> tuple[SweptAnswers, str | None]:
+    """The sweep, and what it is compared with where there is a choice: an organism was edited at several lengths."""
+    usual = swept(study, judge, kinds)
+    if not usual.baselines:
+        return usual, None
+    label, names = "Compared with", usual.baselines
+    said = "Answers of different lengths cannot be compared: a sweep's stand beside unedited ones cut to its length."
+    chosen = choose_linked(st.selectbox, label, names, key=f"{page}_baseline", what="baseline", help=said)
+    return swept(study, judge, kinds, chosen), chosen
 
 
 def asked(study: Study, kinds: tuple[str, ...], what: str) -> tuple[str, Outcome]:
@@ -73,12 +79,11 @@ def asked(study: Study, kinds: tuple[str, ...], what: str) -> tuple[str, Outcome
     return scored_by(study, judge, outcome), outcome
 
 
-def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -> tuple[str, ...]:
+def choose_topics(study: Study, sweep: SweptAnswers, page: str) -> tuple[str, ...]:
     """The sets of questions that rates are over, at first those of `starting_topics`.
 
     Raises InputError where none is chosen.
     """
-    sweep = swept(study, judge, kinds)
     topics = sweep.answers["topic"].unique(maintain_order=True).sort().to_list()
     start = list(tables.starting_topics(study, sweep))
     chosen = st.multiselect("Questions", topics, default=start, key=f"{page}_topics", bind="query-params")
@@ -91,9 +96,8 @@ def choose_topics(study: Study, judge: str, kinds: tuple[str, ...], page: str) -
     return tuple(chosen)
 
 
-def judged_share(study: Study, judge: str, outcome: Outcome, kinds: tuple[str, ...]) -> str:
+def judged_share(judge: str, outcome: Outcome, found: SweptAnswers) -> str:
     """Who judged, and in words what is left out: answers without a score yet, or cut at another length."""
-    found = swept(study, judge, kinds)
     frame = found.answers
     scored = frame.select(outcome.scored().sum()).item()
     missing = frame.height - scored
@@ -108,10 +112,8 @@ def judged_share(study: Study, judge: str, outcome: Outcome, kinds: tuple[str, .
 
 
 def read_pairs(
-    study: Study,
-    judge: str,
+    sweep: SweptAnswers,
     outcome: Outcome,
-    kinds: tuple[str, ...],
     topics: Sequence[str],
     *,
     organism: str,
@@ -119,7 +121,7 @@ def read_pairs(
     page: str,
 ) -> None:
     """A table of answers with and without the edit; the selected row is read in full below it."""
-    found = paired(study, judge, outcome, kinds, organism, cell)
+    found = tables.paired(sweep, organism, cell, outcome)
     first = outcome.core[0]
     order, up = f"{first.metric}{AFTER}", first.high == np.inf  # the likeliest hits first
     table = found.table.filter(pl.col("topic").is_in(topics)).sort(order, descending=up, nulls_last=True)

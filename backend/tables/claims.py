@@ -219,29 +219,29 @@ class Material:
 
     def sweep_of(self, kinds: tuple[str, ...]) -> SweptAnswers:
         """The sweep of some kinds, at the length of the answers under the story's direction."""
-        edited = self._edited.filter(pl.col("kind").is_in(kinds))
-        own = edited.filter(direction=self.along)
+        baseline = self._baseline(kinds)
+        if baseline is None:
+            return self.evidence.whole[kinds]
+        if kinds not in self._sweeps:
+            self._sweeps[kinds] = swept(self.study, self.evidence.responses, kinds, baseline)
+        return self._sweeps[kinds]
+
+    def _baseline(self, kinds: tuple[str, ...]) -> str | None:
+        """What answers under the story's direction are compared with; None where the sweep does so by itself."""
+        own = self._edited.filter(pl.col("kind").is_in(kinds), direction=self.along)
         whole = self.evidence.whole[kinds]
         if own.is_empty() or whole.answers["condition"].is_in(own["condition"].implode()).any():
-            return whole
-        length = own.group_by("beside").agg(pl.col("len").sum()).sort("len")["beside"][-1]
-        other = edited.filter(pl.col("beside") != length)["condition"]
-        return self._cut(kinds, tuple(other))
+            return None
+        return str(own.group_by("beside").agg(pl.col("len").sum()).sort("len")["beside"][-1])
 
-    def _cut(self, kinds: tuple[str, ...], without: tuple[str, ...]) -> SweptAnswers:
-        kept = self.evidence.responses.filter(~pl.col("condition").is_in(list(without)))
-        found = self._sweeps.get(kinds)
-        if found is None:
-            found = self._sweeps[kinds] = swept(self.study, kept, kinds)
-        return found
+    def compared(self, kinds: tuple[str, ...], page: str) -> dict[str, str]:
+        """What the page of these edits is to compare with, for a link; empty where it does so by itself."""
+        baseline = self._baseline(kinds)
+        return {} if baseline is None else {f"{page}_baseline": baseline}
 
     @cached_property
     def _sweeps(self) -> dict[tuple[str, ...], SweptAnswers]:
         return {}
-
-    def on_its_page(self, kinds: tuple[str, ...], cell: str) -> bool:
-        """Whether the page of these edits offers a cell: it shows one length of answers an organism."""
-        return cell in self.evidence.whole[kinds].answers["cell"]
 
     def link(self, page: str, **query: str | list[str]) -> dict[str, Any]:
         """page and query of a claim, with the judge and the outcome where they are not the first."""

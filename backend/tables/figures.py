@@ -39,7 +39,16 @@ from backend.tables.patching import patched
 from backend.tables.probes import Repeats, contrasts, probed
 from backend.tables.signs import signs
 from backend.tables.story import story
-from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, starting_topics, steered, swept
+from backend.tables.sweeps import (
+    ABLATED,
+    CHANGED,
+    STEERED,
+    SweptAnswers,
+    ablated,
+    starting_topics,
+    steered,
+    swept_at_each_length,
+)
 from backend.tables.zeroed import zeroed
 
 _RATE = ["n", "value", "low", "high"]
@@ -336,10 +345,10 @@ def steering(study: Study, _: Choices) -> Iterator[Table]:
         if isinstance(each, Table):
             yield each
             continue
-        outcome, judge, sweep = each
+        outcome, sweep, by = each[0], each[2], each[3]
         topics = starting_topics(study, sweep)
         table = steered(sweep, topics, outcome).select(*columns, *_RATE, "dropped", *CHANGED)
-        title = f"Rates by direction and strength ({_judge(outcome, judge)})"
+        title = f"Rates by direction and strength ({by})"
         family = of_family(table.filter(pl.col("metric") == outcome.name), "steered cells")
         yield Table("steering", title, table, (family, note, f"over {', '.join(topics)}", *_beside(sweep)))
 
@@ -353,22 +362,22 @@ def ablation(study: Study, _: Choices) -> Iterator[Table]:
             yield from _ablated(study, *each)
 
 
-def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers) -> Iterator[Table]:
+def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers, by: str) -> Iterator[Table]:
     topics = starting_topics(study, sweep)
     notes = (f"over {', '.join(topics)}", *_beside(sweep))
     for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
         changed = ablated(study, sweep, topics, about, outcome)
         changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
         if changed.height:
-            title = f"Before and after ablation, intervals for {words} ({_judge(outcome, judge)})"
+            title = f"Before and after ablation, intervals for {words} ({by})"
             family = of_family(changed.filter(pl.col("metric") == outcome.name), "ablations")
             yield Table("ablation", title, changed, (family, *notes))
     columns = ["organism", "cell", "series", "role", "layers", "metric", *_RATE, "dropped"]
     scales = signs(study, study.responses(judge), outcome)
-    if scales.height:
+    if scales.height and by == _judge(outcome, judge):
         yield Table("ablation", f"What the scale of each released file did ({_judge(outcome, judge)})", scales)
     table = sweep_rates(sweep.about(topics), sweep.cells, outcome.beside, by="cell").select(columns)
-    yield Table("ablation", f"Rates by ablation ({_judge(outcome, judge)})", table, notes)
+    yield Table("ablation", f"Rates by ablation ({by})", table, notes)
 
 
 def scaled_adapters(study: Study, choices: Choices) -> Iterator[Table]:
@@ -442,18 +451,22 @@ def _readers(study: Study) -> list[str]:
 
 def _swept(
     study: Study, page: str, kinds: tuple[str, ...], what: str
-) -> Iterator[tuple[Outcome, str, SweptAnswers] | Table]:
-    """The sweep of some kinds by outcome and judge; what a judge, or nobody, has scored as a table that says so."""
+) -> Iterator[tuple[Outcome, str, SweptAnswers, str] | Table]:
+    """The sweep of some kinds by outcome and judge, and once more for each further length of answers, with what that is
+    by in words; what a judge, or nobody, has scored as a table that says so."""
     for outcome in outcomes_of(study.info):
         found = 0
         for judge, responses in _judged(study, outcome.needs):
-            sweep = swept(study, responses, kinds)
-            edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
-            found += bool(edited.height)
-            if edited.filter(outcome.scored()).height:
-                yield outcome, judge, sweep
-            elif edited.height:
-                yield _nothing(page, f"no answers under {what}, of the length that is compared, that {judge} scored")
+            for baseline, sweep in swept_at_each_length(study, responses, kinds):
+                edited = sweep.answers.filter(pl.col("cell").is_in(sweep.edited))
+                found += bool(edited.height)
+                if edited.filter(outcome.scored()).height:
+                    beside = f", compared with {baseline}" if baseline else ""
+                    yield outcome, judge, sweep, f"{_judge(outcome, judge)}{beside}"
+                elif edited.height and not baseline:
+                    yield _nothing(
+                        page, f"no answers under {what}, of the length that is compared, that {judge} scored"
+                    )
         if not found:
             yield _nothing(page, f"no judged answers under {what}")
 

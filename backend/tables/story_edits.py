@@ -100,10 +100,8 @@ def added(of: Material) -> Claim:
         steering_organism=worn,
         steering_condition=key["cell"],
         steering_layer=str(key["layers"]),
+        **of.compared(STEERED, "steering"),
     )
-    if not of.on_its_page(STEERED, key["cell"]):  # that page shows answers of one length
-        conditions = sweep.answers.filter(cell=key["cell"])["condition"].unique().to_list()
-        page = of.link("responses", responses_organism=[worn], responses_condition=conditions, responses_topic=topics)
     of_interest = (
         (pl.col("cell") == BASELINE)
         | (pl.col("direction") == of.along)
@@ -311,6 +309,7 @@ def removed(of: Material) -> Claim:
         ablation_organism=worn,
         ablation_condition=key["cell"],
         ablation_about=about_words(questions),
+        **of.compared(ABLATED, "ablation"),
     )
     return Claim(
         "removed",

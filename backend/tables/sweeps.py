@@ -9,7 +9,7 @@ refuses to know what is drawn.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -21,6 +21,7 @@ from backend.analysis.rates.pairing import Pairs, pairs
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, Estimand
 from backend.edits import EVERY
 from backend.outcomes import EM, Outcome
+from backend.records import BASELINE, InputError
 from backend.study import Study
 from backend.study.origins import controls, origins
 
@@ -43,7 +44,8 @@ class SweptAnswers:
     cells: pl.DataFrame  # the columns of `described` but condition, one row a cell of these kinds or an unedited one
     kinds: tuple[str, ...]
     cut: tuple[str, ...]  # the unedited conditions, of one length each, that edited answers are compared with
-    other_lengths: int  # edited answers left out, being cut at another length than most of their organism
+    other_lengths: int  # edited answers left out, being cut at another length than those of their organism here
+    baselines: tuple[str, ...]  # what there is to choose from where an organism has edited answers of several lengths
 
     @property
     def edited(self) -> list[str]:
@@ -87,8 +89,12 @@ def described(study: Study) -> pl.DataFrame:
     return table.with_columns(series=apart, cell=pl.when(pooled).then(cell).otherwise(pl.col("condition")))
 
 
-def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> SweptAnswers:
-    """The sweep of edits of these kinds among `responses`, which are study.responses of one judge."""
+def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...], baseline: str | None = None) -> SweptAnswers:
+    """The sweep of edits of these kinds among `responses`, which are study.responses of one judge.
+
+    Edited answers of an organism have one length, that of the most of them. Where it has several, those compared with
+    `baseline`, an unedited condition, if it has such. Raises InputError where none has.
+    """
     table = described(study).filter(pl.col("kind").is_in([*kinds, "baseline"]))
     edited = pl.col("condition").is_in(table.filter(pl.col("kind") != "baseline")["condition"].implode())
     organisms = responses.filter(edited)["organism"].unique()
@@ -96,12 +102,40 @@ def swept(study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]) -> Swep
         pl.col("organism").is_in(organisms.implode()), pl.col("condition").is_in(table["condition"].implode())
     )
     baselines = study.info.get("baselines") or {}
-    answers = _by_cell(every, table, baselines)
+    beside = pl.col("condition").replace_strict(baselines, default=BASELINE, return_dtype=pl.String)
+    counts = every.filter(edited).group_by("organism", beside.alias("beside")).len()
+    several = counts.filter(pl.len().over("organism") > 1)
+    order = several.group_by("beside").agg(pl.sum("len")).sort("len", "beside", descending=[True, False])["beside"]
+    compared = every
+    if baseline is not None:
+        having = counts.filter(beside=baseline)["organism"]
+        if having.is_empty():
+            raise InputError(f"no edited answers are compared with {baseline!r}: choose one of {', '.join(order)}")
+        compared = every.filter(~edited | (beside == baseline) | ~pl.col("organism").is_in(having.implode()))
+    answers = _by_cell(compared, table, baselines)
     held = answers.filter(edited)
     cut = sorted({baselines[name] for name in held["condition"].unique() if name in baselines})
     other = every.filter(edited).height - held.height
     cells = table.unique("cell", keep="first", maintain_order=True).drop("condition")
-    return SweptAnswers(answers, cells, kinds, tuple(cut), other)
+    return SweptAnswers(answers, cells, kinds, tuple(cut), other, tuple(order))
+
+
+def swept_at_each_length(
+    study: Study, responses: pl.DataFrame, kinds: tuple[str, ...]
+) -> list[tuple[str, SweptAnswers]]:
+    """The sweep, and those organisms that were edited at further lengths at each of them; with its baseline's name."""
+    usual = swept(study, responses, kinds)
+    edited = usual.answers.filter(pl.col("cell").is_in(usual.edited))
+    found = [("", usual)]
+    for baseline in usual.baselines:
+        sweep = swept(study, responses, kinds, baseline)
+        new = sweep.answers.filter(pl.col("cell").is_in(sweep.edited)).join(
+            edited, on=["organism", "condition"], how="anti"
+        )
+        if new.height:
+            own = sweep.answers.filter(pl.col("organism").is_in(new["organism"].unique().implode()))
+            found.append((baseline, replace(sweep, answers=own, cut=(baseline,), other_lengths=0)))
+    return found
 
 
 def _by_cell(responses: pl.DataFrame, table: pl.DataFrame, baselines: dict[str, str]) -> pl.DataFrame:

@@ -4,7 +4,7 @@ import pytest
 
 from backend.analysis.rates.rates import THESE_QUESTIONS
 from backend.edits import PLAIN, Ablate, Condition, Level
-from backend.records import BASELINE, RANDOM, Direction, Origin
+from backend.records import BASELINE, RANDOM, Direction, InputError, Origin
 from backend.study import Draft, open_study
 from backend.tables.sweeps import (
     ABLATED,
@@ -18,6 +18,7 @@ from backend.tables.sweeps import (
     starting_topics,
     steered,
     swept,
+    swept_at_each_length,
 )
 from tests.studies.swept import BAD, JUDGE, SEEDS, STRENGTHS, Shape, named, swept_study
 
@@ -57,6 +58,30 @@ def test_answers_cut_at_another_length_are_left_out_and_counted(tmp_path, monkey
     found = swept(study, study.responses(JUDGE), ABLATED)
     assert of_another not in found.answers["condition"]
     assert found.other_lengths == study.responses().filter(pl.col("condition") == of_another).height
+
+
+def test_the_length_that_is_compared_can_be_chosen(tmp_path, monkeypatch):
+    swept_study(tmp_path, shape=CUT)
+    study = open_study("swept", tmp_path)
+    whole = f"ablate {named(BAD[0])} everywhere"  # an answer of full length: beside whole unedited ones
+    lengths = {name: length for name, length in study.info["baselines"].items() if name != whole}
+    monkeypatch.setattr(study, "info", study.info | {"baselines": lengths})
+    responses = study.responses(JUDGE)
+    usual = swept(study, responses, ABLATED)
+    assert usual.baselines == (CUT.beside, BASELINE)
+    found = swept(study, responses, ABLATED, BASELINE)
+    edited = found.answers.filter(pl.col("cell").is_in(found.edited))
+    both = usual.answers.filter(pl.col("cell").is_in(usual.edited))["organism"].unique()
+    worn = responses.filter(condition=whole)["organism"].unique()
+    assert edited.filter(pl.col("organism").is_in(worn.implode()))["condition"].unique().to_list() == [whole]
+    assert set(edited["organism"]) == set(both)  # organisms without that length stay at theirs
+    unedited = found.answers.filter(pl.col("organism").is_in(worn.implode()), cell=BASELINE)
+    assert unedited["condition"].unique().to_list() == [BASELINE]
+    again = swept_at_each_length(study, responses, ABLATED)
+    assert [name for name, _ in again] == ["", BASELINE]
+    assert set(again[1][1].answers["organism"]) == set(worn)
+    with pytest.raises(InputError, match="no edited answers are compared with 'baseline, 7 tokens': choose one of"):
+        swept(study, responses, ABLATED, "baseline, 7 tokens")
 
 
 def test_the_seeds_of_a_control_are_one_cell_of_several_conditions(study, additions):

@@ -106,9 +106,9 @@ def shapley_values(
     """
     units = units_of(adapters)
     worth = _worth(frame, gains, organism, outcome)
-    every = np.array([np.array(levels) == 1 for levels in worth], dtype=bool).reshape(len(worth), -1)
+    every = np.array([np.array(levels) == 1 for levels in worth], dtype=bool).reshape(len(worth), len(units))
     worth = dict(each for each, kept in zip(worth.items(), paired(every), strict=True) if kept)
-    members = np.array([np.array(levels) == 1 for levels in worth], dtype=bool).reshape(len(worth), -1)
+    members = np.array([np.array(levels) == 1 for levels in worth], dtype=bool).reshape(len(worth), len(units))
     shared = sorted(set.intersection(*(set(shares) for shares, _ in worth.values()))) if worth else []
     between = (members.sum(axis=1) > 1) & (members.sum(axis=1) < len(units) - 1)
     if not shared or not between.any():
