@@ -7,8 +7,8 @@ Users take turns: of two who wait, the one with fewer answers being written ente
 have room, in number and in the memory that their longest texts may take together.
 
 An error while requests enter ends those requests. After an error in a pass that all rows share, the texts of each
-request are read anew for themselves: who fails again has failed alone, and the others go on where they were. Answers
-whose logits are not finite end alone as well.
+request are read anew for themselves: who fails again has failed alone, and the others go on where they were. Where the
+pass fails a second time, the last to enter has failed. Answers whose logits are not finite end alone as well.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Engine:
         self._cancelled: set[str] = set()
         self._reading: dict[str, tuple[int, int]] = {}  # replaced as a whole by the engine's thread
         self._closed = False
+        self._failed = False  # whether the last pass of all failed
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -309,17 +310,23 @@ class Engine:
         return [emission for job in jobs for emission in self._enter([job])]
 
     def _step(self) -> list[Emission]:
+        """The next pass of all. One that fails is tried again, all read anew; then the last to enter has failed."""
         try:
             emissions = self._decoder.step()
+            self._failed = False
             self._reading = {key.job: read for key, read in self._decoder.read.items() if isinstance(key, _Key)}
             return emissions
         except Exception as error:
             _log.error("a pass of %d rows failed: each is read anew", self._decoder.active, exc_info=error)
+            reason = error.with_traceback(None)
         # out of the except block, whose error holds the tensors of the pass
         emissions, failed = self._decoder.recover()
         for key, again in failed.items():
             if isinstance(key, _Key) and key.job in self._running:
                 self._drop(self._running[key.job], again)
+        if self._failed and self._running and not failed:
+            self._drop(max(self._running.values(), key=lambda job: job.entered), reason)
+        self._failed = True
         return emissions
 
     def _drop(self, job: _Job, error: Exception) -> None:

@@ -194,9 +194,9 @@ def _edit(kind: type[Edit]) -> dict[str, Any]:
 
 def _event(name: str) -> dict[str, Any]:
     said = _of(_EVENTS[name])
-    for name in ("receipts", "drawn", "likeliest"):  # where they were asked for
-        if name in said["properties"]:
-            said["required"].remove(name)
+    for asked in ("receipts", "drawn", "likeliest"):  # only where they are
+        if asked in said["properties"]:
+            said["required"].remove(asked)
     return _object({"event": {"const": name}, **said["properties"]}, ["event", *said["required"]])
 
 

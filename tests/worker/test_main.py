@@ -134,6 +134,7 @@ def test_malformed_options_are_refused(capsys, option, value, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_host_that_is_none_is_said_plainly(capsys):
+def test_a_host_that_is_none_is_said_plainly(capsys, monkeypatch):
+    monkeypatch.setenv("EM_WORKER_TOKEN", "a-token-of-some-length")
     assert main(["--model", "x", "--host", "no host", "--port", "0"]) == 1
     assert capsys.readouterr().err.startswith("worker: cannot listen on no host port 0: ")
