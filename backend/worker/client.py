@@ -14,6 +14,7 @@ from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import cache
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
@@ -236,6 +237,8 @@ def _is(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin is Literal:
         return value in inner
+    if origin is UnionType:
+        return any(_is(value, each) for each in inner)
     if origin is tuple:
         each = [inner[0]] * len(value) if inner[-1] is ... else inner
         return isinstance(value, tuple) and all(map(_is, value, each))

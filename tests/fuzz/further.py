@@ -85,8 +85,12 @@ def _say(listener: socket.socket, reply: bytes) -> None:
     with contextlib.suppress(OSError):
         peer, _ = listener.accept()
         with peer:
+            peer.settimeout(5)
             peer.recv(1 << 16)
             peer.sendall(reply)
+            peer.shutdown(socket.SHUT_WR)
+            while peer.recv(1 << 16):  # what was not read before the end would break the connection
+                pass
 
 
 def generate(worker: Worker) -> None:
