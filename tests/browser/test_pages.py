@@ -112,7 +112,7 @@ def test_clicking_a_point_reads_that_response(visit: Visit):
 def test_rows_selected_one_after_the_other_are_read(visit: Visit):
     page = visit("responses")
     settle(page)
-    table = page.get_by_test_id("stDataFrame").first
+    table = page.locator(".st-key-responses_table").get_by_test_id("stDataFrame")
     read: list[str] = []
     for row in (3, 5):
         before = page.url

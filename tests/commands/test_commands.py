@@ -291,7 +291,7 @@ def test_what_is_to_be_chosen_is_chosen_from_what_there_is(folder, capsys):
     assert "invalid choice: 'x'" in said(capsys, ["x"])
     assert "invalid choice: 'x'" in said(capsys, ["sweep", "x"])
     assert "invalid choice: 'x'" in said(capsys, [*words("extract", folder), "--pooling", "x"])
-    assert "choose overview" in said_of_figures(capsys, folder)
+    assert "choose story, overview" in said_of_figures(capsys, folder)
 
 
 def said_of_figures(capsys, folder):
