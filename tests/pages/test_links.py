@@ -22,7 +22,7 @@ from tests.studies.experimented import experimented_study
 from tests.studies.fake_worker import fake_worker
 from tests.studies.gained import gained_study
 from tests.studies.shouted import UPPER, shouted_study
-from tests.studies.swept import swept_study
+from tests.studies.swept import Shape, swept_study
 from tests.studies.synthetic import JUDGE, synthetic_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +68,8 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("convergence", "swept", {}),
     ("steering", "swept", {}),
     ("ablation", "swept", {}),
+    ("steering", "lengths", {}),
+    ("ablation", "lengths", {}),
     ("scaled_adapters", "gained", {}),
     ("live", "synthetic", EDIT),
     ("live", "synthetic", {**EDIT, "live_gate_0": "misalignment"}),
@@ -81,6 +83,7 @@ def every_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("linked")
     synthetic_study(root)
     swept_study(root)
+    swept_study(root, "lengths", shape=Shape(samples=1, layers=6, cut=40, whole="random"))
     gained_study(root)
     gained_study(root, "judged")
     experimented_study(root)

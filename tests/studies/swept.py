@@ -58,6 +58,7 @@ class Shape:
     traced: int | None = None  # answers to a question that each organism reads again; all of its baseline where None
     baseline: int = 4
     cut: int | None = None  # tokens of the sweep's answers, where they are compared with unedited ones of that length
+    whole: str | None = None  # conditions with this in their names stand beside whole unedited answers all the same
 
     @property
     def beside(self) -> str:
@@ -88,7 +89,8 @@ def swept_study(
         for seed in range(shape.samples * (1 if condition.edits else shape.baseline))
     ]
     with Draft(name, root=root) as draft:
-        beside = {condition.name: shape.beside for _, condition, _ in cells if condition.edits and shape.cut}
+        edited = [condition.name for _, condition, _ in cells if condition.edits and shape.cut]
+        beside = {name: shape.beside for name in edited if not (shape.whole and shape.whole in name)}
         sizes = {"layers": shape.layers, "d_model": shape.d_model}
         outcomes = {"outcomes": list(asked)} if asked else {}
         draft.meta(title="Synthetic sweeps", base="synthetic", baselines=beside, controls=[GOOD], **sizes, **outcomes)
