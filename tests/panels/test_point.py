@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from backend.charts.separation import separation_chart
 from panels.point import choosing_chart
 
-TABLE = pl.DataFrame({"label": ["a"], "adapter": ["a"], "value": [0.5], "low": [0.4], "high": [0.6]})
+TABLE = pl.DataFrame({"label": ["a"], "adapter": ["a"], "value": [0.5], "low": [0.4], "high": [0.6], "stands": [False]})
 READING = """
 import streamlit as st
 from backend.charts.separation import separation_chart

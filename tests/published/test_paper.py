@@ -203,7 +203,7 @@ def test_a_folder_that_is_not_whole_is_refused_in_a_sentence_and_the_last_study_
     else:
         path.write_bytes(path.read_bytes()[:-7] + b"edited!")
     with pytest.raises(
-        InputError, match=r"(lacks|damaged|is not the file|has no).*python -m backend figures-of"
+        InputError, match=r"(lacks|damaged|is not the file|has no|there is no file).*python -m backend figures-of"
     ) as refused:
         publish_figures(folder, "paper", studies)
     assert "\n" not in str(refused.value)

@@ -231,7 +231,7 @@ def test_whatever_is_sent_is_served_or_refused_in_a_sentence(subject, engines):
     edits = (Gain("o", 1.0, ("layers.1.mlp.down_proj",)), Add(direction(), 1.0, (1,)), Ablate(direction()))
     arms = [Arm("a"), Arm("b", edits)]
     asked = generation_to_json([{"role": "user", "content": "hi"}], arms, Sampling(max_new_tokens=1), 0, ["o"])
-    engine = engines(subject, queue=10_000)
+    engine = engines(subject, queue=10_000, queue_of_one=10_000)
     rng = random.Random(0)
     served, refusals = [], []
     for _ in range(1500):
