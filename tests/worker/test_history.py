@@ -37,7 +37,8 @@ def lines(text):
     found = []
     for block in filter(None, text.split("\n\n")):
         said = dict(line.split(": ", 1) for line in block.splitlines())
-        found.append((int(said["id"]), json.loads(said["data"])))
+        if "data" in said:  # else a comment: the model is at work
+            found.append((int(said["id"]), json.loads(said["data"])))
     return found
 
 
