@@ -223,7 +223,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[pl.DataFrame]]:
         raise InputError(f"{folder / _ABOUT} is damaged ({in_a_line(error)}): {_REMEDY}") from error
     frames = []
     for name in TABLES:
-        content = bytes_of(folder / name, absent=_REMEDY)
+        if not (folder / name).exists():
+            raise InputError(f"{folder} lacks {name}: {_REMEDY}")
+        content = bytes_of(folder / name)
         if hashlib.sha256(content).hexdigest() != digests[name]:
             raise InputError(f"{folder / name} is not the file that {_ABOUT} was written with: {_REMEDY}")
         with understood(folder / name, "a table of figures", _REMEDY):
