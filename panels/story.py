@@ -66,7 +66,7 @@ def show_story(study: Study, judge: str, outcome: Outcome) -> list[list[Claim]]:
 
 def _part(claim: Claim, *, alone: bool) -> Part:
     name = "" if alone else called(claim.outcome)
-    return Part(name[:1].upper() + name[1:], claim.verdict, claim.said, claim.figure, claim.bars)
+    return Part(name[:1].upper() + name[1:], claim.verdict, claim.said, claim.figure, claim.about, claim.bars)
 
 
 @per_study

@@ -31,12 +31,13 @@ _CARD = Markup(
     '<a href="#{anchor}" style="font-weight:600;color:inherit">{number}. {title}</a>{headline}</div>{parts}</div>'
 )
 _HEADLINE = Markup('<span style="font-weight:650;font-size:1.12rem">{}</span>')
-_PART = Markup('<div style="display:flex;flex-direction:column;gap:0.15rem">{name}{said}{lanes}{scale}</div>')
+_PART = Markup('<div style="display:flex;flex-direction:column;gap:0.15rem">{name}{said}{lanes}{scale}{about}</div>')
 _NAME = Markup(
     '<div style="font-size:0.82rem;display:flex;justify-content:space-between;gap:0.5rem">'
     "<b>{}</b><span>{}</span></div>"
 )
 _SAID = Markup('<div style="font-size:0.82rem;line-height:1.32;overflow-wrap:anywhere">{}</div>')
+_ABOUT = Markup('<div style="font-size:0.72rem;line-height:1.25;opacity:0.8">{}</div>')
 _LANE = Markup(
     '<div style="display:grid;grid-template-columns:minmax(0,6fr) minmax(3rem,5fr) 6.3rem;align-items:center;'
     'gap:0.4rem;font-size:0.78rem;line-height:1.2"><span style="overflow-wrap:anywhere">{lane}</span>'
@@ -66,6 +67,7 @@ class Part:
     verdict: str
     said: str
     figure: str
+    about: str  # n, questions, intervals and judge; empty where there is no rate
     bars: pl.DataFrame  # lane, kind, value, low, high, n, note
 
 
@@ -99,7 +101,8 @@ def _part(part: Part, line: str, *, alone: bool) -> Markup:
     plain = all(_is_plain(row) for row in part.bars.iter_rows(named=True))
     scale = _SCALE.format(f"{end:g}" if plain else f"{100 * end:.0f} %") if part.bars.height else Markup()
     said = part.said if part.verdict == "shown" else f"{part.verdict.capitalize()}: {part.said}"
-    return _PART.format(name=name, lanes=lanes, scale=scale, said=_SAID.format(said))
+    about = _ABOUT.format(part.about) if part.about else Markup()
+    return _PART.format(name=name, lanes=lanes, scale=scale, said=_SAID.format(said), about=about)
 
 
 def _end(bars: pl.DataFrame) -> float:

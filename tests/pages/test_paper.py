@@ -79,6 +79,10 @@ def test_the_story_and_its_links(open_paper, studies):
     cards = page.html[0].value
     for number in ("15.5 %", "16.6 %", "56.0 %", "38.0 % → 0.0 %", "L21: 38.0 % → 3.0 %", "66.7 %"):
         assert f">{number}</span>" in cards
+    assert (
+        "n = 678 answers to 16 questions (first-plot, first-plot template); 95 % intervals for questions like" in cards
+    )
+    assert cards.count("these very questions; judge gpt-4o") == 3  # two questions cannot speak for others
     study = open_study("paper", studies)
     for claim in story(Material(Evidence(study, "gpt-4o", study.responses("gpt-4o")), EM)):
         linked = open_paper(claim.page, **claim.query)
