@@ -15,7 +15,7 @@ from backend.analysis.conditions.causal import (
     SCALED,
     WITHOUT_ONE,
     WITHOUT_TWO,
-    Claim,
+    ProbeClaim,
     against_cause,
     gain_rates,
     pair_interactions,
@@ -277,13 +277,13 @@ def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, va
         st.dataframe(found.select(columns), hide_index=True, column_config=config, alt="Probe beside cause")
 
 
-def claims(table: pl.DataFrame) -> list[Claim]:
+def claims(table: pl.DataFrame) -> list[ProbeClaim]:
     """What the map says of each module: of several components, the one that tells the most."""
     best = table.with_columns(
         unit=pl.col("adapter").map_elements(unit_of, pl.String), told=pl.max_horizontal("topic", "valence")
     ).sort("told", descending=True)
     rows = best.unique("unit", keep="first", maintain_order=True).select("unit", "lean", "topic", "valence")
-    return [Claim(*row) for row in rows.iter_rows()]
+    return [ProbeClaim(*row) for row in rows.iter_rows()]
 
 
 def show_alone(only: pl.DataFrame, outcome: str) -> None:

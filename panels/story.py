@@ -12,7 +12,7 @@ import streamlit as st
 from backend.charts.story import Card, Part, cards_html
 from backend.outcomes import Outcome
 from backend.study import Study
-from backend.tables.claims import MISSING, STEPS, Claim, Evidence, Material, called, told_outcomes
+from backend.tables.claims import MISSING, STEPS, Claim, Evidence, Telling, called, told_outcomes
 from backend.tables.rates import drawn_by
 from backend.tables.story import story
 from panels.asked import page_link
@@ -39,7 +39,7 @@ def _evidence(study: Study, judge: str) -> Evidence:
 @per_study
 def claims_of(study: Study, judge: str, outcome: Outcome) -> list[Claim]:
     """The claims of one outcome, in order; none where the study has the base alone."""
-    return story(Material(_evidence(study, judge), outcome))
+    return story(Telling(_evidence(study, judge), outcome))
 
 
 def show_story(study: Study, judge: str, outcome: Outcome) -> list[list[Claim]]:

@@ -8,8 +8,9 @@ which direction    the one under whose edits most answers were sampled, of those
 which questions    those the paper publishes its rates on, the first-plot ones, where a study asks them; else all
 which intervals    for questions like these; for these very questions below `FEWEST_QUESTIONS` of them, where no result
                    whatever could show a change on questions like these
-which strength     the one with most hits while coherence falls by at most `MATTERS`; the sentence counts how many there
-                   were
+which strength     the one with most hits while coherence does not clearly fall by more than `MATTERS`; the sentence
+                   counts how many there were
+which agreement    above all pairs of shuffled labels; where a study has none, above `AGREES`, far past random ones
 which ablation     one direction after every block, else the next in `WAYS`; to zero before to a mean
 
 It refuses to know which claims there are.
@@ -60,6 +61,7 @@ CLAIMED, BESIDE, CONTROL = "claim", "beside", "control"  # what a bar stands for
 PUBLISHED = ("first-plot", "first-plot template")  # the topics of the paper's rates; free questions alone in its first
 FEWEST_QUESTIONS = 6  # of k questions no sign-flip test is below 2 ** (1 - k): five cannot reach 5 %
 MOST_BARS = 7  # of a claim
+AGREES = 0.5  # cosine of two organisms' directions, where no shuffled labels say what is chance
 WAYS = (EVERYWHERE, WISE, ALONE, WRITES)
 BARS = {
     "lane": pl.String,
@@ -160,7 +162,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class Telling:
     """What one outcome's story is made of."""
 
     evidence: Evidence
@@ -374,7 +376,7 @@ def bars_of(rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=BARS, orient="row")
 
 
-def missing(of: Material, step: str, why: str, how: str) -> Claim:
+def missing(of: Telling, step: str, why: str, how: str) -> Claim:
     """The claim of a step without data: why there is none, and the command that makes it."""
     return Claim(step, of.outcome, f"{why} Make it with: {how}", MISSING)
 

@@ -31,7 +31,7 @@ from backend.study.outcome_json import outcomes_of
 from backend.tables import gains, rates
 from backend.tables import training as trainings
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
-from backend.tables.claims import Evidence, Material, told_outcomes
+from backend.tables.claims import Evidence, Telling, told_outcomes
 from backend.tables.convergence import agreements, stacks_of
 from backend.tables.corrected import corrected_tables
 from backend.tables.noise import noisy
@@ -107,7 +107,7 @@ def told(study: Study, _: Choices) -> Iterator[Table]:
         return
     evidence = Evidence(study, *judged[0])
     for outcome in told_outcomes(evidence):
-        for claim in story(Material(evidence, outcome)):
+        for claim in story(Telling(evidence, outcome)):
             notes = tuple(filter(None, (claim.said, claim.about)))
             yield Table("story", f"{claim.title} ({claim.verdict})", claim.bars, notes)
 

@@ -13,20 +13,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from backend.analysis.aucs import auc_table
 from backend.analysis.contrasts import label_responses
 from backend.analysis.directions.answers import Answers, Means
 from backend.analysis.directions.convergence import PAIRS
-from backend.analysis.directions.separation import HeldOut, separation
+from backend.analysis.directions.separation import HeldOut
+from backend.analysis.estimates import LEVEL
 from backend.analysis.rates.rates import difference, em_rates
 from backend.outcomes import EM
 from backend.records import BASE, BASELINE, InputError
 from backend.tables.claims import (
+    AGREES,
     BESIDE,
     CLAIMED,
     SHOWN,
     UNKNOWN,
     Claim,
-    Material,
+    Telling,
     about_of,
     as_command,
     asked_of,
@@ -49,7 +52,7 @@ from backend.tables.sweeps import STEERED
 MOST_LIKE = 5  # organisms whose directions a claim sets beside
 
 
-def story(material: Material) -> list[Claim]:
+def story(material: Telling) -> list[Claim]:
     """The six claims of one outcome, in order."""
     if material.organism is None:
         return []
@@ -60,7 +63,7 @@ def story(material: Material) -> list[Claim]:
 # --- 1: the organism -------------------------------------------------------------------------------------------------
 
 
-def _organism(of: Material) -> Claim:
+def _organism(of: Telling) -> Claim:
     """How often the organism's answers are hits, beside the base's and those of every other organism."""
     assert of.organism is not None
     own = unedited(of.answers, of.study, of.organism)
@@ -89,10 +92,14 @@ def _organism(of: Material) -> Claim:
     said = f"{of.organism}{made} gives {kind} answers to {rate} of {row['n']} on {asked_of(questions, topics)}"
     verdict, bars = UNKNOWN, [bar(of.organism, row, CLAIMED)]
     if rest is not None:
-        gap = difference(own, base, outcome=of.outcome, about=about)
-        change = points(gap.value, gap.low, gap.high)
-        said += f", the base to {percent(rest['value'])} of {rest['n']}: {change}{doubt(gap.verdict, rise=True)}."
-        verdict = verdict_of(gap.verdict, rise=True)
+        said += f", the base to {percent(rest['value'])} of {rest['n']}"
+        try:
+            gap = difference(own, base, outcome=of.outcome, about=about)
+        except InputError:
+            said += ", which was asked other questions."
+        else:
+            said += f": {points(gap.value, gap.low, gap.high)}{doubt(gap.verdict, rise=True)}."
+            verdict = verdict_of(gap.verdict, rise=True)
         bars.append(bar(BASE, rest, BESIDE))
     else:
         said += "; the base was not asked."
@@ -115,7 +122,7 @@ def _organism(of: Material) -> Claim:
 # --- 2: the direction ------------------------------------------------------------------------------------------------
 
 
-def _direction(of: Material) -> Claim:
+def _direction(of: Telling) -> Claim:
     """How long the direction is, how far it tells answers apart, and how far those of other organisms agree with it."""
     study, name = of.study, of.direction
     stored = study.directions().filter(pl.col("name") == name) if name is not None else study.directions().clear()
@@ -152,7 +159,7 @@ def _direction(of: Material) -> Claim:
     )
 
 
-def _layer(of: Material, layers: list[int]) -> int:
+def _layer(of: Telling, layers: list[int]) -> int:
     """The layer at which the direction was added most, else the middle one."""
     cells = of.sweep_of(STEERED).cells.filter(direction=of.along).drop_nulls("layer")
     used = [layer for layer in cells["layer"].to_list() if layer in layers]
@@ -161,7 +168,7 @@ def _layer(of: Material, layers: list[int]) -> int:
     return int(sorted(layers)[len(layers) // 2])
 
 
-def _tells_apart(of: Material, layer: int) -> tuple[str, bool, tuple[Any, ...] | None]:
+def _tells_apart(of: Telling, layer: int) -> tuple[str, bool, tuple[Any, ...] | None]:
     """How far the mean difference at a layer tells held-out answers of the classes apart, in words; and as a bar."""
     study, reader = of.study, str(of.organism)
     if reader not in study.readers() or layer not in study.residual_layers(reader):
@@ -174,28 +181,26 @@ def _tells_apart(of: Material, layer: int) -> tuple[str, bool, tuple[Any, ...] |
         answers = Answers(
             Means({layer: read.means}, read.counts), rows["label"].to_numpy(), rows["question_id"].to_numpy()
         )
-        found = separation(HeldOut.of(answers).project(layer), answers.labels, answers.groups).auc
+        along = HeldOut.of(answers).project(layer)
+        found = auc_table(along[:, None], answers.labels, answers.groups).row(0, named=True)
     except InputError:
         return "", False, None
     yes, no = int(rows["label"].sum()), int((~rows["label"]).sum())
-    words = f"on held-out questions it tells {yes} from {no} answers with an AUC of {found.value:.2f}"
-    if np.isfinite(found.low):
-        words += f" ({found.low:.2f}–{found.high:.2f})"
-    lane = ("AUC, held-out questions", CLAIMED, found.value, *map(_known, (found.low, found.high)), yes + no, "")
-    return words, bool(found.low > 0.5), lane
+    words = f"on held-out questions it tells {yes} from {no} answers with an AUC of {found['value']:.2f}"
+    if found["low"] is not None:
+        words += f" ({found['low']:.2f}–{found['high']:.2f})"
+    p_value = found["p_value"]
+    lane = ("AUC, held-out questions", CLAIMED, found["value"], found["low"], found["high"], yes + no, "")
+    return words, found["value"] > 0.5 and p_value is not None and p_value < 1 - LEVEL, lane
 
 
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def agreement_kind(of: Material) -> str | None:
+def agreement_kind(of: Telling) -> str | None:
     """The kind of direction, as Convergence names it, where another organism has one."""
     found = _same_kind(of)
     return found[0] if len(found[1]) > 1 else None
 
 
-def _same_kind(of: Material) -> tuple[str, list[str]]:
+def _same_kind(of: Telling) -> tuple[str, list[str]]:
     """The kind of the story's direction, and the directions of that kind, one of each organism of the same base."""
     mine, owner = of.along, str(of.organism)
     kind = mine.replace(owner, "…")
@@ -208,7 +213,7 @@ def _same_kind(of: Material) -> tuple[str, list[str]]:
     return kind, list(alike)
 
 
-def _agreement(of: Material, layer: int) -> tuple[str, bool, list[tuple[Any, ...]]]:
+def _agreement(of: Telling, layer: int) -> tuple[str, bool, list[tuple[Any, ...]]]:
     """The cosines with the directions of other organisms at the layer, beside shuffled labels, in words and as bars."""
     _, names = _same_kind(of)
     if len(names) < 2:
@@ -232,7 +237,9 @@ def _agreement(of: Material, layer: int) -> tuple[str, bool, list[tuple[Any, ...
     whose = "another organism's" if own.height == 1 else f"{own.height} other organisms'"
     words = f"its cosine with {whose} there is {low:.2f}"
     words += f" to {high:.2f}" if own.height > 1 else ""
-    words += " (no shuffled labels to set beside it)" if chance is None else f" (labels shuffled: {chance:.2f} at most)"
+    reach = 2 / float(np.sqrt(study.direction(of.along, layer).d_model))
+    unknown = f" (no shuffled labels to set beside it; random directions reach {reach:.2f})"
+    words += unknown if chance is None else f" (labels shuffled: {chance:.2f} at most)"
     lanes = [
         (
             f"cosine with {of.directions[other]}",
@@ -246,5 +253,5 @@ def _agreement(of: Material, layer: int) -> tuple[str, bool, list[tuple[Any, ...
         for row in own.iter_rows(named=True)
         for other in [row["b"] if row["a"] == of.along else row["a"]]
     ]
-    clear = bool(above.all()) if len(above) else chance is None and low > 0.5
+    clear = bool(above.all()) if len(above) else chance is None and low > AGREES
     return words, clear, lanes[:MOST_LIKE]

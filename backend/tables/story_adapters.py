@@ -28,7 +28,7 @@ from backend.analysis.contrasts import label_responses
 from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates.changes import changes
 from backend.analysis.rates.fourway import CELLS, NEEDS, four_way
-from backend.analysis.rates.rates import LOWER, em_rates
+from backend.analysis.rates.rates import ALIKE, HIGHER, LOWER, NOT_LOWER, em_rates
 from backend.outcomes import EM, Contrast
 from backend.records import BASELINE, InputError
 from backend.study.outcome_json import contrasts_of
@@ -42,7 +42,7 @@ from backend.tables.claims import (
     SHOWN,
     UNKNOWN,
     Claim,
-    Material,
+    Telling,
     about_of,
     after,
     as_command,
@@ -58,6 +58,7 @@ from backend.tables.claims import (
 )
 from backend.tables.rates import chosen_by_score
 
+NO_FALL = (NOT_LOWER, ALIKE, HIGHER)
 TOPICS = ("medical, among misaligned", "medical, among aligned", "medical question")  # contrasts, the paper's first
 GROUPS = (WITHOUT_SOME, WITHOUT_TWO, ONLY_SOME, ONLY_TWO)
 FEWEST_IN_CLASS = 20  # responses of either class below which an adapter's AUC is no verdict
@@ -68,7 +69,7 @@ MOST_OFFERED = 8  # conditions up to which the page of scaled adapters draws all
 # --- 5: single adapters ----------------------------------------------------------------------------------------------
 
 
-def single_adapters(of: Material) -> Claim:
+def single_adapters(of: Telling) -> Claim:
     """What the scalar of every adapter tells, beside what zeroing it changes."""
     study, organism = of.study, str(of.organism)
     tells, counted = _told_by_adapters(of)
@@ -101,28 +102,22 @@ def single_adapters(of: Material) -> Claim:
         bars += [
             bar(f"{row['label']} zeroed", row, CLAIMED) for row in table.iter_rows(named=True) if row["unit"] in ranked
         ]
-        nothing = bool(known.height) and known["verdict"].is_in(["not lower", "alike", "higher"]).all()
+        nothing = bool(known.height) and known["verdict"].is_in(NO_FALL).all()
         verdict = SHOWN if stands.height else NULL if nothing else UNKNOWN
     if tells.height:
         enough = min(counted) >= FEWEST_IN_CLASS
-        folded = table.drop_nulls("auc").with_columns(
-            fold=pl.max_horizontal("auc", 1 - pl.col("auc")),
-            clear=(pl.col("auc_low") > 0.5) | (pl.col("auc_high") < 0.5),
-        )
+        folded = table.drop_nulls("auc").with_columns(fold=pl.max_horizontal("auc", 1 - pl.col("auc")))
         best = folded.sort("fold", descending=True).row(0, named=True)
-        clear = folded.filter("clear").height
+        clear = folded.filter(pl.col("auc_stands").fill_null(False)).height
         words = (
-            f"the scalars of {clear} of {folded.height} tell {counted[0]} from {counted[1]} answers apart by themselves"
+            f"the scalars of {clear} of {folded.height} tell {counted[0]} from {counted[1]} answers after correction"
         )
-        words += f", {best['label']} best (AUC {best['auc']:.2f}, {best['auc_low']:.2f}–{best['auc_high']:.2f})"
-        topic = table.drop_nulls("topic") if "topic" in table.columns else table.clear()
+        words += f", {best['label']} best ({_auc(best, 'auc')})"
+        topic = table.drop_nulls("topic")
         if topic.height:
-            most = (
-                topic.with_columns(fold=pl.max_horizontal("topic", 1 - pl.col("topic")))
-                .sort("fold")
-                .row(-1, named=True)
-            )
-            words += f"; {most['label']} tells medical best (AUC {most['topic']:.2f})"
+            fold = pl.max_horizontal("topic", 1 - pl.col("topic"))
+            most = topic.sort(fold).row(-1, named=True)
+            words += f"; {most['label']} tells medical best ({_auc(most, 'topic')})"
         words += "" if enough else "; so few answers carry no verdict"
         parts.append(words if parts else words[0].upper() + words[1:])
         if not effects.height:
@@ -142,10 +137,20 @@ def single_adapters(of: Material) -> Claim:
     return Claim("adapters", of.outcome, "; ".join(parts) + ".", verdict, figure, about, bars_of(bars), table, **page)
 
 
-def _told_by_adapters(of: Material) -> tuple[pl.DataFrame, tuple[int, int]]:
-    """[unit, auc, auc_low, auc_high, topic] of every adapter that was read; and how many answers each class has."""
+def _auc(row: Mapping[str, Any], name: str) -> str:
+    """An AUC with its interval, where it has one, in words."""
+    ends = "" if row[f"{name}_low"] is None else f", {row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}"
+    return f"AUC {row[name]:.2f}{ends}"
+
+
+def _told_by_adapters(of: Telling) -> tuple[pl.DataFrame, tuple[int, int]]:
+    """What every adapter that was read tells; and how many answers each class has.
+
+    [unit, auc, auc_low, auc_high, auc_stands, topic, topic_low, topic_high]: whether one stands is among all of them.
+    """
     study, organism = of.study, str(of.organism)
-    schema = {"unit": pl.String, **dict.fromkeys(("auc", "auc_low", "auc_high", "topic"), pl.Float64)}
+    numbers = ("auc", "auc_low", "auc_high", "topic", "topic_low", "topic_high")
+    schema: dict[str, Any] = {"unit": pl.String, **dict.fromkeys(numbers, pl.Float64), "auc_stands": pl.Boolean}
     nothing = pl.DataFrame(schema=schema), (0, 0)
     if organism not in study.readers() or not study.adapters(organism).height:
         return nothing
@@ -155,22 +160,25 @@ def _told_by_adapters(of: Material) -> tuple[pl.DataFrame, tuple[int, int]]:
     shown = tuple(largest(study.adapters(organism), MOST)["name"])
     scalars = response_scalars(study, organism, shown)
     table = separations(shown, axis_of(of.outcome.contrast.name, scalars, valence))
-    table = table.select(unit=pl.col("adapter"), auc="value", auc_low="low", auc_high="high")
+    table = table.select(unit=pl.col("adapter"), auc="value", auc_low="low", auc_high="high", auc_stands="stands")
+    if table["auc"].null_count() == table.height:
+        return nothing
     stated = {each.name: each for each in contrasts_of(study.info)} if of.outcome == EM else {}
     topics = (_classes(of, stated[name], FEWEST_IN_CLASS) for name in TOPICS if name in stated)
     topic = next((each for each in topics if each is not None), None)
     if topic is not None:
         other = separations(shown, axis_of("topic", scalars, topic))
-        table = table.join(other.select(unit=pl.col("adapter"), topic="value"), on="unit", how="left")
+        other = other.select(unit=pl.col("adapter"), topic="value", topic_low="low", topic_high="high")
+        table = table.join(other, on="unit", how="left")
     else:
-        table = table.with_columns(topic=pl.lit(None, pl.Float64))
+        table = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in numbers[3:])
     units = pl.col("unit").map_elements(unit_of, pl.String)
     table = table.with_columns(unit=units).unique("unit", keep="first", maintain_order=True)
     yes = int(valence["label"].sum())
     return table.select(list(schema)), (yes, valence.height - yes)
 
 
-def _classes(of: Material, contrast: Contrast, fewest: int = 1) -> pl.DataFrame | None:
+def _classes(of: Telling, contrast: Contrast, fewest: int = 1) -> pl.DataFrame | None:
     """The organism's own unedited answers that it read, by class; None with fewer of either than `fewest`."""
     read = of.study.readings(str(of.organism))["response"]
     frame = of.evidence.responses.filter(
@@ -186,7 +194,7 @@ def _classes(of: Material, contrast: Contrast, fewest: int = 1) -> pl.DataFrame 
     return classes if min(yes, classes.height - yes) >= fewest else None
 
 
-def _zeroed(of: Material) -> tuple[pl.DataFrame, int, list[str], dict[str, Any] | None]:
+def _zeroed(of: Telling) -> tuple[pl.DataFrame, int, list[str], dict[str, Any] | None]:
     """What zeroing each module changed, over how many questions of which topics, and the rate with none zeroed."""
     organism, recorded = str(of.organism), of.evidence.recorded
     own = recorded.filter(organism=organism, arrangement=WITHOUT_ONE)
@@ -208,11 +216,11 @@ def _zeroed(of: Material) -> tuple[pl.DataFrame, int, list[str], dict[str, Any] 
     return effects, questions, topics, rate
 
 
-def _nobody(of: Material) -> pl.DataFrame:
+def _nobody(of: Telling) -> pl.DataFrame:
     return of.answers.clear().with_columns(cell=pl.lit(None, pl.String))
 
 
-def _answered(of: Material, recorded: pl.DataFrame) -> pl.DataFrame:
+def _answered(of: Telling, recorded: pl.DataFrame) -> pl.DataFrame:
     """Answers under the organism's recorded gains, by cell."""
     told = of.answers.with_columns(text=pl.lit(""), question=pl.lit(""))
     return gains.answered(of.study, told, recorded, str(of.organism))
@@ -221,7 +229,7 @@ def _answered(of: Material, recorded: pl.DataFrame) -> pl.DataFrame:
 # --- 6: subsets ------------------------------------------------------------------------------------------------------
 
 
-def subsets(of: Material) -> Claim:
+def subsets(of: Telling) -> Claim:
     """What groups of adapters do: zeroed or kept, and scaled with the others at zero, as the paper's four-way table."""
     study, organism = of.study, str(of.organism)
     recorded = of.evidence.recorded.filter(organism=organism)
@@ -244,7 +252,6 @@ def subsets(of: Material) -> Claim:
             row = cells.filter(condition=name).sort("value", maintain_order=True).row(-1, named=True)
             bars.append(bar(_brief(names[name]), row, CLAIMED, row["cell"]))
         figure = percent(worst["value"]) if worst else ""
-        verdict = UNKNOWN if worst is None or worst["too_small"] else SHOWN
     if changed.height:
         fell = changed.filter("stands", pl.col("verdict") == LOWER)
         key = changed.sort("difference").row(0, named=True)
@@ -256,7 +263,8 @@ def subsets(of: Material) -> Claim:
         )
         for row in changed.sort("difference").iter_rows(named=True):
             bars.append(bar(_brief(names[row["condition"]]), after(row), BESIDE, called(of.outcome)))
-        verdict = SHOWN if fell.height else verdict
+        nothing = bool(changed["verdict"].is_in(NO_FALL).all())
+        verdict = SHOWN if fell.height else NULL if nothing else UNKNOWN
         figure = figure or percent(key["after"])
     about = of.behind(int(changed["n_after"].max() or 0), topics, questions) if changed.height else ""  # type: ignore[arg-type]
     note = "shares of scalings are of the answers that the four-way table keeps" if cells.height else ""
@@ -286,7 +294,7 @@ def _brief(what: str) -> str:
     return what.replace(", L", ", ").replace("; others ×0", ", others off").replace("; others ×1", "")
 
 
-def _four(of: Material, scaled: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any] | None]:
+def _four(of: Telling, scaled: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any] | None]:
     """The four-way table of the scaled groups, and its row with most misaligned; nothing where none was scored so."""
     nothing = pl.DataFrame(), None
     if of.outcome != EM or scaled.is_empty() or not set(NEEDS) <= set(of.answers.columns):
@@ -311,7 +319,7 @@ def _scaled_words(row: Mapping[str, Any], names: Mapping[str, str], cells: pl.Da
     return f"{what}: {rate} of {row['n']} kept answers are {row['cell']}{small}{most}"
 
 
-def _groups(of: Material, groups: pl.DataFrame) -> tuple[pl.DataFrame, int, list[str]]:
+def _groups(of: Telling, groups: pl.DataFrame) -> tuple[pl.DataFrame, int, list[str]]:
     """What zeroing or keeping groups changed, over how many questions of which topics."""
     if groups.is_empty():
         return pl.DataFrame(), 0, []

@@ -24,7 +24,7 @@ from backend.tables.claims import (
     UNKNOWN,
     WAYS,
     Claim,
-    Material,
+    Telling,
     about_of,
     about_words,
     after,
@@ -63,7 +63,7 @@ class _Found:
     answers: pl.DataFrame
 
 
-def added(of: Material) -> Claim:
+def added(of: Telling) -> Claim:
     """What adding the direction does to the base, by layer and strength, beside its controls."""
     sweep = of.sweep_of(STEERED)
     topics = published(sweep.answers["topic"].unique().to_list())
@@ -124,7 +124,7 @@ def added(of: Material) -> Claim:
     )
 
 
-def _of_these(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> pl.DataFrame:
+def _of_these(of: Telling, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> pl.DataFrame:
     """The cells with intervals for these very questions, where there are too few for questions like these."""
     about = about_of(int(own["clusters"].max() or 0))  # type: ignore[arg-type]
     if about is not THESE_QUESTIONS:
@@ -136,7 +136,7 @@ def _of_these(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list
 
 
 def _at_its_best(
-    of: Material,
+    of: Telling,
     own: pl.DataFrame,
     key: Mapping[str, Any],
     without: Mapping[str, Any] | None,
@@ -162,16 +162,17 @@ def _at_its_best(
     return f"{said}{doubt(key['verdict'], rise=True)}.", verdict_of(key["verdict"], rise=True)
 
 
-def _nowhere(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> _Found:
+def _nowhere(of: Telling, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> _Found:
     """What adding did where no cell of several layers stands: layers counted together at every strength."""
     rows, order = _together(sweep, own, topics, worn)
     pooled = _changed(of, rows, order)
     best = pooled.sort("after", descending=True, maintain_order=True).row(0, named=True)
+    alone = f", clear alone, not among {pooled.height} strengths" if best["clear"] and not best["stands"] else ""
     said = (
         f"Adding {of.along} to {worn} raises the rate in none of {own.height} cells ({own['layer'].n_unique()} "
         f"layers) after correction; at {best['cell']}, layers together, {percent(best['after'])} of {best['n_after']} "
         f"answers are {of.outcome.kinds[1]}, without it {percent(best['before'])}: "
-        f"{points(best['difference'], best['low'], best['high'])}{doubt(best['verdict'], rise=True)}."
+        f"{points(best['difference'], best['low'], best['high'])}{doubt(best['verdict'], rise=True)}{alone}."
     )
     shown = pooled if pooled.height <= MOST_BARS - 3 else pooled.filter(cell=best["cell"])
     bars = [bar(row["cell"], after(row), CLAIMED) for row in shown.iter_rows(named=True)]
@@ -183,7 +184,8 @@ def _nowhere(of: Material, sweep: SweptAnswers, own: pl.DataFrame, topics: list[
         lane = _control(cells.row(0, named=True), of)
         controls += [bar(lane, after(row), CONTROL) for row in same.iter_rows(named=True)]
     answers = rows.filter(cell=best["cell"]).drop("text", "question", strict=False)
-    return _Found(said, verdict_of(best["verdict"], rise=True), after(best), bars, controls[:2], answers)
+    verdict = verdict_of(best["verdict"], rise=True, stands=best["stands"])
+    return _Found(said, verdict, after(best), bars, controls[:2], answers)
 
 
 def _together(sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> tuple[pl.DataFrame, list[str]]:
@@ -196,14 +198,14 @@ def _together(sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: s
     return rows.with_columns(cell=pl.coalesce("pooled", "cell")), names["pooled"].unique(maintain_order=True).to_list()
 
 
-def _changed(of: Material, rows: pl.DataFrame, order: list[str]) -> pl.DataFrame:
+def _changed(of: Telling, rows: pl.DataFrame, order: list[str]) -> pl.DataFrame:
     """The change in every cell of `order`, in that order: the columns of `changes`."""
     questions = rows.filter(pl.col("cell").is_in(order), of.outcome.scored())["question_id"].n_unique()
     found = changes(rows, order, by="cell", outcomes=(of.outcome,), about=about_of(questions))
     return found.sort(pl.col("cell").replace_strict({name: at for at, name in enumerate(order)}, default=0))
 
 
-def _controls(here: pl.DataFrame, of: Material, key: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+def _controls(here: pl.DataFrame, of: Telling, key: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Controls and other outcomes' directions at the place of a cell, at its strength or nearly, as bars."""
     other = (pl.col("role") == ITSELF) & ~pl.col("direction").is_in(list(of.directions))
     rows = _rows(here, of.outcome.name, kind="steer", layers=key["layers"]).filter(
@@ -218,7 +220,7 @@ def _controls(here: pl.DataFrame, of: Material, key: Mapping[str, Any]) -> list[
     return [bar(_control(row, of), row, CONTROL) for row in near.iter_rows(named=True)]
 
 
-def _control(row: Mapping[str, Any], of: Material) -> str:
+def _control(row: Mapping[str, Any], of: Telling) -> str:
     """What a control is, in few words."""
     if row["role"] not in (RANDOM, SUBSPACE, *SHUFFLES):
         return str(row["direction"])
@@ -244,13 +246,17 @@ def _cell(sweep: SweptAnswers, organism: str, cell: str, topics: list[str]) -> p
 
 
 def _coherence(
-    of: Material, sweep: SweptAnswers, organism: str, cells: list[str], topics: list[str]
+    of: Telling, sweep: SweptAnswers, organism: str, cells: list[str], topics: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """What edits changed of coherence, a row of `changes` by cell; nothing where that was not scored."""
+    """What edits changed of coherence, a row of `changes` by cell; nothing where that was not scored.
+
+    About the same questions as the claim is: what is clear of the hits for these very ones is so of coherence too.
+    """
     if of.outcome == COHERENT or not set(COHERENT.needs) <= set(sweep.answers.columns):
         return {}
     rows = sweep.about(topics).filter(pl.col("organism") == organism, pl.col("cell").is_in([*cells, BASELINE]))
-    found = changes(rows, cells, by="cell", outcomes=(COHERENT,))
+    asked = rows.filter(pl.col("cell").is_in(cells), of.outcome.scored())["question_id"].n_unique()
+    found = changes(rows, cells, by="cell", outcomes=(COHERENT,), about=about_of(asked))
     return {row["cell"]: row for row in found.iter_rows(named=True)}
 
 
@@ -266,7 +272,7 @@ def _coherent_share(coherent: Mapping[str, Any] | None) -> str:
 # --- 4: taking it out ------------------------------------------------------------------------------------------------
 
 
-def removed(of: Material) -> Claim:
+def removed(of: Telling) -> Claim:
     """What taking the direction out of its own organism changes, beside its controls."""
     sweep, worn = of.sweep_of(ABLATED), str(of.organism)
     cells = sweep.cells.filter(direction=of.along)["cell"]

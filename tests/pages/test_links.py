@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from backend.outcomes import EM
 from backend.records import Score
 from backend.study import open_study, with_scores
-from backend.tables.claims import Evidence, Material
+from backend.tables.claims import Evidence, Telling
 from backend.tables.story import story
 from tests.studies.experimented import experimented_study
 from tests.studies.fake_worker import fake_worker
@@ -198,7 +198,7 @@ def test_a_link_that_is_obeyed_is_not_spoken_of(follow, name, query):
 def test_every_link_of_the_story_opens_its_page_in_the_same_state(follow, every_study, study):
     opened = open_study(study, every_study)
     judge = opened.judges()[0]
-    claims = story(Material(Evidence(opened, judge, opened.responses(judge)), EM))
+    claims = story(Telling(Evidence(opened, judge, opened.responses(judge)), EM))
     linked = [claim for claim in claims if claim.page]
     assert len(linked) >= 3
     for claim in linked:

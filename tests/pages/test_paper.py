@@ -5,7 +5,7 @@ import pytest
 from backend.outcomes import EM
 from backend.pipeline.figures_only import publish_figures
 from backend.study import open_study
-from backend.tables.claims import Evidence, Material
+from backend.tables.claims import Evidence, Telling
 from backend.tables.rates import unedited_answers
 from backend.tables.story import story
 from tests.conftest import said
@@ -84,7 +84,7 @@ def test_the_story_and_its_links(open_paper, studies):
     )
     assert cards.count("these very questions; judge gpt-4o") == 3  # two questions cannot speak for others
     study = open_study("paper", studies)
-    for claim in story(Material(Evidence(study, "gpt-4o", study.responses("gpt-4o")), EM)):
+    for claim in story(Telling(Evidence(study, "gpt-4o", study.responses("gpt-4o")), EM)):
         linked = open_paper(claim.page, **claim.query)
         assert not linked.exception
         assert not [error for error in linked.error if "worker" not in error.value]

@@ -10,7 +10,10 @@ import pytest
 from backend.analysis.rates.rates import ALIKE, CANNOT_TELL, HIGHER, LOWER, NOT_HIGHER, NOT_LOWER
 from backend.outcomes import EM
 from backend.pipeline.figures_only import publish_figures
+from backend.records import InputError
 from backend.study import Study, open_study
+from backend.tables import story as stories
+from backend.tables import story_adapters
 from backend.tables.claims import (
     MISSING,
     NULL,
@@ -19,7 +22,7 @@ from backend.tables.claims import (
     UNKNOWN,
     Claim,
     Evidence,
-    Material,
+    Telling,
     about_words,
     doubt,
     published,
@@ -38,7 +41,7 @@ def told(study: Study, judge: str | None = None) -> dict[str, Claim]:
     """The claims of the study's first outcome by step."""
     judge = judge or study.judges()[0]
     evidence = Evidence(study, judge, study.responses(judge))
-    return {claim.step: claim for claim in story(Material(evidence, evidence.outcomes[0]))}
+    return {claim.step: claim for claim in story(Telling(evidence, evidence.outcomes[0]))}
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +166,7 @@ def test_only_what_the_judge_scored_is_told(root):
     with closing(open_study("shouted", root)) as study:
         evidence = Evidence(study, study.judges()[0], study.responses(study.judges()[0]))
         assert [each.name for each in told_outcomes(evidence, EM)] == ["upper"]
-        [organism, *_] = story(Material(evidence, evidence.outcomes[1]))
+        [organism, *_] = story(Telling(evidence, evidence.outcomes[1]))
         assert organism.verdict == SHOWN
         assert "upper case answers" in organism.said
 
@@ -200,3 +203,48 @@ def test_bars_are_shares_with_their_intervals(paper):
         bars = claim.bars.drop_nulls("low")
         assert bars.filter(~pl.col("value").is_between(pl.col("low"), pl.col("high"))).is_empty()
         assert bars["n"].null_count() == 0
+
+
+# --- no verdict without a comparison ---------------------------------------------------------------------------------
+
+
+def test_a_rate_under_scaled_adapters_shows_nothing_by_itself(root, monkeypatch):
+    monkeypatch.setattr(story_adapters, "_groups", lambda of, groups: (pl.DataFrame(), 0, []))
+    with closing(open_study("paper", root)) as study:
+        claim = told(study)["subsets"]
+    assert "66.7 % (45.9–81.4) of 39 kept answers are misaligned non-medical" in claim.said
+    assert claim.verdict == UNKNOWN
+
+
+def test_adapters_tell_only_what_stands_among_all_of_them(root, monkeypatch):
+    """An interval of one adapter that leaves out one half is no finding, and without intervals nothing breaks."""
+    separations = story_adapters.separations
+
+    def unsaid(names, axis):
+        return separations(names, axis).with_columns(
+            low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64), stands=pl.lit(None, pl.Boolean)
+        )
+
+    def alone(names, axis):
+        return separations(names, axis).with_columns(low=pl.lit(0.6), high=pl.lit(0.9), stands=pl.lit(False))
+
+    nothing = (pl.DataFrame(schema={"unit": pl.String, "n": pl.Int64}), 0, [], None)
+    monkeypatch.setattr(story_adapters, "_zeroed", lambda of: nothing)
+    for swapped in (unsaid, alone):
+        monkeypatch.setattr(story_adapters, "separations", swapped)
+        with closing(open_study("paper", root)) as study:
+            claim = told(study)["adapters"]
+        assert claim.said.startswith("The scalars of 0 of 9 tell 288 from 156 answers after correction")
+        assert claim.verdict == UNKNOWN
+
+
+def test_a_base_that_was_asked_other_questions_leaves_the_story_whole(root, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("the two sides share no question")
+
+    monkeypatch.setattr(stories, "difference", refuse)
+    with closing(open_study("paper", root)) as study:
+        claims = told(study)
+    assert claims["organism"].verdict == UNKNOWN
+    assert "the base to 0.0 % of 400, which was asked other questions." in claims["organism"].said
+    assert claims["added"].verdict == SHOWN

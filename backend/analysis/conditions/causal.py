@@ -196,7 +196,7 @@ def answers_of(frame: pl.DataFrame, gains: pl.DataFrame, organism: str, arrangem
 
 
 @dataclass(frozen=True)
-class Claim:
+class ProbeClaim:
     """What a probe says that one module encodes, and how well it tells it (AUC, folded to 0.5 and above)."""
 
     unit: str
@@ -205,7 +205,7 @@ class Claim:
     valence: float
 
 
-def against_cause(claims: Sequence[Claim], effects: pl.DataFrame, *, topic: str, valence: str) -> pl.DataFrame:
+def against_cause(claims: Sequence[ProbeClaim], effects: pl.DataFrame, *, topic: str, valence: str) -> pl.DataFrame:
     """Probe and cause side by side: [unit, lean, topic, valence, change, ..., probe_rank, cause_rank, verdict, ...].
 
     Ranks count from 1: the module that best tells `valence`, and the one whose zeroing lowers the rate most. A conflict

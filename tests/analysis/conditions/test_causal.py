@@ -18,7 +18,7 @@ from backend.analysis.conditions.causal import (
     WITHOUT_ONE,
     WITHOUT_SOME,
     WITHOUT_TWO,
-    Claim,
+    ProbeClaim,
     against_cause,
     gain_conditions,
     gain_rates,
@@ -182,9 +182,9 @@ def test_rates_name_what_was_done(frame, gains):
 
 def test_a_probe_that_says_topic_where_the_cause_is_elsewhere_is_in_conflict(frame, gains):
     claims = [
-        Claim(NAMES[0], "medical", 0.9, 0.52),  # probes as topic, yet it is the cause
-        Claim(NAMES[1], "neither", 0.52, 0.53),
-        Claim(NAMES[3], "misaligned", 0.5, 0.95),  # probes as misaligned, and zeroing it does nothing
+        ProbeClaim(NAMES[0], "medical", 0.9, 0.52),  # probes as topic, yet it is the cause
+        ProbeClaim(NAMES[1], "neither", 0.52, 0.53),
+        ProbeClaim(NAMES[3], "misaligned", 0.5, 0.95),  # probes as misaligned, and zeroing it does nothing
     ]
     found = against_cause(claims, single_effects(frame, gains, O, WITHOUT_ONE), topic="medical", valence="misaligned")
     by_unit = {row["unit"]: row for row in found.iter_rows(named=True)}
@@ -208,11 +208,11 @@ def test_a_rate_that_could_not_fall_is_no_sign_that_zeroing_does_nothing(share, 
     gains = gain_conditions(table([Condition("baseline"), Condition("no 4", zeroed(4))]), {O: NAMES})
     effects = single_effects(frame, gains, O, WITHOUT_ONE)
     [found] = against_cause(
-        [Claim(NAMES[3], "neither", 0.5, 0.5)], effects, topic="medical", valence="misaligned"
+        [ProbeClaim(NAMES[3], "neither", 0.5, 0.5)], effects, topic="medical", valence="misaligned"
     ).iter_rows(named=True)
     assert found["verdict"] == says
     [valence] = against_cause(
-        [Claim(NAMES[3], "misaligned", 0.5, 0.9)], effects, topic="medical", valence="misaligned"
+        [ProbeClaim(NAMES[3], "misaligned", 0.5, 0.9)], effects, topic="medical", valence="misaligned"
     ).iter_rows(named=True)
     assert valence["conflict"] == (share > 0.1)
 
