@@ -14,6 +14,7 @@ from backend.charts.tradeoffs import heat_chart, series_legend, strength_chart, 
 from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE, InputError
 from backend.study import Study
+from backend.tables.claims import called
 from backend.tables.sweeps import STEERED, steered
 from panels.asked import choose_linked, spelled
 from panels.frame import current_study, explained, per_study, plain
@@ -100,11 +101,6 @@ def show_heat(here: pl.DataFrame, outcome: Outcome, unit: str, chosen: str) -> N
         "without the edit, ▼ less, of all steered cells after correction; △ ▽ clear alone, not after it (95 %, paired "
         "by question); no mark: neither."
     )
-
-
-def called(outcome: Outcome) -> str:
-    """The outcome in few words."""
-    return "EM" if outcome == EM else outcome.title
 
 
 def marks() -> pl.Expr:
