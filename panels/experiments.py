@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from backend.analysis.rates.rates import FEWEST_QUESTIONS, THESE_QUESTIONS, about_of
 from backend.outcomes import EM, Outcome
 from backend.study import Study
-from backend.tables.experiments import FEW
+from backend.tables.experiments import FEWEST_OF_A_RATE
 from panels.frame import plain
 
 
@@ -40,9 +41,9 @@ def hits(outcome: Outcome) -> str:
     return "EM" if outcome == EM else plain(outcome.title)
 
 
-def asked_words(questions: int) -> str:
-    """How many questions intervals are over, and what that makes them about."""
-    if questions <= FEW:
+def asked_words(questions: int, *, change: bool = False) -> str:
+    """How many questions intervals are over, and what that makes those of rates, or of a change, about."""
+    if about_of(questions, FEWEST_QUESTIONS if change else FEWEST_OF_A_RATE) is THESE_QUESTIONS:
         which = "one question" if questions == 1 else f"{questions} questions"
         return (
             f"{which}, so intervals are for {'this very question' if questions == 1 else 'these very questions'} alone"

@@ -86,8 +86,8 @@ def show_zeroing(study: Study) -> None:
             place.altair_chart(chart, key=f"zeroing_{each.name}", alt=f"{each.title} without each adapter")
     asked, before = (max(found[name]) for name in ("questions", "n_before"))
     st.caption(
-        f"Judge {plain(judge)}; {asked_words(asked)}. Dashed, with its band: unedited answers, those of the same "
-        f"experiment where it kept some (n = {before}). Coloured: the change stands among all {found.height}. "
+        f"Judge {plain(judge)}; {asked_words(asked, change=True)}. Dashed, with its band: unedited answers, those of "
+        f"the same experiment where it kept some (n = {before}). Coloured: the change stands among all {found.height}. "
         f"{of_family(found, 'zeroed adapters')}"
     )
     _show_what_they_tell(study, organism, found, order)
@@ -101,7 +101,8 @@ def show_zeroing(study: Study) -> None:
         chart = zeroed_sets_chart(sets, title=f"{hits(outcome)} without them")
         st.altair_chart(chart, key="zeroing_sets", alt=f"{outcome.title} without sets of adapters")
         st.caption(
-            f"Judge {plain(judge)}; {asked_words(max(sets['questions']))}. Dashed: unedited. {of_family(sets, 'sets')}"
+            f"Judge {plain(judge)}; {asked_words(max(sets['questions']), change=True)}. Dashed: unedited. "
+            f"{of_family(sets, 'sets')}"
         )
 
 

@@ -9,9 +9,10 @@ import polars as pl
 
 from backend.analysis.conditions.causal import WITHOUT_ONE, WITHOUT_SOME, WITHOUT_TWO
 from backend.analysis.rates.changes import changes
+from backend.analysis.rates.rates import about_of, about_words
 from backend.outcomes import EM, Outcome
 from backend.study import Study
-from backend.tables.experiments import ABOUT, beside, estimand, few
+from backend.tables.experiments import beside
 from backend.tables.gains import recorded
 
 
@@ -27,14 +28,14 @@ def zeroed(study: Study, responses: pl.DataFrame, outcome: Outcome = EM) -> pl.D
     for (organism, single), part in off.group_by("organism", pl.col("arrangement") == WITHOUT_ONE, maintain_order=True):
         frame = beside(study, responses.filter(pl.col("organism") == organism), part["condition"].to_list())
         asked = frame.filter(outcome.scored())["question_id"].n_unique()
-        table = changes(frame, part["condition"].to_list(), by="cell", outcomes=outcome.beside, about=estimand(asked))
+        table = changes(frame, part["condition"].to_list(), by="cell", outcomes=outcome.beside, about=about_of(asked))
         told = part.select("condition", "arrangement", "units", "what")
         told = told.with_columns(
             layer=pl.col("units").list.first().str.extract(r"layers\.(\d+)\.").cast(pl.Int64),
             label=pl.Series([_label(units, bool(single)) for units in part["units"]], dtype=pl.String),
         )
         joined = table.rename({"cell": "condition"}).join(told, on="condition", how="left", maintain_order="left")
-        tables.append(joined.with_columns(about=pl.lit(ABOUT[few(asked)]), single=pl.lit(bool(single))))
+        tables.append(joined.with_columns(about=pl.lit(about_words(asked)), single=pl.lit(bool(single))))
     if not tables:
         return pl.DataFrame()
     single = pl.col("arrangement") == WITHOUT_ONE

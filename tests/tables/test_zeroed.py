@@ -32,3 +32,14 @@ def test_two_questions_are_these_very_ones_and_single_adapters_are_a_family(tabl
 
 def test_a_study_without_zeroed_adapters_has_no_rows(study):
     assert zeroed(study, study.responses(study.judges()[0])).is_empty()
+
+
+@pytest.mark.parametrize(("parts", "about"), [(2, "these very questions"), (3, "questions like these")])
+def test_a_change_over_four_questions_is_of_these_and_over_six_of_others(tmp_path, parts, about):
+    """As on a story's card: no sign-flip test of five questions reaches 5 %."""
+    experimented.experimented_study(tmp_path)
+    study = open_study("experimented", tmp_path)
+    split = pl.format("{}.{}", "question_id", pl.col("seed") % parts)
+    found = zeroed(study, study.responses(JUDGE).with_columns(question_id=split)).filter(pl.col("metric") == "em")
+    assert set(found["questions"]) == {2 * parts}
+    assert set(found["about"]) == {about}
