@@ -290,7 +290,8 @@ def _shares(
             if table.height:
                 title = f"Shapley values of modules for {name}, of {organism} (judge {judge})"
                 note = f"all modules bring {table['value'].sum():+.3f}; intervals are over questions, each weighs alike"
-                yield Table("specialisation", title, table, (note,))
+                notes = filter(None, (note, "intervals of one module alone", of_family(table, "modules")))
+                yield Table("specialisation", title, table, tuple(notes))
 
 
 def probes(study: Study, choices: Choices) -> Iterator[Table]:
