@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from backend.study import open_study
-from backend.tables.zeroed import zeroed
+from backend.tables.zeroed import _label, labels_of_units, zeroed
 from tests.studies import experimented
 from tests.studies.experimented import IN_ZEROING, JUDGE, NINE, ZEROED, N
 
@@ -43,3 +43,29 @@ def test_a_change_over_four_questions_is_of_these_and_over_six_of_others(tmp_pat
     found = zeroed(study, study.responses(JUDGE).with_columns(question_id=split)).filter(pl.col("metric") == "em")
     assert set(found["questions"]) == {2 * parts}
     assert set(found["about"]) == {about}
+
+
+SEVERAL = {
+    f"layers.{layer}.mlp.{module}": f"L{layer} mlp.{module}"
+    for layer in (1, 2, 4)
+    for module in ("up_proj", "down_proj")
+}
+
+
+@pytest.mark.parametrize(
+    ("units", "label"),
+    [
+        (["layers.2.mlp.down_proj"], "L2 mlp.down_proj"),
+        (list(SEVERAL), "L1–2, 4"),
+        (["layers.1.mlp.up_proj", "layers.1.mlp.down_proj"], "L1"),
+        (["layers.1.mlp.up_proj", "layers.2.mlp.up_proj"], "L1–2 mlp.up_proj"),
+        (["layers.1.mlp.up_proj", "layers.2.mlp.down_proj"], "L1 mlp.up_proj, L2 mlp.down_proj"),
+    ],
+)
+def test_modules_of_one_layer_are_told_apart(units, label):
+    assert _label(units, SEVERAL) == label
+
+
+def test_adapters_have_the_labels_of_their_layers(tmp_path):
+    experimented.experimented_study(tmp_path)
+    assert list(labels_of_units(open_study("experimented", tmp_path), NINE).values()) == ["L1", "L2", "L4", "L6"]
