@@ -7,18 +7,17 @@ import streamlit as st
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF
 from backend.analysis.rates.families import of_family
-from backend.analysis.rates.rates import FALL_KNOWN
+from backend.analysis.rates.rates import ABOUT, FALL_KNOWN, about_words
 from backend.charts.transfer import before_after_chart, transfer_chart
 from backend.outcomes import EM, Outcome
 from backend.study import Study
-from backend.tables.experiments import few
 from backend.tables.signs import signs
 from backend.tables.sweeps import ABLATED, ALONE, EVERYWHERE, WISE, WRITES, ablated
 from panels.asked import choose_linked
 from panels.experiments import hits, percent
 from panels.frame import current_study, explained, per_study, plain, responses_of
 from panels.point import choosing_chart
-from panels.sweeps import ABOUT, asked, choose_swept, choose_topics, judged_share, read_pairs, send_cell, short, swept
+from panels.sweeps import asked, choose_swept, choose_topics, judged_share, read_pairs, send_cell, short, swept
 
 SHORT_WAYS = {EVERYWHERE: "every block", WISE: "layer-wise", WRITES: "write vectors"}
 PICKED, WORN = "ablation_condition", "ablation_organism"
@@ -47,11 +46,11 @@ def choose_about(questions: int) -> str:
     chosen = st.segmented_control(
         "Intervals for",
         list(ABOUT),
-        default=list(ABOUT)[few(questions)],
+        default=about_words(questions),
         required=True,
         key="ablation_about",
         bind="query-params",
-        help="Two questions say little about questions like them; they can say much about themselves.",
+        help="Fewer than six questions cannot show a change on questions like them; they can on themselves.",
     )
     return str(chosen)
 

@@ -14,7 +14,7 @@ from backend.records import BASE
 from backend.study import Study
 from backend.tables import training as tables
 from panels.asked import choose_linked
-from panels.experiments import asked_words, hits, nothing, percent, rates_of, told
+from panels.experiments import asked_words, ends_told, from_on, hits, nothing, percent, rates_of, told
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -38,6 +38,11 @@ def _along(study: Study, judge: str, outcome: Outcome) -> pl.DataFrame:
 @per_study
 def _before(study: Study, judge: str, outcome: Outcome, run: str) -> pl.DataFrame:
     return tables.before_training(study, responses_of(study, judge), run, outcome)
+
+
+@per_study
+def _beyond(study: Study, judge: str, outcome: Outcome, run: str) -> pl.DataFrame:
+    return tables.beyond_base(study, responses_of(study, judge), run, outcome)
 
 
 @per_study
@@ -80,7 +85,8 @@ def show_along(study: Study, judge: str, outcome: Outcome) -> None:
         )
     before = _before(study, judge, outcome, run)
     control = {row["metric"]: row for row in before.iter_rows(named=True)}
-    st.markdown(along_in_words(rates_of(table, outcome.name), run, outcome, control.get(outcome.name)))
+    beyond = _beyond(study, judge, outcome, run)
+    st.markdown(along_in_words(rates_of(table, outcome.name), run, outcome, control.get(outcome.name), beyond))
     organisms = study.organisms()["organism"].to_list()
     for place, each in zip(st.columns(len(outcome.beside)), outcome.beside, strict=True):
         rows, without = rates_of(table, each.name), control.get(each.name)
@@ -96,26 +102,44 @@ def show_along(study: Study, judge: str, outcome: Outcome) -> None:
     )
 
 
-def along_in_words(rows: pl.DataFrame, run: str, outcome: Outcome, control: dict[str, Any] | None) -> str:
-    """Where a run starts, where its rate first leaves what it could be without training, and where it ends."""
+def along_in_words(
+    rows: pl.DataFrame, run: str, outcome: Outcome, control: dict[str, Any] | None, beyond: pl.DataFrame
+) -> str:
+    """Where a run starts, from which step on it stands above the base, and where it ends.
+
+    Without a base the step of the first hit: of a rate that stays as it is, that is any step. `beyond` is of
+    `beyond_base`.
+    """
     own = rows.filter(pl.col("organism") == run).sort("step")
+    if own.is_empty():
+        return f"**{plain(run)}** has no answers with these scores."
     first, last = own.row(0, named=True), own.row(-1, named=True)
-    above = own.filter(pl.col("hits") > 0)
-    rise = (
-        f"has the first {plain(hits(outcome))} answers at step {above['step'][0]:,}, {told(above.row(0, named=True))}, "
-        if above.height and above["step"][0] != first["step"]
-        else ""
-    )
+    rise = _rise(own, outcome, beyond)
     most = own.sort("value", descending=True).row(0, named=True)
     peak = f"; the most is {told(most)} at step {most['step']:,}" if most["step"] != last["step"] else ""
     base = f"; without training {told(control)}" if control else ""
+    share, _, ends = told(last).partition(" (")
     return (
-        f"**{plain(run)}** {rise}and **{percent(last['value'])} {plain(hits(outcome))}** at the last, "
-        f"step {last['step']:,} ({100 * last['low']:.1f}–{100 * last['high']:.1f}, n = {last['n']:,}){peak}{base}."
+        f"**{plain(run)}** has {told(first)} at step {first['step']:,}, {rise}and **{share} {plain(hits(outcome))}** "
+        f"at the last, step {last['step']:,} ({ends}{peak}{base}."
         if rise
         else f"**{plain(run)}** goes from {told(first)} at step {first['step']:,} to **{told(last)}** "
         f"at step {last['step']:,}{peak}{base}."
     )
+
+
+def _rise(own: pl.DataFrame, outcome: Outcome, beyond: pl.DataFrame) -> str:
+    """From which step on, after the first, a run stands above the base, or has hits where no base was asked."""
+    if beyond.height:
+        above = from_on(beyond, pl.col("stands") & (pl.col("difference") > 0))
+        found = own.filter(pl.col("step").is_in(above["step"].implode()))
+        said, of = "is above the base from step {:,} on", f" (on {beyond['about'][0]}, among {beyond.height} steps)"
+    else:
+        found = own.filter(pl.col("hits") > 0)
+        said, of = f"has its first {plain(hits(outcome))} answer at step {{:,}}", ""
+    if found.is_empty() or found["step"][0] == own["step"][0]:
+        return ""
+    return f"{said.format(found['step'][0])}{of}, {told(found.row(0, named=True))}, "
 
 
 def show_scalars(study: Study) -> None:
@@ -161,14 +185,23 @@ def scalars_in_words(first: dict[str, Any], last: dict[str, Any]) -> str:
     """How a scalar grows, and whether it tells the classes better at the end."""
 
     def mean(row: dict[str, Any]) -> str:
-        return f"{row['mean_positive']:.3g} ({row['mean_positive_low']:.3g}–{row['mean_positive_high']:.3g})"
+        if row["mean_positive"] is None:
+            return "not known"
+        ends = ends_told(row["mean_positive_low"], row["mean_positive_high"], ".3g")
+        return f"{row['mean_positive']:.3g}{f' ({ends})' if ends else ''}"
 
     def auc(row: dict[str, Any]) -> str:
-        ends = "" if row["low"] is None else f" ({row['low']:.2f}–{row['high']:.2f}, n = {row['n']})"
-        return f"{row['value']:.2f}{ends}"
+        if row["value"] is None:
+            return "not known"
+        ends = ends_told(row["low"], row["high"])
+        return f"{row['value']:.2f} ({f'{ends}, ' if ends else ''}n = {row['n']})"
 
-    apart = first["high"] is not None and (first["high"] < last["low"] or last["high"] < first["low"])
-    said = "" if apart else ", a change that the intervals do not show"
+    if any(ends_told(row["low"], row["high"]) is None for row in (first, last)):
+        said = ": whether that is a change is not known, since a step has too few questions of a class for an interval"
+    elif first["high"] < last["low"] or last["high"] < first["low"]:
+        said = ""
+    else:
+        said = ", a change that the intervals do not show"
     return (
         f"On {plain(first['positive'])} texts the mean scalar goes from {mean(first)} at step {first['step']:,} to "
         f"**{mean(last)}** at step {last['step']:,}; how far it tells {plain(first['positive'])} from "

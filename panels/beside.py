@@ -181,11 +181,17 @@ def _lanes(found: dict[str, Beside], names: tuple[str, str]) -> pl.DataFrame:
     return pl.DataFrame(rows, {**schema, "n": pl.Int64}, orient="row")
 
 
+def _cells(claim: Claim, outcome: Outcome) -> int:
+    """Of how many cells of its direction the one of a claim is the most."""
+    known = claim.table.drop_nulls("value")
+    return known.filter(metric=outcome.name, direction=claim.subject, kind="steer").height
+
+
 def _show_story(study: Study, other: Study, outcome: Outcome, own: list[Claim], their: list[Claim]) -> None:
     """The steps that are one rate in both studies, each with the difference."""
     st.markdown(f"**The story's steps in {plain(study.name)} and {plain(other.name)}**")
     theirs = {claim.step: claim for claim in their}
-    found, lacking = {}, []
+    found, most, lacking = {}, dict[str, tuple[int, int]](), []
     for claim in own:
         if claim.step not in COMPARED:
             continue
@@ -195,10 +201,12 @@ def _show_story(study: Study, other: Study, outcome: Outcome, own: list[Claim], 
             continue
         title = f"{list(STEPS).index(claim.step) + 1}. {STEPS[claim.step]}"
         found[title] = beside(claim.sides[0], beside_it.sides[0], outcome, same_questions(study, other))
+        if claim.step == "added":
+            most[title] = _cells(claim, outcome), _cells(beside_it, outcome)
     if found:
         names = study.name, other.name
         for title, both in found.items():
-            st.markdown(f"{plain(title)}: {plain(both.said(names, outcome))}")
+            st.markdown(f"{plain(title)}: {plain(both.said(names, outcome, most.get(title)))}")
         chart = beside_chart(_lanes(found, names), title=f"share of answers: {outcome.kinds[1]}", sides=names)
         st.altair_chart(chart, key="beside_story", alt=f"The steps of the story in {names[0]} and {names[1]}")
     if "3. Adding it" in found:

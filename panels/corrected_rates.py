@@ -17,7 +17,7 @@ from backend.outcomes import EM, Outcome
 from backend.records import BASELINE, InputError
 from backend.study import Study
 from backend.tables.corrected import Labels, agreement, corrected_beside, corrected_gaps, labels_of, weighed
-from backend.tables.rates import Side, drawn_by
+from backend.tables.rates import Side, drawn_by, families_told
 from panels.frame import explained, per_study, plain
 from panels.given_labels import given_here
 
@@ -132,7 +132,7 @@ def _corrected_line(study: Study, judge: str, labels: Labels, outcome: Outcome, 
     else:
         gap = corrected_difference(a, b)
         value, low, high = (f"{100 * end:+.1f}" for end in (gap.value, gap.low, gap.high))
-        said = f"{value} points** ({low} to {high}), {'clear' if gap.clear else 'not told from zero'}"
+        said = f"{value} points** ({low} to {high}), {'clear alone' if gap.clear else 'not told from zero'}"
         count = " and ".join(map(str, gap.labels))
     return f"**Corrected: {said}, by {count} {plain(labels.told)}."
 
@@ -174,7 +174,7 @@ def _percent(column: str) -> pl.Expr:
 
 
 def _told(table: pl.DataFrame, judge: str, labels: Labels, gaps: pl.DataFrame | None = None) -> None:
-    """Whose labels, how many, which rates have none, and how many corrected differences are clear."""
+    """Whose labels, how many, which rates have none, and how many corrected differences are clear and stand."""
     without = table.filter(pl.col("value").is_null())["organism"].unique(maintain_order=True).to_list()
     none = f" Not corrected: {plain(', '.join(without))}." if without else ""
     st.caption(
@@ -182,9 +182,8 @@ def _told(table: pl.DataFrame, judge: str, labels: Labels, gaps: pl.DataFrame | 
         f"{plain(labels.drawn or judge)} tells apart is weighed by how often it occurs. Lines are 95 % intervals: "
         f"corrected ones hold the judge's errors, the few labels and the questions, raw ones the questions alone.{none}"
     )
-    if gaps is not None and gaps.height:
-        clear = int(gaps["clear"].sum())
-        st.caption(f"Of {gaps.height} corrected differences between these rates, {clear or 'none'} told from zero.")
+    if gaps is not None and (families := families_told(gaps)):
+        st.caption(f"Corrected differences between these rates: {' '.join(families)}")
 
 
 def _tell_readers(study: Study, labels: Labels, outcome: Outcome) -> None:
@@ -223,7 +222,10 @@ def _show_gaps(gaps: pl.DataFrame) -> None:
         column_config=dict.fromkeys(("difference", "low", "high"), _SHARE),
         alt="Corrected differences",
     )
-    st.caption("Differences of corrected rates, clustered by question; clear: the interval leaves out zero.")
+    st.caption(
+        "Differences of corrected rates, clustered by question; clear: the interval leaves out zero, of it alone; "
+        "stands: after the correction of its family."
+    )
 
 
 def show_corrected(study: Study, labels_frame: pl.DataFrame, judge: str, reference: str, outcome: Outcome) -> None:

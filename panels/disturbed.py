@@ -15,10 +15,10 @@ from backend.charts.noise import noise_chart
 from backend.charts.patching import patch_chart
 from backend.outcomes import EM
 from backend.study import Study
-from backend.tables.noise import noisy
+from backend.tables.noise import noise_changes, noisy
 from backend.tables.patching import patched
 from panels.asked import choose_linked
-from panels.experiments import asked_words, hits, nothing, rates_of, told, told_change
+from panels.experiments import asked_words, from_on, hits, nothing, rates_of, told, told_change
 from panels.frame import per_study, plain, responses_of
 
 OTHER_NOISE = "1"  # the run in which a noise of 1 leaves EM as it was
@@ -27,6 +27,11 @@ OTHER_NOISE = "1"  # the run in which a noise of 1 leaves EM as it was
 @per_study
 def _noisy(study: Study, judge: str) -> pl.DataFrame:
     return noisy(study, responses_of(study, judge))
+
+
+@per_study
+def _changed(study: Study, judge: str) -> pl.DataFrame:
+    return noise_changes(study, responses_of(study, judge))
 
 
 @per_study
@@ -56,7 +61,9 @@ def show_noise(study: Study) -> None:
     chosen = choose_linked(st.selectbox, "Run", list(names), index=start, key="noise_run", what="run")
     organism, run = names[chosen]
     own = table.filter(organism=organism, run=run)
-    st.markdown(noise_in_words(rates_of(own, EM.name), organism))
+    changed = _changed(study, judge)
+    changed = changed.filter(organism=organism, run=run, metric=EM.name) if changed.height else changed
+    st.markdown(noise_in_words(rates_of(own, EM.name), changed, organism))
     for place, each in zip(st.columns(2), EM.beside, strict=True):
         chart = noise_chart(rates_of(own, each.name), title=hits(each))
         place.altair_chart(chart, key=f"noise_{each.name}", alt=f"{each.title} by noise on A and on B")
@@ -68,35 +75,46 @@ def show_noise(study: Study) -> None:
     )
     st.caption(
         f"Judge {plain(judge)}; {asked_words(asked)}. One matrix of every adapter is turned: x′ = √(1 − ε²) x + ε y, "
-        f"with y at random, orthogonal to x and of its norm. ε = 0: unedited answers to these questions.{hollow}{other}"
+        f"with y at random, orthogonal to x and of its norm. ε = 0: unedited answers to these questions.{hollow}"
+        f"{other} {_of_changes(changed)}"
     )
 
 
-def noise_in_words(rows: pl.DataFrame, organism: str) -> str:
-    """The rate without noise, and for each matrix from where on it is at half and at none."""
+def _of_changes(changed: pl.DataFrame) -> str:
+    """What a fall is said by, and how many are clear and stand; nothing without a change."""
+    if changed.is_empty():
+        return ""
+    about = " or ".join(changed["about"].unique(maintain_order=True))
+    return f"A fall is said paired by question, for {about}. {of_family(changed, 'sizes of noise')}"
+
+
+def noise_in_words(rows: pl.DataFrame, found: pl.DataFrame, organism: str) -> str:
+    """The rate without noise, and for each matrix from where on it is at half and at none.
+
+    `rows` are rates of `noisy`, `found` is of `noise_changes`: a fall is said of the questions of both sides, where it
+    stands among all sizes.
+    """
     none = rows.filter(pl.col("scale") == 0)
-    without = none.row(0, named=True) if none.height else None
-    words = f"{plain(organism)} has {told(without)} EM without noise" if without else plain(organism)
+    if none.is_empty() or found.is_empty():
+        return f"What {plain(organism)} has without noise is not known, and so is what noise takes away."
+    without = none.row(0, named=True)
+    words = f"{plain(organism)} has {told(without)} EM without noise"
+    if not without["hits"]:
+        return f"{words}: there is nothing that noise could take away."
+    falls = pl.col("stands") & (pl.col("difference") < 0)
     parts = []
     for matrix in sorted(rows["matrix"].unique()):
-        own = rows.filter(pl.col("matrix") == matrix, pl.col("scale") > 0).sort("scale")
+        own, rates = (table.filter(pl.col("matrix") == matrix, pl.col("scale") > 0) for table in (found, rows))
         said = [
-            f"{words_of} from ε = {found['scale'][0]:g} on ({told(found.row(0, named=True))})"
-            for words_of, found in (
-                ("half of it or less", _from_on(own, pl.col("value") * 2 <= (without["value"] if without else 0.0))),
-                ("none", _from_on(own, pl.col("hits") == 0)),
+            f"{words_of} from ε = {scale:g} on ({told(rates.filter(scale=scale).row(0, named=True))})"
+            for words_of, holds in (
+                ("half of it or less", pl.col("after") * 2 <= pl.col("before")),
+                ("none", pl.col("after") == 0),
             )
-            if found.height
+            for scale in from_on(own.sort("scale"), falls & holds)["scale"].head(1)
         ]
-        parts.append(f"with noise on **{matrix}** {', '.join(said) or 'never half of it or less'}")
+        parts.append(f"with noise on **{matrix}** {', '.join(said) or 'not shown to be half of it or less'}")
     return f"{words}; {'; '.join(parts)}."
-
-
-def _from_on(rows: pl.DataFrame, holds: pl.Expr) -> pl.DataFrame:
-    """The last rows, for which it holds without a gap."""
-    marks = rows.select(holds.alias("holds"))["holds"].to_list()
-    start = next((at + 1 for at in range(len(marks) - 1, -1, -1) if not marks[at]), 0)
-    return rows.slice(start)
 
 
 def show_patching(study: Study) -> None:

@@ -5,15 +5,17 @@ It refuses to know which experiments there are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
+from backend.analysis.rates.rates import FEWEST_QUESTIONS, THESE_QUESTIONS, about_of
 from backend.outcomes import EM, Outcome
 from backend.study import Study
-from backend.tables.experiments import FEW
+from backend.tables.experiments import FEWEST_OF_A_RATE
 from panels.frame import plain
 
 
@@ -25,8 +27,22 @@ def percent(share: float | None) -> str:
 def told(row: Mapping[str, Any], name: str = "value", n: str = "n") -> str:
     """A rate with its interval and n: 12.0 % (7.0–19.8, n = 100). `name` is the column; its ends have _low, _high."""
     low, high = (row[end if name == "value" else f"{name}_{end}"] for end in ("low", "high"))
-    ends = "" if low is None else f"{100 * low:.1f}–{100 * high:.1f}, "
-    return f"{percent(row[name])} ({ends}n = {row[n]:,})"
+    ends = None if low is None or high is None else ends_told(100 * low, 100 * high, ".1f")
+    return f"{percent(row[name])} ({f'{ends}, ' if ends else ''}n = {row[n]:,})"
+
+
+def from_on(rows: pl.DataFrame, holds: pl.Expr) -> pl.DataFrame:
+    """The last rows, for which it holds without a gap; null is no."""
+    marks = rows.select(holds.fill_null(False).alias("holds"))["holds"].to_list()
+    start = next((at + 1 for at in range(len(marks) - 1, -1, -1) if not marks[at]), 0)
+    return rows.slice(start)
+
+
+def ends_told(low: float | None, high: float | None, form: str = ".2f") -> str | None:
+    """Both ends of an interval in words; None where there is none, which is null or not finite."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return f"{low:{form}}–{high:{form}}"
 
 
 def told_change(row: Mapping[str, Any]) -> str:
@@ -40,9 +56,9 @@ def hits(outcome: Outcome) -> str:
     return "EM" if outcome == EM else plain(outcome.title)
 
 
-def asked_words(questions: int) -> str:
-    """How many questions intervals are over, and what that makes them about."""
-    if questions <= FEW:
+def asked_words(questions: int, *, change: bool = False) -> str:
+    """How many questions intervals are over, and what that makes those of rates, or of a change, about."""
+    if about_of(questions, FEWEST_QUESTIONS if change else FEWEST_OF_A_RATE) is THESE_QUESTIONS:
         which = "one question" if questions == 1 else f"{questions} questions"
         return (
             f"{which}, so intervals are for {'this very question' if questions == 1 else 'these very questions'} alone"

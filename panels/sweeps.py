@@ -12,7 +12,6 @@ import polars as pl
 import streamlit as st
 
 from backend.analysis.rates.pairing import AFTER, BEFORE, Pairs
-from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS
 from backend.charts.strip import plain_text
 from backend.edits import EVERY, Ablate, Add
 from backend.outcomes import EM, ON_TOPIC, SELF_CORRECTED, Outcome
@@ -25,7 +24,6 @@ from panels.asked import choose_linked
 from panels.frame import choose_judge, choose_outcome, per_study, plain, responses_of, scored_by
 from panels.stacks import ALL, OWN, WISE, Stack, send_direction, study_stacks
 
-ABOUT = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}
 MOST_ROWS = 2000  # of a table of answers; the browser gets no more
 
 

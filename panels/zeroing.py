@@ -8,17 +8,17 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from backend.analysis.conditions.causal import WITHOUT_ONE, WITHOUT_TWO
-from backend.analysis.rates.families import of_family
+from backend.analysis.conditions.causal import WITHOUT_ONE, WITHOUT_TWO, unit_of
+from backend.analysis.rates.families import of_family, with_family
 from backend.charts.zeroed import tells_chart, zeroed_chart, zeroed_sets_chart
 from backend.outcomes import Outcome
 from backend.study import Study
 from backend.tables.adapters import axis_of, separations
 from backend.tables.probes import contrasts
-from backend.tables.zeroed import zeroed
+from backend.tables.zeroed import labels_of_units, zeroed
 from panels.adapters import response_scalars
 from panels.asked import choose_linked
-from panels.experiments import asked_words, hits, told, told_change
+from panels.experiments import asked_words, ends_told, hits, told, told_change
 from panels.frame import choose_outcome, listed, per_study, plain, responses_of
 
 MOST_CONTRASTS = 4  # drawn before the reader chooses
@@ -32,21 +32,26 @@ def _zeroed(study: Study, judge: str, outcome: Outcome) -> pl.DataFrame:
 
 @per_study
 def _separated(study: Study, reader: str) -> pl.DataFrame:
-    """[label, contrast, value, low, high]: AUCs of the mean scalars, folded to one half and above."""
+    """[label, contrast, value, low, high, p_value, q_value, family, stands]: AUCs of the mean scalars, folded.
+
+    All adapters and contrasts are one family.
+    """
+    labels = labels_of_units(study, reader)
     names = tuple(study.adapters(reader)["name"])
     scalars = response_scalars(study, reader, names)
     up = pl.col("value") >= 0.5
     tables = [
         separations(names, axis_of(each.contrast.name, scalars, each.classes)).select(
-            pl.format("L{}", pl.col("adapter").str.extract(r"layers\.(\d+)\.")).alias("label"),
+            pl.Series("label", [labels[unit_of(name)] for name in names]),
             pl.lit(each.contrast.name).alias("contrast"),
             pl.when(up).then("value").otherwise(1 - pl.col("value")).alias("value"),
             pl.when(up).then("low").otherwise(1 - pl.col("high")).alias("low"),
             pl.when(up).then("high").otherwise(1 - pl.col("low")).alias("high"),
+            "p_value",
         )
         for each in contrasts(study, reader)
     ]
-    return pl.concat(tables) if tables else pl.DataFrame()
+    return with_family(pl.concat(tables)) if tables else pl.DataFrame()
 
 
 def show_zeroing(study: Study) -> None:
@@ -77,7 +82,7 @@ def show_zeroing(study: Study) -> None:
     own = table.filter(pl.col("organism") == organism)
     single = pl.col("arrangement") == WITHOUT_ONE
     found = own.filter(single, pl.col("metric") == outcome.name)
-    order = [f"L{layer}" for layer in study.adapters(organism)["layer"].unique().sort()]
+    order = list(labels_of_units(study, organism).values())
     st.markdown(zeroing_in_words(found, organism, outcome))
     for place, each in zip(st.columns(len(outcome.beside)), outcome.beside, strict=True):
         rows = own.filter(single, pl.col("metric") == each.name)
@@ -86,8 +91,8 @@ def show_zeroing(study: Study) -> None:
             place.altair_chart(chart, key=f"zeroing_{each.name}", alt=f"{each.title} without each adapter")
     asked, before = (max(found[name]) for name in ("questions", "n_before"))
     st.caption(
-        f"Judge {plain(judge)}; {asked_words(asked)}. Dashed, with its band: unedited answers, those of the same "
-        f"experiment where it kept some (n = {before}). Coloured: the change stands among all {found.height}. "
+        f"Judge {plain(judge)}; {asked_words(asked, change=True)}. Dashed, with its band: unedited answers, those of "
+        f"the same experiment where it kept some (n = {before}). Coloured: the change stands among all {found.height}. "
         f"{of_family(found, 'zeroed adapters')}"
     )
     _show_what_they_tell(study, organism, found, order)
@@ -101,7 +106,8 @@ def show_zeroing(study: Study) -> None:
         chart = zeroed_sets_chart(sets, title=f"{hits(outcome)} without them")
         st.altair_chart(chart, key="zeroing_sets", alt=f"{outcome.title} without sets of adapters")
         st.caption(
-            f"Judge {plain(judge)}; {asked_words(max(sets['questions']))}. Dashed: unedited. {of_family(sets, 'sets')}"
+            f"Judge {plain(judge)}; {asked_words(max(sets['questions']), change=True)}. Dashed: unedited. "
+            f"{of_family(sets, 'sets')}"
         )
 
 
@@ -137,19 +143,28 @@ def _show_what_they_tell(study: Study, organism: str, found: pl.DataFrame, order
     st.altair_chart(tells_chart(rows, order=order), key="zeroing_tells", alt="AUC of each adapter by contrast")
     st.caption(
         "AUC of the mean scalar over an answer's tokens, folded: 0.5 tells nothing. Lines are 95 % intervals over "
-        "questions, each of one adapter and contrast alone. Telling is not causing: compare with the charts above."
+        f"questions, each of one adapter and contrast alone. {of_family(every, 'adapters and contrasts')} "
+        "Telling is not causing: compare with the charts above."
     )
 
 
 def telling_in_words(rows: pl.DataFrame, labels: list[str]) -> str:
-    """What the scalars of the first adapters tell best, in words."""
+    """What the scalars of the first adapters tell best, of what stands among all adapters and contrasts, in words."""
     words = []
     for label, place in zip(labels, PLACES, strict=False):
-        best = rows.filter(pl.col("label") == label).sort("value", descending=True, nulls_last=True)
-        if best.height:
+        known = rows.filter(pl.col("label") == label).drop_nulls("value")
+        best = known.sort(pl.col("stands").fill_null(False), "value", descending=True)
+        if best.is_empty():
+            words.append(f"what {label}, {place}, tells is not known")
+        else:
             row = best.row(0, named=True)
-            ends = "" if row["low"] is None else f" ({row['low']:.2f}–{row['high']:.2f})"
-            tells = f"{plain(row['contrast'])}, AUC {row['value']:.2f}{ends}"
-            clear = row["low"] is not None and row["low"] > 0.5
-            words.append(f"{label}, {place}, tells " + (tells if clear else f"nothing clearly (best: {tells})"))
+            ends = ends_told(row["low"], row["high"])
+            tells = f"{plain(row['contrast'])}, AUC {row['value']:.2f}{f' ({ends})' if ends else ''}"
+            if row["stands"]:
+                words.append(f"{label}, {place}, tells {tells}")
+            elif ends and row["low"] > 0.5:
+                among = f"clear alone, not among all {row['family']} adapters and contrasts"
+                words.append(f"{label}, {place}, may tell {tells}: {among}")
+            else:
+                words.append(f"{label}, {place}, tells nothing clearly (best: {tells})")
     return "; ".join(words) + "."

@@ -12,12 +12,20 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from backend.analysis.rates.rates import Rate, difference, rate
+from backend.analysis.rates.rates import (
+    FEWEST_QUESTIONS,
+    SIMILAR_QUESTIONS,
+    Rate,
+    about_of,
+    about_words,
+    difference,
+    rate,
+)
 from backend.analysis.rates.unpaired import unpaired_difference
 from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
-from backend.tables.claims import about_of, about_words, doubt, percent, points
+from backend.tables.claims import doubt, percent, points
 
 NEITHER = "no question is shared"
 
@@ -37,31 +45,50 @@ class Beside:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out zero; never where few questions stand beside others."""
+        return not self.too_few and (self.low > 0 or self.high < 0)
+
+    @property
+    def too_few(self) -> bool:
+        """Whether nothing is paired and a side has few questions: the two may differ by their questions alone."""
+        return not self.shared and self.questions < FEWEST_QUESTIONS
 
     @property
     def questions(self) -> int:
         """Those of the side with fewer."""
         return self.shared or min(self.a.clusters, self.b.clusters)
 
-    def said(self, names: tuple[str, str], outcome: Outcome) -> str:
-        """The difference in a sentence, with n, questions, and what is paired; `names` are of the two sides."""
+    def said(self, names: tuple[str, str], outcome: Outcome, most_of: tuple[int, int] | None = None) -> str:
+        """The difference in a sentence, with n, questions, and what is paired; `names` are of the two sides.
+
+        `most_of`: each side was chosen as the most of so many cells, so that no verdict is given.
+        """
         rates = (f"{percent(each.value)} of {each.n}" for each in (self.a, self.b))
         one, other = (f"{name} {found}" for name, found in zip(names, rates, strict=True))
         change = f"{one}, {other} answers {outcome.kinds[1]}: {points(self.value, self.low, self.high)}"
+        chosen = "" if most_of is None or max(most_of) < 2 else _chosen(*most_of)
         if not self.shared:
-            told = "" if self.clear else ": no difference is shown"
             asked = f"{self.a.clusters} questions on one side, {self.b.clusters} others on the other"
+            told = chosen or ("" if self.clear else ": no difference is shown")
+            if self.too_few:
+                change = change.rpartition(" (")[0]  # an interval would be of the questions alone
+                told = f": too few questions to compare different ones, {FEWEST_QUESTIONS} a side are needed{chosen}"
             return f"{change}{told}. Unpaired, because {NEITHER}: {asked}; what differs may be the questions."
         left = " and ".join(
             f"{count} asked of {name} alone" for count, name in zip(self.only, names, strict=True) if count
         )
-        told = "" if self.clear else doubt(self.verdict or "", rise=self.value > 0)
+        told = chosen or ("" if self.clear else doubt(self.verdict or "", rise=self.value > 0))
         return (
             f"{change}{told}. Paired by {self.shared} shared question{'s' if self.shared != 1 else ''}"
             f"{f'; left out: {left}' if left else ''}; interval for {about_words(self.shared)}."
         )
+
+
+def _chosen(here: int, there: int) -> str:
+    """Why two rates that are each the most of so many have no verdict."""
+    high = "so both are higher by chance" if here == there else "so the one with more is higher by chance"
+    told = f"each is the most of its study's cells ({here} and {there}), {high}"
+    return f"; {told}, and the interval takes both as chosen beforehand: no verdict"
 
 
 def same_questions(a: Study, b: Study) -> dict[str, str]:
@@ -85,6 +112,7 @@ def _plainly(text: str) -> str:
 def beside(a: pl.DataFrame, b: pl.DataFrame, outcome: Outcome, same: dict[str, str]) -> Beside:
     """Two tables of responses with scores next to each other; `same` is of `same_questions`.
 
+    Without a shared question either rate is about questions like its own, since what differs may be the questions.
     Raises InputError where a side has no scored answer.
     """
     for rows in (a, b):
@@ -106,7 +134,7 @@ def beside(a: pl.DataFrame, b: pl.DataFrame, outcome: Outcome, same: dict[str, s
 
 def _rate(rows: pl.DataFrame, outcome: Outcome) -> Rate:
     hits, questions = rows.select(outcome.hits())[:, 0].to_numpy(), rows["question_id"].to_numpy()
-    return rate(hits, questions, about=about_of(rows["question_id"].n_unique()))
+    return rate(hits, questions, about=SIMILAR_QUESTIONS)
 
 
 def caveats(judges: tuple[str, str], topics: tuple[Sequence[str], Sequence[str]]) -> tuple[str, ...]:

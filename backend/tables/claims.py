@@ -35,10 +35,10 @@ from backend.analysis.rates.rates import (
     LOWER,
     NOT_HIGHER,
     NOT_LOWER,
-    SIMILAR_QUESTIONS,
-    THESE_QUESTIONS,
-    Estimand,
 )
+from backend.analysis.rates.rates import FEWEST_QUESTIONS as FEWEST_QUESTIONS
+from backend.analysis.rates.rates import about_of as about_of
+from backend.analysis.rates.rates import about_words as about_words
 from backend.outcomes import EM, Outcome
 from backend.records import BASE, BASELINE
 from backend.study import Study
@@ -59,7 +59,6 @@ STEPS = {
 SHOWN, NULL, UNKNOWN, MISSING = "shown", "not shown", "cannot tell", "no data"
 CLAIMED, BESIDE, CONTROL = "claim", "beside", "control"  # what a bar stands for
 PUBLISHED = ("first-plot", "first-plot template")  # the topics of the paper's rates; free questions alone in its first
-FEWEST_QUESTIONS = 6  # of k questions no sign-flip test is below 2 ** (1 - k): five cannot reach 5 %
 MOST_BARS = 7  # of a claim
 AGREES = 0.5  # cosine of two organisms' directions, where no shuffled labels say what is chance
 WAYS = (EVERYWHERE, WISE, ALONE, WRITES)
@@ -332,16 +331,6 @@ def published(topics: Sequence[str], *, free: bool = False) -> list[str]:
     """Of these topics those that the paper publishes rates on, `free` ones without templates; all where none is."""
     wanted = PUBLISHED[:1] if free and PUBLISHED[0] in topics else PUBLISHED
     return [name for name in wanted if name in topics] or sorted(topics)
-
-
-def about_of(questions: int) -> Estimand:
-    """What intervals over so many questions are about."""
-    return SIMILAR_QUESTIONS if questions >= FEWEST_QUESTIONS else THESE_QUESTIONS
-
-
-def about_words(questions: int) -> str:
-    """The same in words, as the pages have it."""
-    return "questions like these" if questions >= FEWEST_QUESTIONS else "these very questions"
 
 
 def doubt(verdict: str, *, rise: bool) -> str:

@@ -20,7 +20,7 @@ from backend.analysis.rates.rates import em_rates
 from backend.outcomes import EM, Outcome
 from backend.records import BASELINE, InputError
 from backend.study import Study
-from backend.tables.rates import compared, drawn_by, with_scores_of
+from backend.tables.rates import compared, drawn_by, families_told, with_families, with_scores_of
 
 LEAST_ALPHA = 2 / 3  # below it nothing should be concluded (Krippendorff 2004, Content Analysis, p. 241)
 LABELLED = ("hand-", "labels-")  # how the names of judges begin whose scores are labels: verdicts, or scores
@@ -114,8 +114,8 @@ def corrected_gaps(
 ) -> pl.DataFrame:
     """The differences of `backend.tables.rates`, corrected, wherever both sides have labels enough.
 
-    [organism, condition, against, under, difference, low, high, p_value, clear, labels, labels_against, questions].
-    Raises InputError as `weighed` does.
+    [organism, condition, against, under, difference, low, high, p_value, clear, labels, labels_against, questions,
+    q_value, family, stands], in the same families. Raises InputError as `weighed` does.
     """
     both = weighed(study, judge, labels, outcome)
     sides = (_unedited(both) if unedited else both).partition_by("organism", "condition", as_dict=True)
@@ -125,7 +125,7 @@ def corrected_gaps(
             gap = corrected_difference(sides[side], sides[other])
             found = (gap.value, gap.low, gap.high, gap.p_value, gap.clear, *gap.labels, gap.questions)
             rows.append((*side, *other, *found))
-    return pl.DataFrame(rows, _GAPS, orient="row")
+    return with_families(pl.DataFrame(rows, _GAPS, orient="row"))
 
 
 def corrected_tables(study: Study, judge: str, outcome: Outcome) -> Iterator[tuple[str, pl.DataFrame, tuple[str, ...]]]:
@@ -138,7 +138,8 @@ def corrected_tables(study: Study, judge: str, outcome: Outcome) -> Iterator[tup
             notes = (f"value, low, high: what {labels.by} would have said of all; {labels.told}",)
             yield f"beside its correction by the labels of {labels.by}", table, notes
             if (gaps := corrected_gaps(study, judge, labels, outcome)).height:
-                yield f"differences, corrected by the labels of {labels.by}", gaps, notes
+                title = f"differences, corrected by the labels of {labels.by}"
+                yield title, gaps, (*notes, *families_told(gaps))
 
 
 def _unedited(frame: pl.DataFrame) -> pl.DataFrame:

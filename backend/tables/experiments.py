@@ -13,23 +13,14 @@ from typing import Any
 import polars as pl
 
 from backend.analysis.conditions.baselines import own_baselines
-from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, Estimand, em_rates
+from backend.analysis.rates.rates import about_of, about_words, em_rates
 from backend.outcomes import EM, Outcome
 from backend.records import BASELINE
 from backend.study import Study
 
-FEW = 2  # questions so few that they are no sample of questions: the interval is for these very ones
-ABOUT = {True: "these very questions", False: "questions like these"}  # by whether they are few
-
-
-def few(questions: int) -> bool:
-    """Whether a rate over so many questions is about these very ones alone."""
-    return questions <= FEW
-
-
-def estimand(questions: int) -> Estimand:
-    """What a rate over so many questions is about."""
-    return THESE_QUESTIONS if few(questions) else SIMILAR_QUESTIONS
+# Of a rate alone nothing is tested, so no sign has to reach 5 %: its model of questions widens as they are few, and
+# three show at least how they differ. A change takes FEWEST_QUESTIONS.
+FEWEST_OF_A_RATE = 3
 
 
 def said(study: Study, kind: str, *fields: str) -> pl.DataFrame:
@@ -73,11 +64,11 @@ def rates_said(frame: pl.DataFrame, by: Sequence[str], outcome: Outcome = EM) ->
     counted = frame.filter(outcome.scored()).group_by(keys, maintain_order=True)
     sizes = counted.agg(questions=pl.col("question_id").n_unique())
     tables = []
-    for is_few, of in ((True, pl.col("questions") <= FEW), (False, pl.col("questions") > FEW)):
+    few = pl.col("questions") < FEWEST_OF_A_RATE
+    for size, of in ((0, few), (FEWEST_OF_A_RATE, ~few)):
         rows = frame.join(sizes.filter(of), on=keys, how="semi", nulls_equal=True, maintain_order="left")
-        about = THESE_QUESTIONS if is_few else SIMILAR_QUESTIONS
-        table = em_rates(rows, keys, outcomes=outcome.beside, about=about)
-        tables.append(table.with_columns(about=pl.lit(ABOUT[is_few])))
+        table = em_rates(rows, keys, outcomes=outcome.beside, about=about_of(size, FEWEST_OF_A_RATE))
+        tables.append(table.with_columns(about=pl.lit(about_words(size, FEWEST_OF_A_RATE))))
     return sizes.select(keys).join(
         pl.concat(tables), on=keys, how="left", nulls_equal=True, maintain_order="left_right"
     )

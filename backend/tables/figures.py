@@ -22,7 +22,7 @@ from backend.analysis.probes.specialisation import MOST
 from backend.analysis.rates import judge_agreement
 from backend.analysis.rates.families import of_family
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
-from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
+from backend.analysis.rates.rates import ABOUT, em_rates
 from backend.cuts import Bins
 from backend.outcomes import EM, Outcome, topic_outcomes
 from backend.records import InputError
@@ -290,7 +290,8 @@ def _shares(
             if table.height:
                 title = f"Shapley values of modules for {name}, of {organism} (judge {judge})"
                 note = f"all modules bring {table['value'].sum():+.3f}; intervals are over questions, each weighs alike"
-                yield Table("specialisation", title, table, (note,))
+                notes = filter(None, (note, "intervals of one module alone", of_family(table, "modules")))
+                yield Table("specialisation", title, table, tuple(notes))
 
 
 def probes(study: Study, choices: Choices) -> Iterator[Table]:
@@ -365,7 +366,7 @@ def ablation(study: Study, _: Choices) -> Iterator[Table]:
 def _ablated(study: Study, outcome: Outcome, judge: str, sweep: SweptAnswers, by: str) -> Iterator[Table]:
     topics = starting_topics(study, sweep)
     notes = (f"over {', '.join(topics)}", *_beside(sweep))
-    for about, words in ((SIMILAR_QUESTIONS, "questions like these"), (THESE_QUESTIONS, "these very questions")):
+    for words, about in ABOUT.items():
         changed = ablated(study, sweep, topics, about, outcome)
         changed = changed.drop("kind", "strength", "relative", "like", "own", "direction", "layer")
         if changed.height:

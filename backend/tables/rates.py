@@ -66,10 +66,14 @@ def differences(study: Study, answers: pl.DataFrame, outcome: Outcome = EM) -> p
         with suppress(InputError):  # no question that both were asked has scores: there is nothing to compare
             gap = difference(sides[side], sides[other], outcome=outcome)
             rows.append((*side, *other, gap.value, gap.low, gap.high, gap.p_value, gap.clear, gap.verdict))
-    table = pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
+    return with_families(pl.DataFrame(rows, schema=_DIFFERENCES, orient="row"))
+
+
+def with_families(gaps: pl.DataFrame) -> pl.DataFrame:
+    """Differences of `compared` sides, with q_value, family and stands, in the families that `differences` says."""
     edited = pl.col("condition") != pl.col("under")
     family = pl.when(edited).then(pl.lit("edits")).otherwise(pl.format("organisms under {}", "under"))
-    return with_family(table.with_columns(of=family), ["of"]).drop("of")
+    return with_family(gaps.with_columns(of=family), ["of"]).drop("of")
 
 
 def compared(study: Study, sides: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Side, Side]]:

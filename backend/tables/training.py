@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from backend.analysis.aucs import auc_table
 from backend.analysis.contrasts import label_responses
+from backend.analysis.rates.changes import changes
+from backend.analysis.rates.rates import about_of, about_words
 from backend.analysis.scalars.grouped import grouped_mean
 from backend.outcomes import EM, Contrast, Outcome
 from backend.records import BASE, BASELINE, InputError
@@ -57,6 +59,23 @@ def before_training(study: Study, responses: pl.DataFrame, run: str, outcome: Ou
     return (
         rates_said(own, ["organism"], outcome) if own["question_id"].n_unique() == asked.n_unique() else pl.DataFrame()
     )
+
+
+def beyond_base(study: Study, responses: pl.DataFrame, run: str, outcome: Outcome = EM) -> pl.DataFrame:
+    """What every checkpoint of a run has beyond its base, on the questions of both; the steps are a family.
+
+    [step, *columns of `changes`, about]. Empty where `before_training` is. `responses` as there.
+    """
+    if before_training(study, responses, run, outcome).is_empty():
+        return pl.DataFrame()
+    steps = said(study, "checkpoint", "step").select("condition", cell=pl.col("step").cast(pl.Int64).cast(pl.String))
+    own = responses.filter(pl.col("organism") == run).join(steps, on="condition", maintain_order="left")
+    base = responses.filter(pl.col("organism") == base_of(study, run), pl.col("condition") == BASELINE)
+    frame = pl.concat([own, base.with_columns(organism=pl.lit(run), cell=pl.lit(BASELINE)).select(own.columns)])
+    asked = own.filter(outcome.scored())["question_id"].n_unique()
+    table = changes(frame, own["cell"].unique().to_list(), by="cell", outcomes=(outcome,), about=about_of(asked))
+    step = pl.col("cell").cast(pl.Int64)
+    return table.select(step.alias("step"), pl.exclude("cell"), about=pl.lit(about_words(asked))).sort("step")
 
 
 def base_of(study: Study, organism: str) -> str:

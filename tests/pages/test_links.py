@@ -222,6 +222,21 @@ def test_two_studies_beside_each_other_are_in_the_link(follow):
     assert "Paired by 8 shared questions; interval for questions like these" in text
 
 
+def test_the_best_cells_of_two_studies_get_no_verdict(follow, every_study):
+    page = follow("overview", study="swept", beside="lengths")
+    assert not page.exception
+    [told_of] = [each.value.replace("\\", "") for each in page.markdown if each.value.startswith("3\\. Adding")]
+    counts = []
+    for name in ("swept", "lengths"):
+        study = open_study(name, every_study)
+        judge = study.judges()[0]
+        claims = story(Material(Evidence(study, judge, study.responses(judge)), EM))
+        said = next(claim.said for claim in claims if claim.step == "added")
+        counts.append(re.search(r"(\d+) cells", said)[1])
+    assert "each is the most of its study's cells ({} and {})".format(*counts) in told_of
+    assert "no verdict" in told_of
+
+
 def test_what_a_page_offers_in_part_and_what_it_never_heard_of_are_named(follow):
     page = follow("overview", overview_topics=["medical", "astrology"], utm_source="mail")
     assert "overview_topics = medical, astrology, which is not offered here: shown is medical." in told(page)

@@ -44,7 +44,10 @@ def test_the_overview_has_both_rates_and_says_whose_labels_and_how_many(
     assert table["raw"].to_list() == pytest.approx(expected["raw"].to_list())
     words = said(page).replace("\\", "")
     assert f"{expected['labels'].sum()} labels of {READER}, drawn without regard to scores" in words
-    assert "Of 1 corrected differences" in words
+    [gaps] = [each.value for each in page.dataframe if each.proto.alt == "Corrected differences"]
+    assert gaps["stands"].to_list() == gaps["clear"].to_list()  # one is its own family
+    told = "is clear" if gaps["clear"][0] else "is not clear"
+    assert f"Corrected differences between these rates: The one of these organisms beside the base {told}." in words
 
 
 def test_without_labels_nothing_is_corrected_and_the_page_says_how_to_have_them(

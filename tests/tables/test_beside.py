@@ -66,7 +66,52 @@ def test_no_difference_is_said_as_none():
     assert "no fall is shown, and whether there is one cannot be told" in beside(
         same, same, EM, {"a": "a", "b": "b"}
     ).said(("one", "two"), EM)
-    assert ": no difference is shown. Unpaired" in beside(same, same, EM, {}).said(("one", "two"), EM)
+    more = answers({f"q{at}": (at % 2, 4) for at in range(6)})
+    assert ": no difference is shown. Unpaired" in beside(more, more, EM, {}).said(("one", "two"), EM)
+
+
+@pytest.mark.parametrize(("questions", "told"), [(1, False), (5, False), (6, True)])
+def test_few_questions_beside_others_are_too_few_to_tell(questions, told):
+    ours, theirs = (answers({f"q{at}": (hits, 20) for at in range(questions)}) for hits in (20, 0))
+    found = beside(ours, theirs, EM, {})
+    assert found.clear is told
+    assert found.a == rate(np.ones(20 * questions), np.repeat(np.arange(questions), 20))  # questions like its own
+    said = found.said(("one", "two"), EM)
+    assert ("too few questions to compare different ones, 6 a side are needed" in said) is not told
+    assert "no difference is shown" not in said
+    assert ("+100.0 points (" in said) is told
+    fewer = beside(ours, answers({f"q{at}": (0, 20) for at in range(6)}), EM, {})
+    assert fewer.clear is told
+
+
+@pytest.mark.parametrize(("questions", "correlation"), [(1, 0.2), (3, 0.5), (6, 0.2), (6, 0.5), (12, 0.5)])
+def test_different_questions_with_the_same_mean_are_hardly_ever_clear(questions, correlation):
+    """What differs is the draw of questions alone: 25 answers to each, rates of a Beta with mean 0.3."""
+    rng, spread, runs = np.random.default_rng(2), 1 / correlation - 1, 150
+    clear = 0
+    for _ in range(runs):
+        sides = []
+        for _ in range(2):
+            own = rng.binomial(25, rng.beta(0.3 * spread, 0.7 * spread, size=questions))
+            sides.append(answers({f"q{at}": (int(hits), 25) for at, hits in enumerate(own)}))
+        clear += beside(sides[0], sides[1], EM, {}).clear
+    assert clear / runs < 0.09
+
+
+def test_two_cells_that_are_the_most_of_several_get_no_verdict():
+    ours = answers({f"q{at}": (9, 10) for at in range(8)})
+    theirs = answers({f"q{at}": (1, 10) for at in range(8)})
+    same = {f"q{at}": f"q{at}" for at in range(8)}
+    for pairs, clear in ((same, True), ({}, True)):
+        found = beside(ours, theirs, EM, pairs)
+        assert found.clear is clear
+        said = found.said(("one", "two"), EM, (12, 3))
+        assert "each is the most of its study's cells (12 and 3), so the one with more is higher by chance" in said
+        assert ": no verdict. " in said
+    none = beside(theirs, theirs, EM, same).said(("one", "two"), EM, (4, 4))
+    assert "no fall" not in none
+    assert "(4 and 4), so both are higher by chance" in none
+    assert "each is the most" not in beside(ours, theirs, EM, same).said(("one", "two"), EM, (1, 1))
 
 
 def test_a_side_without_scores_is_refused():

@@ -16,6 +16,7 @@ from backend.records import BASE, BASELINE, InputError, Question, Response, Scor
 from backend.study import Draft, Study, open_study
 from backend.tables.corrected import Labels, agreement, corrected_beside, corrected_gaps, labels_of, weighed
 from backend.tables.figures import figures
+from backend.tables.rates import families_told, with_families
 
 JUDGE, OTHER, EVEN, DRAWN = "judge", "another", "hand-even", "hand-drawn"
 RATES = {(BASE, BASELINE): 0.02, ("med", BASELINE): 0.3, ("med", "steered"): 0.1, ("new", BASELINE): 0.2}
@@ -107,6 +108,31 @@ def test_readers_that_disagree_correct_nothing(study: Study, monkeypatch: pytest
     monkeypatch.setattr("backend.tables.corrected.labels_of", lambda study, outcome: [even, turned])
     with pytest.raises(InputError, match=r"hand-even and hand-drawn disagree on \d+ answers .* alpha .* is -0"):
         weighed(study, JUDGE, even)
+
+
+def test_corrected_differences_have_the_families_of_plain_ones_and_say_so(study: Study) -> None:
+    gaps = corrected_gaps(study, JUDGE, labels(study, EVEN))
+    assert gaps["family"].to_list() == [1, 1]  # organisms beside the base, and edits
+    assert gaps["q_value"].to_list() == pytest.approx(gaps["p_value"].to_list())
+    notes = [table.notes for table in figures(study, "overview") if "differences, corrected" in table.title]
+    assert notes
+    assert all(any("organisms beside the base" in note for note in each) for each in notes)
+
+
+def test_many_corrected_differences_stand_among_all_of_them(study: Study) -> None:
+    p_values = [0.04, 0.5, 0.6, 0.9]
+    sides = [(("med", f"edit {at}"), ("med", BASELINE)) for at in range(len(p_values))]
+    rows = [
+        (*side, *other, 0.1, 0.01, 0.2, p, p < 0.05, 9, 9, 8) for (side, other), p in zip(sides, p_values, strict=True)
+    ]
+    told = with_families(
+        pl.DataFrame(rows, corrected_gaps(study, JUDGE, labels(study, EVEN)).columns[:12], orient="row")
+    )
+    assert told["clear"].to_list() == [True, False, False, False]
+    assert told["stands"].to_list() == [False] * 4  # 0.04 of four is 0.16
+    assert families_told(told) == (
+        "Of 4 edits beside none, 1 is clear alone, 0 after correction (Benjamini–Hochberg, 5 %).",
+    )
 
 
 def test_differences_are_those_of_the_plain_table_corrected(study: Study) -> None:

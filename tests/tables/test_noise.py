@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from backend.study import open_study
-from backend.tables.noise import noisy
+from backend.tables.noise import noise_changes, noisy
 from tests.studies import experimented
 from tests.studies.experimented import JUDGE, NOISE, N
 
@@ -30,3 +30,19 @@ def test_a_size_at_one_question_says_so(table):
 
 def test_a_study_without_noise_has_no_rows(study):
     assert noisy(study, study.responses(study.judges()[0])).is_empty()
+    assert noise_changes(study, study.responses(study.judges()[0])).is_empty()
+
+
+def test_what_noise_changes_is_paired_on_the_questions_of_both(tmp_path):
+    experimented.experimented_study(tmp_path)
+    study = open_study("experimented", tmp_path)
+    found = noise_changes(study, study.responses(JUDGE)).filter(pl.col("metric") == "em")
+    told = found.select("matrix", "scale", "questions", "before", "after", "about", "family", "stands").rows()
+    few, twice = "these very questions", 9 / 20  # 5 and 4 of 10 at the questions that were asked again
+    four = (4 * 5 + 2 * 4) / 60
+    assert told == [
+        ("A", 0.5, 4, pytest.approx(four), 0.3, few, 3, False),
+        ("A", 1.0, 1, pytest.approx(twice), 0.0, few, 3, True),
+        ("B", 0.5, 4, pytest.approx(four), 0.1, few, 3, True),
+    ]
+    assert noise_changes(study, study.responses(JUDGE).filter(pl.col("condition") != "baseline")).is_empty()

@@ -6,6 +6,7 @@ from backend.study import open_study
 from backend.tables.training import (
     along,
     before_training,
+    beyond_base,
     checkpoints_read,
     compared,
     losses,
@@ -43,6 +44,26 @@ def test_what_training_is_compared_with_is_the_base_on_the_same_questions(traine
     assert (row["organism"], row["value"], row["n"]) == (BASE, 0.0, N * len(QUESTIONS))
     fewer = responses.filter((pl.col("organism") != BASE) | (pl.col("question_id") != "q3"))
     assert before_training(trained, fewer, RUN).is_empty()
+
+
+def test_what_a_checkpoint_has_beyond_the_base(trained, responses):
+    table = beyond_base(trained, responses, RUN)
+    assert table.select("step", "difference", "before", "questions", "about", "family").rows() == [
+        (step, pytest.approx(hits / N), 0.0, len(QUESTIONS), "these very questions", len(STEPS))
+        for step, hits in STEPS.items()
+    ]
+    assert table["stands"].to_list() == [False, True, True]
+    fewer = responses.filter((pl.col("organism") != BASE) | (pl.col("question_id") != "q3"))
+    assert beyond_base(trained, fewer, RUN).is_empty()
+
+
+def test_a_run_at_a_constant_rate_is_not_beyond_the_base_with_its_first_hit(trained, responses):
+    """One hit of 40 at every step but the first, and one of the base's."""
+    first = pl.col("question_id").eq("q0") & pl.col("seed").eq(0) & pl.col("condition").ne("step 10")
+    constant = responses.with_columns(aligned=pl.when(first).then(10.0).otherwise(95.0))
+    table = beyond_base(trained, constant, RUN)
+    assert table["after"].to_list() == pytest.approx([0, 1 / 40, 1 / 40])
+    assert not table["stands"].any()
 
 
 def test_scalars_along_training(trained):

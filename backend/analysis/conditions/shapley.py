@@ -18,18 +18,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from backend.analysis.conditions.causal import INTACT, NONE, answers_of, units_of
 from backend.analysis.estimates import LEVEL, Estimate
 from backend.analysis.groups import Bools, Floats
+from backend.analysis.rates.families import with_family
 from backend.analysis.rates.rates import question_counts
 from backend.outcomes import EM, Outcome
 from backend.records import InputError
 
+_ALIKE = 1e-9  # a spread of values up to which they are equal: what a least squares fit leaves of equal ones
 _VALUES: dict[str, Any] = {
     "unit": pl.String,
-    **dict.fromkeys(("value", "low", "high"), pl.Float64),
+    **dict.fromkeys(("value", "low", "high", "p_value"), pl.Float64),
     **dict.fromkeys(("coalitions", "questions", "n"), pl.Int64),
 }
 
@@ -86,12 +88,25 @@ def kernel(size: int, players: int) -> float:
 
 
 def over_questions(values: Floats) -> Estimate:
-    """The mean over questions (question,) with Student's 95 % interval: questions are the sample."""
-    size, mean = len(values), float(np.mean(values))
-    if size < 2:
-        return Estimate(mean, np.nan, np.nan)
-    wide = float(stdtrit(size - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / np.sqrt(size))
+    """The mean over questions (question,) with Student's 95 % interval: questions are the sample.
+
+    NaN ends where there is one question, or all are alike, so that nothing is seen of how others would differ.
+    """
+    error, mean = _error(values), float(np.mean(values))
+    wide = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2) * error) if error else np.nan
     return Estimate(mean, mean - wide, mean + wide)
+
+
+def from_zero(values: Floats) -> float:
+    """The two-sided p-value of Student's test that the mean over questions (question,) is zero; NaN as its ends."""
+    error = _error(values)
+    return float(2 * stdtr(len(values) - 1, -abs(np.mean(values)) / error)) if error else np.nan
+
+
+def _error(values: Floats) -> float:
+    """The standard error of the mean; 0 where nothing is seen of it, to what floats tell."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return spread / float(np.sqrt(len(values))) if spread > _ALIKE else 0.0
 
 
 def shapley_values(
@@ -100,9 +115,10 @@ def shapley_values(
     """The Shapley value of each module of an organism for the rate of an outcome, over the questions of all coalitions.
 
     `frame` and `gains` as in causal.py, `adapters` the organism's in their order. A question weighs as any other,
-    however many answers it was given. [unit, value, low, high, coalitions, questions, n]; empty where no coalitions
-    between one module and all but one were sampled, or too few. Coalitions without their complement are left out. The
-    interval is over questions: the choice of coalitions is taken as given.
+    however many answers it was given. [unit, value, low, high, p_value, coalitions, questions, n, q_value, family,
+    stands]; empty where no coalitions between one module and all but one were sampled, or too few. Coalitions without
+    their complement are left out. The interval is over questions, of one module alone: the choice of coalitions is
+    taken as given. The modules are a family. Ends and p-value are null where questions do not differ.
     """
     units = units_of(adapters)
     worth = _worth(frame, gains, organism, outcome)
@@ -112,18 +128,19 @@ def shapley_values(
     shared = sorted(set.intersection(*(set(shares) for shares, _ in worth.values()))) if worth else []
     between = (members.sum(axis=1) > 1) & (members.sum(axis=1) < len(units) - 1)
     if not shared or not between.any():
-        return pl.DataFrame(schema=_VALUES)
+        return with_family(pl.DataFrame(schema=_VALUES))
     values = np.array([[shares[question] for question in shared] for shares, _ in worth.values()])
     try:
         found = shapley(members, values)
     except InputError:
-        return pl.DataFrame(schema=_VALUES)
+        return with_family(pl.DataFrame(schema=_VALUES))
     sizes = (len(members), len(shared), sum(n for _, n in worth.values()))
     rows = [
-        (unit, mean.value, mean.low, mean.high, *sizes)
-        for unit, mean in zip(units, map(over_questions, found), strict=True)
+        (unit, mean.value, mean.low, mean.high, from_zero(values), *sizes)
+        for unit, values, mean in zip(units, found, map(over_questions, found), strict=True)
     ]
-    return pl.DataFrame(rows, _VALUES, orient="row")
+    table = pl.DataFrame(rows, _VALUES, orient="row").with_columns(pl.col("low", "high").fill_nan(None))
+    return with_family(table)
 
 
 def _worth(

@@ -24,6 +24,8 @@ from backend.analysis.rates.intervals import Floats, difference_interval, rate_i
 from backend.outcomes import EM, Outcome
 from backend.records import InputError
 
+ABOUT: dict[str, Estimand] = {"questions like these": SIMILAR_QUESTIONS, "these very questions": THESE_QUESTIONS}
+FEWEST_QUESTIONS = 6  # of k questions no sign-flip test is below 2 ** (1 - k): five cannot show a change on others
 TOO_WIDE = 0.3  # a rate whose binomial interval is wider than this cannot be told from most other rates
 MATTERS = 0.1  # a difference of rates below which two conditions count as alike
 HIGHER, LOWER, NOT_LOWER, NOT_HIGHER, ALIKE, CANNOT_TELL = VERDICTS = (
@@ -95,6 +97,19 @@ class Difference:
         if not_lower and not_higher:
             return ALIKE
         return NOT_LOWER if not_lower else NOT_HIGHER if not_higher else CANNOT_TELL
+
+
+def about_words(questions: int, fewest: int = FEWEST_QUESTIONS) -> str:
+    """What intervals over so many questions are about, one of ABOUT: `fewest` can speak for others.
+
+    The default is for every change: of fewer, no result whatever could show one on questions like these.
+    """
+    return list(ABOUT)[questions < fewest]
+
+
+def about_of(questions: int, fewest: int = FEWEST_QUESTIONS) -> Estimand:
+    """The same as `about_words` says."""
+    return ABOUT[about_words(questions, fewest)]
 
 
 def rate(hits: ArrayLike, clusters: ArrayLike | None = None, *, about: Estimand = SIMILAR_QUESTIONS) -> Rate:

@@ -8,9 +8,10 @@ from itertools import permutations, product
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import ttest_1samp
 
 from backend.analysis.conditions.causal import gain_conditions
-from backend.analysis.conditions.shapley import over_questions, shapley, shapley_values
+from backend.analysis.conditions.shapley import from_zero, over_questions, shapley, shapley_values
 from backend.edits import edits_to_json
 from backend.outcomes import Outcome, above
 from backend.pipeline.grids import coalitions, keep_one, leave_one_out
@@ -130,7 +131,9 @@ def test_of_answers_one_adapter_does_it_all():
     found = shapley_values(frame, gains, "x", NINE, outcome=asked)
     assert found["unit"].to_list() == NINE
     np.testing.assert_allclose(found["value"], [0, 1, *[0] * 7], atol=1e-9)
-    assert found.row(0)[4:] == (36, 3, 3 * 36)
+    assert found.row(0)[5:8] == (36, 3, 3 * 36)
+    for name in ("low", "high", "p_value", "q_value", "stands"):  # questions that are alike show nothing of others
+        assert found[name].null_count() == 9, name
     odd = frame.filter(pl.col("cell") != cells[-1].condition.name)
     assert shapley_values(odd, gains, "x", NINE, outcome=asked)["coalitions"][0] == 34, "the other of the pair goes too"
     assert shapley_values(frame.filter(pl.col("cell") == BASELINE), gains, "x", NINE, outcome=asked).is_empty()
@@ -139,3 +142,45 @@ def test_of_answers_one_adapter_does_it_all():
 def as_kept(edits):
     """Edits as a study keeps them."""
     return json.dumps(edits_to_json(edits))
+
+
+def test_modules_are_a_family_by_students_test_over_questions():
+    """The second module makes 60, 80 and 100 of 100 answers hits by question; the others do nothing."""
+    asked = Outcome("loud", (above("upper", 50),))
+    cells = [*leave_one_out("x", NINE), *keep_one("x", NINE), *coalitions("x", NINE, 8)]
+    conditions = pl.DataFrame(
+        [(BASELINE, "[]"), *((c.condition.name, as_kept(c.condition.edits)) for c in cells)],
+        schema=["name", "edits"],
+        orient="row",
+    )
+    gains = gain_conditions(conditions, {"x": NINE})
+    levels = {(row["organism"], row["condition"]): row["levels"][1] for row in gains.iter_rows(named=True)}
+    answers = [("x", name, levels["x", name]) for name in conditions["name"]] + [(BASE, BASELINE, 0)]
+    frame = pl.DataFrame(
+        [
+            (organism, cell, f"q{question}", 100.0 * (level and at < hits))
+            for organism, cell, level in answers
+            for question, hits in enumerate((3, 4, 5))
+            for at in range(5)
+        ],
+        schema=["organism", "cell", "question_id", "upper"],
+        orient="row",
+    )
+    row = shapley_values(frame, gains, "x", NINE, outcome=asked).row(1, named=True)
+    expected = ttest_1samp([0.6, 0.8, 1.0], 0)
+    assert row["value"] == pytest.approx(0.8)
+    assert row["p_value"] == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval()
+    assert (row["low"], row["high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (row["family"], row["q_value"], row["stands"]) == (
+        1,
+        pytest.approx(row["p_value"]),
+        True,
+    )  # the rest is alike
+
+
+def test_values_of_one_question_or_of_equal_ones_have_no_interval():
+    for values in ([0.3], [0.25] * 8, [0.1 + 0.2, 0.3, 0.3]):
+        found = over_questions(np.array(values))
+        assert found.value == pytest.approx(np.mean(values))
+        assert np.isnan([found.low, found.high, from_zero(np.array(values))]).all()
