@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -15,6 +16,7 @@ from starlette.routing import Route
 from backend.worker.completions import ChatRequest, Completion, UnknownModel
 from backend.worker.forms import form
 from backend.worker.generations import Reader
+from backend.worker.protocol import Generation
 from backend.worker.refusals import host_of
 from backend.worker.replies import Chunks, Whole
 
@@ -80,8 +82,7 @@ class _Compatible:
         """Answers to a conversation, whole or as they are written."""
 
         async def answered(engine: Engine, body: Any) -> Response:
-            asked = form(ChatRequest, body)
-            generation = asked.generation(engine.subject.name, served_organisms(engine))
+            asked, generation = await run_in_threadpool(_asked, engine, body)
             record = await self._service.submitted(engine, generation, "chat", asked.user or host_of(request))
             usage = bool(asked.stream_options and asked.stream_options.include_usage)
             completion = Completion(record.id, asked.model, int(record.created), generation, usage)
@@ -89,6 +90,12 @@ class _Compatible:
             return reply(Reader(record), lambda: engine.cancel(record.id), completion)
 
         return await self._service.answer(request, answered)
+
+
+def _asked(engine: Engine, body: Any) -> tuple[ChatRequest, Generation]:
+    """What a body asks. Large ones take a while: not for the event loop."""
+    asked = form(ChatRequest, body)
+    return asked, asked.generation(engine.subject.name, served_organisms(engine))
 
 
 def served_organisms(engine: Engine) -> list[str]:

@@ -5,24 +5,27 @@ Knows the wire forms of `POST /v1/chat/completions`. An unknown field is refused
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from backend.edits import Edit
+from backend.edits import Edit, edits_to_json
 from backend.records import BASE, InputError, Sampling
 from backend.worker.forms import FieldError, Form
 from backend.worker.protocol import (
     MAX_ARMS,
+    MAX_BODY,
     MAX_LIKELIEST,
     MAX_MESSAGES,
     MAX_NAME,
     MAX_NEW_TOKENS,
     MAX_STOPS,
+    MAX_VALUES,
     Arm,
     Done,
     End,
@@ -31,9 +34,21 @@ from backend.worker.protocol import (
     Message,
     Start,
     Token,
+    asked_to_json,
 )
-from backend.worker.steering import EditsJson, Lora, Steering, SteeringClamps, clamped, gains, own_edits, steered
+from backend.worker.steering import (
+    EditsJson,
+    Lora,
+    Steering,
+    SteeringClamps,
+    clamped,
+    few_enough,
+    gains,
+    own_edits,
+    steered,
+)
 
+_ARM = 60  # bytes of an arm beside its edits, and more than its values
 APPLIED = "x-workbench-applied"  # the field of a choice that says what was done to it
 StopText = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 StopTexts = Annotated[list[StopText], Field(max_length=MAX_STOPS)]
@@ -132,7 +147,7 @@ class ChatRequest(Form):
             _whole_text(f"messages.{index}.content", message.spoken["content"])
         for text in stop:
             _whole_text("stop", text)
-        return Generation(
+        asked = Generation(
             messages=tuple(message.spoken for message in self.messages),
             arms=tuple(Arm(f"choice {i}", edits, i) for i in range(count)),
             sampling=self._sampling(),
@@ -142,6 +157,8 @@ class ChatRequest(Form):
             likeliest=(self.top_logprobs or 0) if self.logprobs else None,
             fits=self.max_tokens is None and self.max_completion_tokens is None,
         )
+        _sendable(asked)
+        return asked
 
     def _edits(self, base: str, organisms: Sequence[str]) -> tuple[Edit, ...]:
         if self.model not in (base, BASE, *organisms):
@@ -152,6 +169,7 @@ class ChatRequest(Form):
             edits += steered(self.steering)
         if self.steering_clamps is not None:
             edits += clamped(self.steering_clamps)
+        few_enough("steering", edits)
         return tuple(edits)
 
     def _sampling(self) -> Sampling:
@@ -169,6 +187,21 @@ class UnknownModel(InputError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the model {name[:80]!r} is not served here: GET /v1/models lists what is")
+
+
+def _sendable(asked: Generation) -> None:
+    """Raise FieldError unless the request that is kept can be sent again: every choice has the edits written out."""
+    one = json.dumps(asked_to_json(replace(asked, arms=asked.arms[:1])))
+    each = json.dumps(edits_to_json(asked.arms[0].edits))
+    for size, most, what in ((len, MAX_BODY, "bytes"), (_values, MAX_VALUES, "values")):
+        whole = size(one) + (len(asked.arms) - 1) * (size(each) + _ARM)
+        if whole > most:
+            field = "steering" if size(each) * 2 > size(one) else "messages"
+            raise FieldError(field, f"with every choice written out it has {whole:,} {what}, of {most:,}: ask for less")
+
+
+def _values(text: str) -> int:
+    return sum(map(text.count, ",[{"))
 
 
 def _whole_text(where: str, text: str) -> None:

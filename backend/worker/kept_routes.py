@@ -53,7 +53,8 @@ class _Kept:
                 user = body.pop("user")
                 if not isinstance(user, str) or len(user) > MAX_NAME:
                     raise FieldError("user", f"whose request it is takes text of at most {MAX_NAME} characters")
-            record = await self._service.submitted(engine, generation_from_json(body), "generation", user)
+            asked = await run_in_threadpool(generation_from_json, body)
+            record = await self._service.submitted(engine, asked, "generation", user)
             return JSONResponse(record.summary(), 201, {"Location": f"/v1/generations/{record.id}"})
 
         return await self._service.answer(request, begun)

@@ -129,7 +129,8 @@ class Service:
 
     async def _generate(self, request: Request) -> Response:
         async def written(engine: Engine, body: Any) -> Response:
-            record = await self.submitted(engine, generation_from_json(body), "live", host_of(request))
+            asked = await run_in_threadpool(generation_from_json, body)
+            record = await self.submitted(engine, asked, "live", host_of(request))
             return Lines(
                 Reader(record),
                 lambda: engine.cancel(record.id),

@@ -180,8 +180,16 @@ def steered(steering: Steering) -> list[Edit]:
                 f'two vectors edit layer {twice}, and here vectors add up: say so with "sequential", or remove one',
             )
         taken |= set(vectors)
-        edits += _added(field, each, vectors)
+        for edit in _added(field, each, vectors):
+            edits.append(edit)
+            few_enough("steering", edits)
     return edits
+
+
+def few_enough(field: str, edits: Sequence[Edit]) -> None:
+    """Raise FieldError where a field comes to more edits than an answer may have."""
+    if len(edits) > MAX_EDITS:
+        raise FieldError(field, f"it comes to more than {MAX_EDITS} edits: name fewer layers, vectors or places")
 
 
 def _added(field: str, each: SteeringVector, vectors: Mapping[int, FloatArray]) -> Iterable[Edit]:
@@ -320,6 +328,7 @@ def clamped(clamps: SteeringClamps) -> list[Edit]:
                 edits.append(Clamp(direction, _level(low), _level(high), (number,)))
             except InputError as error:
                 raise FieldError(field, str(error)) from error
+            few_enough("steering_clamps", edits)
     return edits
 
 

@@ -1,12 +1,18 @@
 """The field's own shapes of steering: each comes to the edits that it says, or is refused by its field."""
 
 import base64
+import json
+import re
+import time
 
 import numpy as np
 import pytest
 
-from backend.edits import ALL, ANSWER, PROMPT, Gain, Span, Where
+from backend.edits import ALL, ANSWER, PROMPT, Gain, Span, Where, edits_to_json
+from backend.worker.completions import ChatRequest
 from backend.worker.forms import FieldError, form
+from backend.worker.intake import from_json
+from backend.worker.protocol import MAX_BODY, MAX_EDITS, MAX_LAYERS, asked_to_json, generation_from_json
 from backend.worker.steering import Lora, Steering, SteeringClamps, clamped, gains, steered
 
 V = [3.0, 0.0, 4.0, 0.0]
@@ -126,6 +132,54 @@ def test_vectors_add_up_only_where_that_is_what_was_asked_for():
         steer(vector(), vector(), conflict="error")
     assert len(steer(vector(), vector(), conflict="sequential")) == 2
     assert len(steer(vector(), vector(layers=[3]))) == 2
+
+
+def scattered(count):
+    """A selection of so many runs of places, that is of so many edits."""
+    return {"prompt_positions": [2 * place for place in range(count)]}
+
+
+def test_what_comes_to_more_edits_than_an_answer_may_have_is_refused_while_they_are_made():
+    assert len(steer(vector(layers=[1, 2, 3, 4], apply=scattered(32)))) == MAX_EDITS
+    many = vector(layers=list(range(MAX_LAYERS)), apply=scattered(256))
+    started = time.perf_counter()
+    for given in (vector(layers=[1, 2, 3], apply=scattered(43)), many):
+        with pytest.raises(FieldError, match=r"steering: it comes to more than 128 edits"):
+            steer(given)
+    assert time.perf_counter() - started < 1
+    post_block = {str(layer): [{"vector": V, "min": 0}] * 16 for layer in range(9)}
+    with pytest.raises(FieldError, match=r"steering_clamps: it comes to more than 128 edits"):
+        clamped(form(SteeringClamps, {"post_block": post_block}))
+
+
+def chat(**changes):
+    return form(ChatRequest, {"model": "o", "messages": [{"role": "user", "content": "x"}], **changes})
+
+
+def test_all_fields_together_are_bounded_and_what_is_kept_can_be_sent_again():
+    edits = edits_to_json([Gain("o", 1.0)] * 100)
+    fits = {"edits": edits, "steering": {"vectors": [vector(layers=list(range(27)))]}, "n": 3}
+    asked = chat(**fits).generation("tiny", ["o"])  # 100, 27 and the model's own
+    assert len(asked.arms[0].edits) == MAX_EDITS
+    again = generation_from_json(json.loads(json.dumps(asked_to_json(asked))))
+    assert asked_to_json(again) == asked_to_json(asked)
+    with pytest.raises(FieldError, match=r"steering: it comes to more than 128 edits"):
+        chat(**fits, lora=[{"name": "p", "scale": 1}]).generation("tiny", ["o", "p"])
+
+
+@pytest.mark.parametrize(("count", "fits"), [(5, True), (16, False)])
+def test_a_vector_that_is_written_out_for_many_choices_fits_a_body_or_is_refused(count, fits):
+    wide = vector(data={"2": [0.5] * 2048}, layers=list(range(100)))
+    asking = chat(steering={"vectors": [wide]}, n=count)
+    if fits:
+        kept = asked_to_json(asking.generation("tiny", ["o"]))
+        assert len(json.dumps(kept)) <= MAX_BODY
+        generation_from_json(from_json(json.dumps(kept).encode()))
+    else:
+        with pytest.raises(FieldError, match="steering: with every choice written out") as caught:
+            asking.generation("tiny", ["o"])
+        said = int(re.search(r"has ([0-9,]+) bytes", str(caught.value))[1].replace(",", ""))
+        assert said == pytest.approx(count * 100 * 2048 * 4 * 4 / 3, rel=0.05)
 
 
 def lora(*entries):
