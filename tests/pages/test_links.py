@@ -230,9 +230,9 @@ def test_the_best_cells_of_two_studies_get_no_verdict(follow, every_study):
     for name in ("swept", "lengths"):
         study = open_study(name, every_study)
         judge = study.judges()[0]
-        claims = story(Material(Evidence(study, judge, study.responses(judge)), EM))
+        claims = story(Telling(Evidence(study, judge, study.responses(judge)), EM))
         said = next(claim.said for claim in claims if claim.step == "added")
-        counts.append(re.search(r"(\d+) cells", said)[1])
+        counts += re.findall(r"(\d+) cells", said)[:1]
     assert "each is the most of its study's cells ({} and {})".format(*counts) in told_of
     assert "no verdict" in told_of
 
