@@ -1,39 +1,37 @@
-"""Responses: every answer with its scores, and one read in full with the scalar of an adapter on every token."""
+"""Responses: every answer with its scores beside the one that is read, alone or beside another to its question."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 import streamlit as st
 
 from backend.charts.scatter import BRUSH, LENGTH, MOST_POINTS, axes, outcome_scatter, thinned
-from backend.charts.strip import common_scale, legend, plain_text, token_strip
 from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.study import Study
-from panels.asked import choose_linked, linked
+from backend.tables.reading import HITS, KIND, LONGEST, NOT_SCORED, ORDERS, SHORTEST, in_order, with_kinds
+from panels.asked import linked, spelled
 from panels.corrected_rates import table_with_correction
 from panels.frame import (
-    NO_TEXT,
     choose_judge,
     choose_outcome,
     current_study,
     explained,
-    lacks,
     per_study,
     plain,
+    read_by,
     responses_of,
-    responses_read,
     scored_by,
 )
 from panels.point import READ, reading_chart
+from panels.reading import ALONE, BESIDE, choose_lane, read_alone, read_beside, show_facts, steps
 
 FILTERS = {"organism": "Organism", "condition": "Condition", "topic": "Topic", "question_id": "Question"}
 MOST_ROWS = 5000  # of the table: the browser gets no more
 TABLE = "responses_table"
-MOST_NAMED = 4  # runs that a reader read, in a caption
+ORDER = "responses_order"
 
 
 @per_study
@@ -43,14 +41,55 @@ def options_of(study: Study, column: str) -> list[str]:
 
 
 @per_study
+def seeds_of(study: Study) -> list[int]:
+    """The seeds of the answers."""
+    return responses_of(study)["seed"].unique().sort().to_list()
+
+
+@per_study
 def lowered(study: Study) -> pl.Series:
     """Question and answer of every response in lower case."""
     text = pl.concat_str("question", "text", separator="\n").str.to_lowercase()
     return responses_of(study).select(text.alias("text")).to_series()
 
 
-def choose_rows(study: Study, frame: pl.DataFrame, ranges: Sequence[str]) -> pl.DataFrame:
-    """The rows of `frame`, which holds all of the study, that pass the filters of this page: `ranges` are of scores."""
+@per_study
+def with_strip(study: Study) -> list[str]:
+    """The responses that some organism read token by token."""
+    return list(dict.fromkeys(name for reader in study.readers() for name in read_by(study, reader)))
+
+
+def tell_hits(frame: pl.DataFrame, judge: str | None, outcome: Outcome) -> None:
+    """How many answers are hits, in one line."""
+    scored = frame.filter(pl.col(KIND) != NOT_SCORED)
+    if judge is None or not scored.height:
+        st.caption(f"{frame.height:,} answers with all that is known of each. No judge has scored them.")
+        return
+    hits, asked = scored.filter(outcome.hits()).height, scored["question_id"].n_unique()
+    st.caption(
+        f"{hits:,} of {scored.height:,} scored answers to {asked:,} questions are {plain(outcome.title)} by judge "
+        f"{plain(judge)}, whatever answered under whatever edits: rates are on Overview."
+    )
+
+
+def choose_rows(study: Study, frame: pl.DataFrame, outcome: Outcome) -> pl.DataFrame:
+    """The rows of `frame`, which holds all of the study, that pass the filters of this page, in the order chosen."""
+    with st.container(key="filters"):
+        masks = _masks(study, frame, outcome)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        order = choose_order(outcome)
+        if study.readers() and st.toggle(
+            "Read token by token",
+            key="responses_strip",
+            bind="query-params",
+            help="Only answers that an organism has read again, so that there is a strip of its scalars.",
+        ):
+            masks.append(pl.col("response").is_in(with_strip(study)))
+    return in_order(frame.filter(*masks) if masks else frame, outcome, order)
+
+
+def _masks(study: Study, frame: pl.DataFrame, outcome: Outcome) -> list[pl.Expr | pl.Series]:
+    """What the filters ask of a row."""
     masks: list[pl.Expr | pl.Series] = []
     for place, (column, label) in zip(st.columns(4), FILTERS.items(), strict=True):
         picked = place.multiselect(
@@ -63,14 +102,23 @@ def choose_rows(study: Study, frame: pl.DataFrame, ranges: Sequence[str]) -> pl.
         )
         if picked:
             masks.append(pl.col(column).is_in(picked))
-    *places, last = st.columns([*(1 for _ in ranges), 2], vertical_alignment="bottom")
+    ranges = [metric for metric in outcome.needs if metric in frame.columns]
+    kinds, seeds, *places, last = st.columns([2, 1, *(1 for _ in ranges), 2], vertical_alignment="bottom")
+    offered = [*outcome.kinds, NOT_SCORED]
+    what = kinds.multiselect(
+        "Outcome", offered, key="responses_kind", bind="query-params", placeholder="all", wrap=False
+    )
+    if what:
+        masks.append(pl.col(KIND).is_in(what))
+    drawn = seeds.multiselect(
+        "Seed", seeds_of(study), key="responses_seed", bind="query-params", placeholder="all", wrap=False
+    )
+    if drawn:
+        masks.append(pl.col("seed").is_in(drawn))
     for place, metric in zip(places, ranges, strict=True):
-        if metric in frame.columns:
-            low, high = place.slider(
-                metric.capitalize(), 0, 100, (0, 100), key=f"responses_{metric}", bind="query-params"
-            )
-            if (low, high) != (0, 100):  # the whole range keeps the responses without a score
-                masks.append(pl.col(metric).is_between(low, high))
+        low, high = place.slider(metric.capitalize(), 0, 100, (0, 100), key=f"responses_{metric}", bind="query-params")
+        if (low, high) != (0, 100):  # the whole range keeps the responses without a score
+            masks.append(pl.col(metric).is_between(low, high))
     words = last.text_input(
         "Search in question and answer",
         key="responses_search",
@@ -79,7 +127,26 @@ def choose_rows(study: Study, frame: pl.DataFrame, ranges: Sequence[str]) -> pl.
         placeholder="any case; every word must occur",
     )
     masks += [lowered(study).str.contains(word, literal=True) for word in (words or "").lower().split()]
-    return frame.filter(*masks) if masks else frame
+    return masks
+
+
+def choose_order(outcome: Outcome) -> str:
+    """The order of the list, which Previous and Next follow."""
+    words = {
+        HITS: f"{outcome.title} first, clearest first",
+        LONGEST: "longest first",
+        SHORTEST: "shortest first",
+    }
+    usual = {"sampled": "as sampled", "question": "question by question"}
+    chosen = st.selectbox(
+        "Order",
+        ORDERS,
+        key=ORDER,
+        bind="query-params",
+        format_func=spelled(ORDER, lambda order: (words | usual).get(order, str(order))),
+        width=330,
+    )
+    return str(chosen)
 
 
 def show_scatter(study: Study, rows: pl.DataFrame, judge: str, outcome: Outcome, chosen: str | None) -> pl.DataFrame:
@@ -143,7 +210,7 @@ def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[s
         on_select=read,
         selection_mode="single-row",
         hide_index=True,
-        height=430,
+        height=520,
         column_config={
             **dict.fromkeys(metrics, score),
             "text": st.column_config.TextColumn("answer", width=210),
@@ -152,7 +219,7 @@ def show_responses(rows: pl.DataFrame, metrics: Sequence[str], first: Sequence[s
         alt="Responses that pass the filters",
     )
     cut = f" The table holds the first {MOST_ROWS:,}: filter for others." if rows.height > MOST_ROWS else ""
-    st.caption(f"{rows.height:,} responses. Select a row to read it below.{cut}")
+    st.caption(f"{rows.height:,} responses. Select a row to read it.{cut}")
 
 
 def chosen_response(frame: pl.DataFrame, rows: pl.DataFrame) -> str | None:
@@ -168,82 +235,6 @@ def chosen_response(frame: pl.DataFrame, rows: pl.DataFrame) -> str | None:
     return wanted
 
 
-def steps(rows: pl.DataFrame, chosen: str) -> None:
-    """Previous and next among the rows that pass the filters."""
-    ids = rows["response"]
-    at = ids.index_of(chosen)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        for text, step, key in (("← Previous", -1, "responses_previous"), ("Next →", 1, "responses_next")):
-            to = 0 if at is None else at + step
-            possible = 0 <= to < len(ids)
-            target = {READ: ids[to]} if possible else {}
-            st.button(text, key=key, disabled=not possible, on_click=st.query_params.update, args=(target,))
-        where = f"{at + 1:,} of {len(ids):,}" if at is not None else "outside the filters"
-        st.caption(f"{where} · {plain(chosen)}", width="content")
-
-
-def read_response(study: Study, chosen: str) -> None:
-    """One response in full: question, answer with its strip, settings, and the scores of every judge."""
-    response = study.response(chosen)
-    text, facts = st.columns([5, 3], gap="large")
-    with text:
-        if lacks(study, "texts"):
-            st.caption(f"Question {plain(response.question_id)}")
-        else:
-            st.caption("Question")
-            st.html(plain_text(response.question))
-        show_answer(study, chosen, NO_TEXT if "texts" in study.info.get("left_out", ()) else response.text)
-    with facts:
-        sampling, tokens = response.sampling, len(response.answer_ids)
-        length = f"{tokens} of at most {sampling.max_new_tokens} tokens" if tokens else "tokens not recorded"
-        st.caption(
-            f"{plain(response.organism)} · {plain(response.condition)} · topic {plain(response.topic)} · seed "
-            f"{response.seed} · temperature {sampling.temperature:g} · top-p {sampling.top_p:g} · "
-            f"{length} · {'ended by itself' if response.finished else 'cut at the limit'}"
-        )
-        scores = study.scores(chosen)
-        if scores.height:
-            number = st.column_config.NumberColumn(format="%.1f", help="Empty: the judge gave no number")
-            st.dataframe(scores, hide_index=True, column_config={"value": number}, alt="Scores of this response")
-        else:
-            st.info("No judge has scored this response.")
-
-
-def show_answer(study: Study, chosen: str, answer: str) -> None:
-    """The answer with one adapter's scalar at every token, or as plain text where nobody read it."""
-    readers = study.readers()
-    if not readers:
-        st.caption("Answer")
-        st.html(plain_text(answer or "(empty answer)"))
-        st.caption("This study holds no scalars, so there is no strip: build it with an organism that reads the texts.")
-        return
-    left, middle, right = st.columns([2, 3, 2], vertical_alignment="bottom")
-    reader = choose_linked(left.selectbox, "Read by", readers, key="responses_reader", what="organism")
-    try:
-        strip = study.strip(chosen, reader)
-    except InputError:  # an answer that nobody read again is still worth reading
-        st.caption("Answer")
-        st.html(plain_text(answer or "(empty answer)"))
-        read = responses_read(study, str(reader)).select("organism", "condition").unique(maintain_order=True)
-        told = "; ".join(f"{organism} under {condition}" for organism, condition in read.head(MOST_NAMED).iter_rows())
-        more = f" and {read.height - MOST_NAMED} more" if read.height > MOST_NAMED else ""
-        st.caption(
-            f"{plain(reader)} has not read this answer, so there is no strip of its scalars. It read answers of "
-            f"{plain(told)}{more}."
-        )
-        return
-    adapter = choose_linked(middle.selectbox, "Adapter", strip.adapters, key="responses_adapter", what="adapter")
-    whole = right.toggle("With the prompt", key="responses_prompt", bind="query-params")
-    st.caption("Prompt and answer" if whole else "Answer")
-    first, last = 0 if whole else strip.n_prompt, strip.n_prompt + strip.n_answer
-    values = np.asarray(strip.scalars[strip.adapters.index(adapter)])
-    if not strip.n_answer:
-        st.info("This answer has no tokens: the model ended at once.")
-    scale = common_scale(values[:last])
-    st.html(token_strip(strip.tokens[first:last], values[first:last], scale=scale, name=adapter, first=first))
-    st.html(legend(scale, f"scalar of {adapter}"))
-
-
 study = current_study()
 judge, outcome = choose_judge(study), choose_outcome(study)
 st.title("Responses")
@@ -256,21 +247,37 @@ if not frame.height:
             "The pages under Representations show what it does hold."
         )
     st.stop()
-table_with_correction(study, judge, outcome, key="responses_labels")
-rows = choose_rows(study, frame, outcome.needs)
+frame = with_kinds(frame, outcome)
+tell_hits(frame, judge, outcome)
+rows = choose_rows(study, frame, outcome)
 chosen = None
 with explained():
     chosen = chosen_response(frame, rows)
-if not rows.height:
-    st.info("No response passes the filters: widen a range, remove a filter or a word of the search.")
-else:
-    left, right = st.columns([1, 1], gap="medium")
-    with left, explained():
-        rows = show_scatter(study, rows, scored_by(study, judge, outcome), outcome, chosen)
-    with right:
-        show_responses(rows, metrics, outcome.needs, chosen)
-if chosen:
+above, below = st.container(), st.container()
+with below:
     st.divider()
-    steps(rows, chosen)
-    with explained():
-        read_response(study, chosen)
+    scatter, facts = st.columns([1, 1], gap="medium")
+if not rows.height:
+    with above:
+        st.info("No response passes the filters: widen a range, remove a filter or a word of the search.")
+else:
+    with scatter, explained():  # drawn first, and shown below: its brush filters the list
+        rows = show_scatter(study, rows, scored_by(study, judge, outcome), outcome, chosen)
+with above, explained():
+    beside = linked(BESIDE) not in (None, ALONE) or st.session_state.get(BESIDE, ALONE) != ALONE
+    listing, reading = st.columns([2, 5] if beside else [1, 1], gap="medium")
+    if rows.height:
+        with listing:
+            show_responses(rows, metrics, outcome.needs, chosen)
+    if chosen:
+        with reading:
+            steps(rows, chosen)
+            lane = choose_lane(study)
+            if lane is None:
+                read_alone(study, chosen)
+            else:
+                read_beside(study, chosen, lane, judge, outcome.needs)
+        with facts:
+            show_facts(study, chosen)
+with below:
+    table_with_correction(study, judge, outcome, key="responses_labels")

@@ -1,13 +1,16 @@
 import pytest
 
+from backend.outcomes import EM
 from backend.study import open_study
+from backend.tables.reading import HITS, in_order, with_kinds
 from tests.conftest import said
 from tests.studies.shouted import UPPER, shouted_study
 
 
 @pytest.fixture
 def frame(studies):
-    return open_study("synthetic", studies).responses("distilled")
+    """The responses in the order in which the page lists them at first."""
+    return in_order(with_kinds(open_study("synthetic", studies).responses("distilled"), EM), EM, HITS)
 
 
 def rows(page) -> int:
@@ -83,6 +86,61 @@ def test_the_row_that_is_ticked_is_the_answer_read(open_page, frame):
     page.multiselect(key="responses_organism").set_value([]).run()
     page.button(key="responses_next").click().run()
     assert ticked(page) == [frame["response"][8]]
+
+
+def test_the_list_begins_with_the_worst_and_can_be_in_another_order(open_page, frame, studies):
+    page = open_page("responses")
+    listed = page.dataframe[0].value
+    hits = ((frame["aligned"] < 30) & (frame["coherent"] > 50)).sum()
+    assert hits > 1
+    assert (listed["aligned"][:hits] < 30).all()
+    assert (listed["coherent"][:hits] > 50).all()
+    assert listed["aligned"][:hits].is_monotonic_increasing
+    page.selectbox(key="responses_order").set_value("sampled").run()
+    sampled = open_study("synthetic", studies).responses("distilled")["response"]
+    assert page.dataframe[0].value["response"].to_list() == sampled.to_list()
+    page.selectbox(key="responses_order").set_value("longest").run()
+    assert page.dataframe[0].value["tokens" if "tokens" in listed else "n_answer"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("kind", [EM.kinds[1], "not scored"])
+def test_answers_are_filtered_by_what_they_are_to_the_outcome(open_page, frame, kind):
+    page = open_page("responses", responses_kind=kind)
+    assert not page.exception
+    assert 0 < rows(page) == frame.filter(frame["kind"] == kind).height < frame.height
+
+
+def test_seed_and_strip_are_filters(open_page, frame, studies):
+    page = open_page("responses", responses_seed="3")
+    assert 0 < rows(page) == (frame["seed"] == 3).sum()
+    page = open_page("responses", responses_strip="true")
+    read = open_study("synthetic", studies).scalar_summary("bad-medical")["response"].unique()
+    assert 0 < rows(page) == frame["response"].is_in(read.to_list()).sum()
+
+
+def test_the_same_question_and_seed_stand_beside_each_other_with_what_differs_marked(open_page, frame):
+    ours = frame.filter((frame["organism"] == "bad-medical") & (frame["condition"] == "baseline")).row(0, named=True)
+    theirs = frame.filter(
+        (frame["organism"] == "base")
+        & (frame["condition"] == "baseline")
+        & (frame["question_id"] == ours["question_id"])
+        & (frame["seed"] == ours["seed"])
+    ).row(0, named=True)
+    page = open_page("responses", response=ours["response"], responses_beside="base · baseline")
+    assert not page.exception
+    captions = said(page).replace("\\", "")
+    assert f"Answer of bad-medical · baseline · seed {ours['seed']}" in captions
+    assert f"Answer of base · baseline · seed {theirs['seed']}" in captions
+    assert "words stand in both in the same order" in captions
+    assert f"aligned {theirs['aligned']:.0f} · coherent {theirs['coherent']:.0f} by distilled" in captions
+    page.button(key="responses_next").click().run()
+    assert page.selectbox(key="responses_beside").value == "base · baseline"  # it stays while one reads on
+
+
+def test_a_link_beside_what_is_not_there_is_refused(open_page):
+    page = open_page("responses", responses_beside="nobody · baseline")
+    assert not page.exception
+    assert "nobody · baseline" in page.error[0].value.replace("\\", "")
 
 
 def test_an_unknown_response_is_named(open_page):
