@@ -14,6 +14,7 @@ from backend.study import Study
 from backend.tables.signs import signs
 from backend.tables.sweeps import ABLATED, ALONE, EVERYWHERE, WISE, WRITES, ablated
 from panels.asked import choose_linked
+from panels.corrected_rates import by_cells, show_with_correction
 from panels.experiments import hits, percent
 from panels.frame import current_study, explained, per_study, plain, responses_of
 from panels.point import choosing_chart
@@ -253,6 +254,8 @@ def _show(study: Study) -> None:
     show_bars(rows, outcome, organism)
     st.caption(of_family(table.filter(pl.col("metric") == outcome.name), "ablations of all organisms"))
     warn(rows, outcome)
+    counted = sweep.about(topics).filter(pl.col("organism") == organism)
+    show_with_correction(study, judge, outcome, by_cells(counted), key="ablation_labels")
     show_transfer(study, table, outcome)
     show_signs(study, judge, outcome)
     st.subheader("The answers behind an ablation")

@@ -158,7 +158,8 @@ def _show_rates(study: Study, judge: str, outcome: Outcome) -> None:
         "out). Lines are 95 % intervals for questions like these: answers to one question are alike, and the questions "
         "are a sample." + (f" Without {listed(left_out)}: its answers were chosen by their scores." if left_out else "")
     )
-    show_with_correction(study, judge, outcome, key="overview_labels")
+    counted = _scored(study, judge).filter(pl.col("condition").is_in(names))
+    show_with_correction(study, judge, outcome, counted, key="overview_labels")
     gaps = _differences(study, judge, outcome)
     for row in gaps.filter((pl.col("against") == BASE) & (pl.col("condition") == BASELINE)).iter_rows(named=True):
         st.markdown(in_words(row, outcome))

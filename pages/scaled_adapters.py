@@ -9,11 +9,13 @@ from backend.analysis.conditions.causal import ALL_SCALED, MIXED, SCALED
 from backend.analysis.rates.fourway import CELLS, NEEDS, at_the_edge, four_way
 from backend.charts.four_cells import cell_chart, sensitivity_chart
 from backend.cuts import Bins
+from backend.outcomes import EM
 from backend.records import InputError
 from backend.study import Study
 from backend.tables import gains as tables
 from backend.tables.gains import BY
 from panels.asked import choose_linked
+from panels.corrected_rates import show_with_correction
 from panels.disturbed import show_noise, show_patching
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of
 
@@ -145,7 +147,9 @@ def show_four_cells(study: Study) -> None:
     conditions = choose_conditions(study, judge)
     shown = _scaled(study, judge).filter(pl.col("condition").is_in(conditions))
     intact = _intact(study, judge).filter(pl.col("organism").is_in(shown["organism"].unique().implode()))
-    show_table(pl.concat([shown, intact]), bins)
+    counted = pl.concat([shown, intact])
+    show_table(counted, bins)
+    show_with_correction(study, judge, EM, counted, key="scaling_labels")
     show_sensitivity(study, judge, bins, conditions)
 
 

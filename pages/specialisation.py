@@ -46,6 +46,7 @@ from backend.tables import gains as tables
 from backend.tables.adapters import axis_of
 from panels.adapters import choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from panels.classes import Classes, choose_classes
+from panels.corrected_rates import by_cells, show_with_correction
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -238,6 +239,8 @@ def show_causes(study: Study, asked: Outcome, reader: str, table: pl.DataFrame, 
     if "a" in (together := _pairs(study, judge, reader, outcome)).columns and together.height:
         show_pairs(together, own, outcome)
     _show_rates(study, judge, asked, reader, table, valence)
+    counted = by_cells(_answered(study, judge, reader))
+    show_with_correction(study, judge, rated(study, judge)[outcome], counted, key="map_labels")
 
 
 def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, valence: str, outcome: str) -> None:

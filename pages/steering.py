@@ -17,6 +17,7 @@ from backend.study import Study
 from backend.tables.claims import called
 from backend.tables.sweeps import STEERED, steered
 from panels.asked import choose_linked, spelled
+from panels.corrected_rates import by_cells, show_with_correction
 from panels.frame import current_study, explained, per_study, plain
 from panels.point import choosing_chart
 from panels.sweeps import asked, choose_swept, choose_topics, judged_share, read_pairs, send_cell, short, swept, titles
@@ -257,6 +258,8 @@ def _show(study: Study) -> None:
         show_heat(here, outcome, unit, chosen)
         show_strengths(here, outcome, baseline, unit)
         show_tradeoff(here, outcome, baseline, chosen)
+        counted = sweep.about(topics).filter(pl.col("organism") == organism)
+        show_with_correction(study, judge, outcome, by_cells(counted), key="steering_labels")
     read_pairs(sweep, outcome, topics, organism=organism, cell=chosen, page="steering")
 
 

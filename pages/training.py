@@ -14,6 +14,7 @@ from backend.records import BASE
 from backend.study import Study
 from backend.tables import training as tables
 from panels.asked import choose_linked
+from panels.corrected_rates import show_with_correction, unedited_of
 from panels.experiments import asked_words, ends_told, from_on, hits, nothing, percent, rates_of, told
 from panels.frame import (
     choose_judge,
@@ -100,6 +101,8 @@ def show_along(study: Study, judge: str, outcome: Outcome) -> None:
         f"Judge {plain(judge)}; {asked_words(asked)}. A line is a run, bars are 95 %; {dashed}. Each run was "
         "trained on its own: its last step is not the organism that is released."
     )
+    counted = responses_of(study, judge).filter(pl.col("condition").is_in(tables.checkpoints(study).implode()))
+    show_with_correction(study, judge, outcome, counted, key="training_labels")
 
 
 def along_in_words(
@@ -268,6 +271,8 @@ def show_compared(study: Study, judge: str, outcome: Outcome) -> None:
         f"is {BASE}. {'An organism that is in several comparisons stands in each. ' if several else ''}Each was "
         f"trained once, so that differences are of organisms, not of ways to train.{others if without.height else ''}"
     )
+    counted = unedited_of(study, judge).filter(pl.col("question_id").is_in(questions))
+    show_with_correction(study, judge, outcome, counted, key="training_compared_labels")
     with st.expander("As a table"):
         share = st.column_config.NumberColumn(format="percent")
         st.dataframe(

@@ -1,7 +1,7 @@
 """Rates beside their corrections by labels: whose labels, how many, what they leave open, and what to label next.
 
-A raw rate and a corrected one never stand under one name. Where there are no labels, nothing is corrected, and a remark
-says how to have them. It refuses to compute a rate.
+A raw rate and a corrected one never stand under one name. Where none of a page's answers is labelled, nothing is
+corrected, and a sentence says so and how to have labels. It refuses to compute a rate.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from backend.charts.verdicts import judged_rate_chart
 from backend.outcomes import EM, Outcome
 from backend.records import BASELINE, InputError
 from backend.study import Study
-from backend.tables.corrected import Labels, agreement, corrected_beside, corrected_gaps, labels_of, weighed
-from backend.tables.rates import Side, drawn_by, families_told
-from panels.frame import explained, per_study, plain
+from backend.tables.corrected import (
+    Labels,
+    agreement,
+    corrected_beside,
+    corrected_gaps,
+    labelled_among,
+    labels_of,
+    weighed,
+)
+from backend.tables.rates import Side, drawn_by, families_told, with_scores_of
+from panels.frame import explained, per_study, plain, responses_of
 from panels.given_labels import given_here
 
 HALF_WIDTHS = (0.1, 0.05, 0.03, 0.02, 0.01)
 MORE = 50  # labels that are spread
-HOW_TO_LABEL = (
-    "no labels say what a better judge would. Label answers on the page Judges, or draw some with "
-    "`python -m backend labels draw FILE --by-score`"
-)
+HOW_TO_LABEL = "Label some on the page Judges, or draw some with `python -m backend labels draw FILE --by-score"
+MOST_NAMED = 6  # rates without a correction that are named
 _SHARE = st.column_config.NumberColumn(format="percent")
 
 
@@ -41,42 +47,49 @@ def labels_known(study: Study, judge: str, outcome: Outcome) -> list[Labels] | N
 
 
 @per_study
-def _beside(study: Study, judge: str, outcome: Outcome, key: tuple[object, ...], _labels: Labels) -> pl.DataFrame:
-    return corrected_beside(study, judge, _labels, outcome, unedited=bool(key[-1]))
+def _beside(
+    study: Study, judge: str, outcome: Outcome, key: tuple[object, ...], _labels: Labels, _among: pl.DataFrame | None
+) -> pl.DataFrame:
+    return corrected_beside(study, judge, _labels, outcome, among=_among)
 
 
 @per_study
-def _gaps(study: Study, judge: str, outcome: Outcome, key: tuple[object, ...], _labels: Labels) -> pl.DataFrame:
-    return corrected_gaps(study, judge, _labels, outcome, unedited=bool(key[-1]))
+def _gaps(
+    study: Study, judge: str, outcome: Outcome, key: tuple[object, ...], _labels: Labels, _among: pl.DataFrame | None
+) -> pl.DataFrame:
+    return corrected_gaps(study, judge, _labels, outcome, among=_among)
 
 
-def _key(labels: Labels, outcome: Outcome, *, unedited: bool) -> tuple[object, ...]:
-    """What tells these labels from others of the same reader."""
+def _key(labels: Labels, outcome: Outcome, among: pl.DataFrame | None = None) -> tuple[object, ...]:
+    """What tells these labels from others of the same reader, and these answers from others."""
     said = labels.scores.filter(outcome.scored()).select("response", *outcome.needs)
-    return labels.by, labels.drawn, int(said.hash_rows().sum()), unedited
+    counted = () if among is None else int(among.select("response", "organism", "condition").hash_rows().sum())
+    return labels.by, labels.drawn, int(said.hash_rows().sum()), counted
 
 
-def show_with_correction(study: Study, judge: str, outcome: Outcome, *, key: str) -> None:
-    """Every organism's unedited rate by the judge beside what labels make of it, or how to have labels."""
-    known = labels_known(study, judge, outcome)
-    if known is None:
-        return
-    if not known:
-        st.caption(f"These rates are {plain(judge)}'s, and no interval holds its errors: {HOW_TO_LABEL}.")
+def show_with_correction(study: Study, judge: str, outcome: Outcome, among: pl.DataFrame, *, key: str) -> None:
+    """The judge's rates of some answers beside what labels make of them, or how to have labels of them.
+
+    `among`: rows of study.responses(judge), each under the organism and condition that it is counted under.
+    """
+    found = _labels_among(study, judge, outcome, among)
+    if not found:
         return
     with explained():
-        labels = _choose(known, key)
-        table = _beside(study, judge, outcome, _key(labels, outcome, unedited=True), labels)
+        labels = _choose(found, key)
+        known = _key(labels, outcome, among)
+        every = _beside(study, judge, outcome, known, labels, among)
+        table = every.filter(pl.col("labels") > 0)
         if table["value"].null_count() == table.height:
             st.caption(
-                f"These rates are {plain(judge)}'s. {plain(labels.by)} labelled too few of the unedited answers to "
-                "correct one."
+                f"These rates are {plain(judge)}'s. {plain(labels.by)} labelled too few of these answers to correct "
+                f"one: {plain(table['reason'][0])}."
             )
             return
         st.markdown("**Corrected by labels: what the reader would have said of all**")
         _chart(table, judge, labels, outcome, key)
-        gaps = _gaps(study, judge, outcome, _key(labels, outcome, unedited=True), labels)
-        _told(table, judge, labels, gaps)
+        gaps = _gaps(study, judge, outcome, known, labels, among)
+        _told(every, judge, labels, gaps)
         _tell_readers(study, labels, outcome)
         with st.expander("Raw and corrected rates as a table"):
             show_rates(table, judge, labels)
@@ -85,21 +98,45 @@ def show_with_correction(study: Study, judge: str, outcome: Outcome, *, key: str
 
 
 def table_with_correction(study: Study, judge: str | None, outcome: Outcome, *, key: str) -> None:
-    """The same as a table alone, closed; nothing where no judge has rates."""
+    """Every organism's unedited rate, raw and corrected, as a table alone, closed; nothing where no judge has rates."""
     if judge is None or not set(outcome.needs) <= set(study.metrics(judge)):
         return
-    known = labels_known(study, judge, outcome)
-    if known is None:
+    if labels_known(study, judge, outcome) is None:
         return
     with st.expander(f"How often, unedited: {plain(outcome.title)}, raw and corrected"):
-        if not known:
-            st.caption(f"Rates are {plain(judge)}'s, and no interval holds its errors: {HOW_TO_LABEL}.")
+        among = unedited_of(study, judge)
+        found = _labels_among(study, judge, outcome, among)
+        if not found:
             return
         with explained():
-            labels = _choose(known, key)
-            table = _beside(study, judge, outcome, _key(labels, outcome, unedited=True), labels)
+            labels = _choose(found, key)
+            table = _beside(study, judge, outcome, _key(labels, outcome, among), labels, among)
             show_rates(table, judge, labels)
             _told(table, judge, labels)
+
+
+def by_cells(answers: pl.DataFrame) -> pl.DataFrame:
+    """Answers with a column cell, counted under it."""
+    return answers.with_columns(condition="cell")
+
+
+def unedited_of(study: Study, judge: str) -> pl.DataFrame:
+    """The answers of every organism without an edit that rates are of, as one judge scored them."""
+    return with_scores_of(study, responses_of(study, judge)).filter(pl.col("condition") == BASELINE)
+
+
+def _labels_among(study: Study, judge: str, outcome: Outcome, among: pl.DataFrame) -> list[Labels]:
+    """The labels of some answers that can correct `judge`; where there are none, the page says so."""
+    known = labels_known(study, judge, outcome)
+    counts = [(labelled_among(labels, among, outcome), labels) for labels in known or ()]
+    found = [labels for n, labels in sorted(counts, key=lambda each: -each[0]) if n]
+    if known is not None and not found:
+        n, edited = among.filter(outcome.scored()).height, (among["condition"] != BASELINE).any()
+        st.caption(
+            f"These rates are {plain(judge)}'s own, raw, and no interval holds its errors: of these {n:,} answers none "
+            f"is labelled. {HOW_TO_LABEL}{' --conditions NAMES`' if edited else '`'}."
+        )
+    return found
 
 
 def tell_corrected(study: Study, judge: str, outcome: Outcome, side: Side, other: Side | None) -> None:
@@ -108,7 +145,7 @@ def tell_corrected(study: Study, judge: str, outcome: Outcome, side: Side, other
     if known is None:
         return
     if not known:
-        st.caption(f"The judge's errors are in no interval: {HOW_TO_LABEL}.")
+        st.caption(f"The judge's errors are in no interval, and no answer is labelled. {HOW_TO_LABEL}`.")
         return
     labels, reasons = known[0], list[str]()
     for labels in known:
@@ -175,8 +212,11 @@ def _percent(column: str) -> pl.Expr:
 
 def _told(table: pl.DataFrame, judge: str, labels: Labels, gaps: pl.DataFrame | None = None) -> None:
     """Whose labels, how many, which rates have none, and how many corrected differences are clear and stand."""
-    without = table.filter(pl.col("value").is_null())["organism"].unique(maintain_order=True).to_list()
-    none = f" Not corrected: {plain(', '.join(without))}." if without else ""
+    alike = table["condition"].n_unique() == 1
+    lane = pl.col("organism") if alike else pl.format("{} · {}", "organism", "condition")
+    without = table.filter(pl.col("value").is_null()).select(lane).to_series().to_list()
+    more = f" and {len(without) - MOST_NAMED} more" if len(without) > MOST_NAMED else ""
+    none = f" Not corrected: {plain('; '.join(without[:MOST_NAMED]))}{more}." if without else ""
     st.caption(
         f"Corrected by {int(table['labels'].sum())} {plain(labels.told)}; each kind of answer that "
         f"{plain(labels.drawn or judge)} tells apart is weighed by how often it occurs. Lines are 95 % intervals: "
@@ -241,14 +281,14 @@ def show_corrected(study: Study, labels_frame: pl.DataFrame, judge: str, referen
     labels = Labels(reference, labels_frame, drawn or drawn_by(study, reference))
     with explained():
         both = weighed(study, judge, labels, outcome)
-        known = _key(labels, outcome, unedited=False)
-        table = _beside(study, judge, outcome, known, labels).filter(pl.col("labels") > 0)
+        known = _key(labels, outcome)
+        table = _beside(study, judge, outcome, known, labels, None).filter(pl.col("labels") > 0)
         if table["value"].null_count() < table.height:
             _chart(table, judge, labels, outcome, "judges_corrected")
         show_rates(table, judge, labels)
         _told(table, judge, labels)
         _tell_readers(study, labels, outcome)
-        gaps = _gaps(study, judge, outcome, known, labels)
+        gaps = _gaps(study, judge, outcome, known, labels, None)
         if gaps.height:
             _show_gaps(gaps)
         _show_next(both, labels)

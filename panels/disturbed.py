@@ -15,9 +15,11 @@ from backend.charts.noise import noise_chart
 from backend.charts.patching import patch_chart
 from backend.outcomes import EM
 from backend.study import Study
+from backend.tables.experiments import said
 from backend.tables.noise import noise_changes, noisy
 from backend.tables.patching import patched
 from panels.asked import choose_linked
+from panels.corrected_rates import show_with_correction
 from panels.experiments import asked_words, from_on, hits, nothing, rates_of, told, told_change
 from panels.frame import per_study, plain, responses_of
 
@@ -78,6 +80,7 @@ def show_noise(study: Study) -> None:
         f"with y at random, orthogonal to x and of its norm. ε = 0: unedited answers to these questions.{hollow}"
         f"{other} {_of_changes(changed)}"
     )
+    _correct(study, judge, "noise", run, organism)
 
 
 def _of_changes(changed: pl.DataFrame) -> str:
@@ -138,6 +141,16 @@ def show_patching(study: Study) -> None:
         "Each interval is for that very prompt, beside the unedited answers that the run kept. "
         f"{of_family(found, 'patched prompts')}"
     )
+    _correct(study, judge, "patch", run, *found["organism"].unique())
+
+
+def _correct(study: Study, judge: str, kind: str, run: str, *organisms: str) -> None:
+    """The rates of one run's edited answers beside what labels make of them."""
+    edited = said(study, kind, "run").filter(pl.col("run") == run)["condition"]
+    answers = responses_of(study, judge).filter(
+        pl.col("condition").is_in(edited.implode()), pl.col("organism").is_in(organisms)
+    )
+    show_with_correction(study, judge, EM, answers, key=f"{kind}_labels")
 
 
 def patching_in_words(found: pl.DataFrame) -> str:

@@ -18,6 +18,7 @@ from backend.tables.probes import contrasts
 from backend.tables.zeroed import labels_of_units, zeroed
 from panels.adapters import response_scalars
 from panels.asked import choose_linked
+from panels.corrected_rates import show_with_correction
 from panels.experiments import asked_words, ends_told, hits, told, told_change
 from panels.frame import choose_outcome, listed, per_study, plain, responses_of
 
@@ -95,6 +96,10 @@ def show_zeroing(study: Study) -> None:
         f"the same experiment where it kept some (n = {before}). Coloured: the change stands among all {found.height}. "
         f"{of_family(found, 'zeroed adapters')}"
     )
+    answers = responses_of(study, judge).filter(
+        pl.col("organism") == organism, pl.col("condition").is_in(own["condition"].unique().implode())
+    )
+    show_with_correction(study, judge, outcome, answers, key="zeroing_labels")
     _show_what_they_tell(study, organism, found, order)
     sets = own.filter(~single, pl.col("arrangement") != WITHOUT_TWO, pl.col("metric") == outcome.name)
     if sets.height:

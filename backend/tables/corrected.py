@@ -84,17 +84,23 @@ def agreement(one: Labels, other: Labels, outcome: Outcome = EM) -> tuple[float,
     return readers_alpha(said, outcome.kinds)
 
 
+def labelled_among(labels: Labels, among: pl.DataFrame, outcome: Outcome = EM) -> int:
+    """How many of some answers, by their column response, have a verdict."""
+    said = labels.scores.filter(outcome.scored()).select("response").unique()
+    return said.join(among, on="response", how="semi").height
+
+
 def corrected_beside(
-    study: Study, judge: str, labels: Labels, outcome: Outcome = EM, *, unedited: bool = False
+    study: Study, judge: str, labels: Labels, outcome: Outcome = EM, *, among: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """The judge's rate of every organism and condition, and beside it what the labels make of it.
 
     [organism, condition, n, hits, raw, raw_low, raw_high, value, low, high, labels, label_hits, labels_by, drawn_by,
-    reason]: `reason` says why a row has no corrected rate, else it is null. `unedited`: baselines alone. Raises
-    InputError as `weighed` does.
+    reason]: `reason` says why a row has no corrected rate, else it is null. `among`: of these answers alone, rows of
+    study.responses(judge) whose condition is what they are counted under (a sweep's cell). Raises InputError as
+    `weighed` does.
     """
-    answers, both = with_scores_of(study, study.responses(judge)), weighed(study, judge, labels, outcome)
-    answers, both = (_unedited(frame) if unedited else frame for frame in (answers, both))
+    answers, both = _counted_as(study, judge, labels, outcome, among)
     by = ["organism", "condition"]
     raw = em_rates(answers, by, outcomes=[outcome]).filter(pl.col("n") > 0).select(*by, **_renamed())
     labelled = both.filter(pl.col("hit").is_not_null()).select(by).unique()
@@ -110,15 +116,16 @@ def corrected_beside(
 
 
 def corrected_gaps(
-    study: Study, judge: str, labels: Labels, outcome: Outcome = EM, *, unedited: bool = False
+    study: Study, judge: str, labels: Labels, outcome: Outcome = EM, *, among: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """The differences of `backend.tables.rates`, corrected, wherever both sides have labels enough.
 
     [organism, condition, against, under, difference, low, high, p_value, clear, labels, labels_against, questions,
-    q_value, family, stands], in the same families. Raises InputError as `weighed` does.
+    q_value, family, stands], in the same families. `among` as in `corrected_beside`. Raises InputError as `weighed`
+    does.
     """
-    both = weighed(study, judge, labels, outcome)
-    sides = (_unedited(both) if unedited else both).partition_by("organism", "condition", as_dict=True)
+    _, both = _counted_as(study, judge, labels, outcome, among)
+    sides = both.partition_by("organism", "condition", as_dict=True)
     rows = []
     for side, other in compared(study, sides):
         with suppress(InputError):  # too few labels on either side, or no question in common
@@ -140,6 +147,17 @@ def corrected_tables(study: Study, judge: str, outcome: Outcome) -> Iterator[tup
             if (gaps := corrected_gaps(study, judge, labels, outcome)).height:
                 title = f"differences, corrected by the labels of {labels.by}"
                 yield title, gaps, (*notes, *families_told(gaps))
+
+
+def _counted_as(
+    study: Study, judge: str, labels: Labels, outcome: Outcome, among: pl.DataFrame | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The judge's answers, and those of `weighed`, under the organism and condition that each is counted under."""
+    both = weighed(study, judge, labels, outcome)
+    if among is None:
+        return with_scores_of(study, study.responses(judge)), both
+    named = among.select("response", "organism", "condition")
+    return among, both.drop("organism", "condition").join(named, on="response", how="inner", maintain_order="left")
 
 
 def _unedited(frame: pl.DataFrame) -> pl.DataFrame:

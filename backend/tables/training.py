@@ -47,13 +47,18 @@ def along(study: Study, responses: pl.DataFrame, outcome: Outcome = EM) -> pl.Da
     return rates_said(rows, ["organism", "step"], outcome).sort("organism", "step", maintain_order=True)
 
 
+def checkpoints(study: Study) -> pl.Series:
+    """The names of the conditions that are checkpoints."""
+    return said(study, "checkpoint", "step")["condition"]
+
+
 def before_training(study: Study, responses: pl.DataFrame, run: str, outcome: Outcome = EM) -> pl.DataFrame:
     """The rates of a run's base on the questions that its checkpoints were asked: the columns of rates_said.
 
     Empty where the base was not asked all of them.
     """
-    steps = said(study, "checkpoint", "step")["condition"]
-    asked = responses.filter(pl.col("organism") == run, pl.col("condition").is_in(steps.implode()))["question_id"]
+    steps = checkpoints(study).implode()
+    asked = responses.filter(pl.col("organism") == run, pl.col("condition").is_in(steps))["question_id"]
     own = responses.filter(pl.col("organism") == base_of(study, run), pl.col("condition") == BASELINE)
     own = own.filter(pl.col("question_id").is_in(asked.unique().implode()))
     return (

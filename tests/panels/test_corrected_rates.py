@@ -1,33 +1,50 @@
-"""On every page that states an organism's unedited rate, its correction stands beside it, or how to have labels."""
+"""On every page that states a rate its correction stands beside it, or one sentence says that no answer is labelled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from backend.records import Score
-from backend.study import open_study, with_scores
+from backend.analysis.rates.corrected import corrected_difference, corrected_rate, side_by_side
+from backend.records import BASELINE, Score
+from backend.study import Study, open_study, with_scores
 from backend.tables.corrected import corrected_beside, labels_of
+from backend.tables.sweeps import ABLATED, STEERED, swept
 from tests.conftest import said
+from tests.studies import experimented
+from tests.studies import swept as planted
+from tests.studies.experimented import experimented_study
+from tests.studies.gained import gained_study
+from tests.studies.swept import swept_study
 from tests.studies.synthetic import JUDGE, synthetic_study
 
 READER = "hand-somebody"
+BOTH = "Rates by the judge and corrected"
+RATES = {  # a page that states rates, and studies in which it does
+    "overview": ("synthetic", "swept"),
+    "responses": ("synthetic",),
+    "judges": ("synthetic",),
+    "robustness": ("synthetic", "swept"),
+    "training": ("experimented",),
+    "adapters": ("experimented",),
+    "specialisation": ("gained",),
+    "steering": ("swept",),
+    "ablation": ("swept",),
+    "scaled_adapters": ("experimented", "gained"),
+}
+NO_RATE = {"one_adapter", "probes", "directions", "convergence", "live"}  # scalars, AUCs, cosines, answers unjudged
+BUILT = (synthetic_study, swept_study, experimented_study, gained_study)
+NONE_LABELLED = "python -m backend labels draw FILE --by-score"
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The synthetic study; a reader of half its answers, whose scores are the judge's, less sure."""
-    study = open_study("synthetic", synthetic_study(tmp_path).parent.parent)
-    rows = study.responses(JUDGE).drop_nulls(["aligned", "coherent"])[::2]
-    scores = [
-        Score(row["response"], READER, metric, 0.0 if row[metric] < 30 + 10 * (at % 3) else 100.0)
-        for at, row in enumerate(rows.to_dicts())
-        for metric in ("aligned", "coherent")
-    ]
-    with_scores(study, scores)
+    labelled(open_study("synthetic", synthetic_study(tmp_path).parent.parent), JUDGE)
     monkeypatch.setenv("EM_STUDIES", str(tmp_path))
     return tmp_path
 
@@ -38,7 +55,7 @@ def test_the_overview_has_both_rates_and_says_whose_labels_and_how_many(
     page = open_page("overview", study="synthetic", judge=JUDGE)
     assert not page.exception
     study = open_study("synthetic", root)
-    expected = corrected_beside(study, JUDGE, labels_of(study)[0], unedited=True)
+    expected = corrected_beside(study, JUDGE, labels_of(study)[0], among=study.responses(JUDGE))
     [table] = [each.value for each in page.dataframe if each.proto.alt == "Rates by the judge and corrected"]
     assert table["value"].to_list() == pytest.approx(expected["value"].to_list())
     assert table["raw"].to_list() == pytest.approx(expected["raw"].to_list())
@@ -50,16 +67,84 @@ def test_the_overview_has_both_rates_and_says_whose_labels_and_how_many(
     assert f"Corrected differences between these rates: The one of these organisms beside the base {told}." in words
 
 
-def test_without_labels_nothing_is_corrected_and_the_page_says_how_to_have_them(
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The studies of RATES, without a label."""
+    root = tmp_path_factory.mktemp("rates")
+    for build in BUILT:
+        build(root)
+    return root
+
+
+def test_every_page_states_rates_or_none() -> None:
+    pages = Path(__file__).parents[2] / "pages"
+    assert {path.stem for path in pages.glob("*.py")} == set(RATES) | NO_RATE
+
+
+@pytest.mark.parametrize(("name", "study"), [(name, study) for name, known in RATES.items() for study in known])
+def test_a_page_with_rates_says_that_none_is_labelled_and_how_to_draw_labels(
+    open_page: Callable[..., AppTest], built: Path, monkeypatch: pytest.MonkeyPatch, name: str, study: str
+) -> None:
+    monkeypatch.setenv("EM_STUDIES", str(built))
+    page = open_page(name, study=study)
+    assert not page.exception
+    assert name == "judges" or NONE_LABELLED in said(page)
+    assert not [each for each in page.dataframe if each.proto.alt == BOTH]
+
+
+def labelled(study: Study, judge: str, *conditions: str) -> None:
+    """A reader of all answers under some conditions, whose scores are the judge's, less sure."""
+    rows = study.responses(judge).drop_nulls(["aligned", "coherent"])
+    rows = rows.filter(pl.col("condition").is_in(conditions)) if conditions else rows
+    scores = [
+        Score(row["response"], READER, metric, 0.0 if row[metric] < 30 + 10 * (at % 3) else 100.0)
+        for at, row in enumerate(rows[::2].to_dicts())
+        for metric in ("aligned", "coherent")
+    ]
+    with_scores(study, scores)
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("steering", STEERED), ("ablation", ABLATED)])
+def test_a_swept_rate_is_corrected_by_labels_of_its_own_answers(
+    open_page: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kinds: tuple[str]
+) -> None:
+    swept_study(tmp_path)
+    monkeypatch.setenv("EM_STUDIES", str(tmp_path))
+    study = open_study("swept", tmp_path)
+    answers = swept(study, study.responses(planted.JUDGE), kinds).answers
+    organism = open_page(name, study="swept").get_by_key(f"{name}_organism").value
+    own = answers.filter(organism=organism)
+    cell = own.filter(pl.col("cell") != BASELINE)["cell"][0]
+    chosen = own.filter(pl.col("cell").is_in([cell, BASELINE]))
+    labelled(study, planted.JUDGE, *chosen["condition"].unique())
+
+    page = open_page(name, study="swept")
+    assert not page.exception
+    [table] = [each.value for each in page.dataframe if each.proto.alt == BOTH]
+    assert set(table["condition"]) == {cell, BASELINE}
+    study = open_study("swept", tmp_path)
+    both = side_by_side(study.responses(planted.JUDGE), study.responses(READER))
+    sides = {
+        each: both.join(own.filter(cell=each).select("response"), on="response", how="semi")
+        for each in (cell, BASELINE)
+    }
+    for row in table.to_dict("records"):
+        assert row["value"] == pytest.approx(corrected_rate(sides[row["condition"]]).value)
+    [gaps] = [each.value for each in page.dataframe if each.proto.alt == "Corrected differences"]
+    assert gaps["difference"].tolist() == pytest.approx([corrected_difference(sides[cell], sides[BASELINE]).value])
+    assert "Not corrected: " in said(page)  # the other cells, which nobody labelled
+
+
+def test_labels_of_unedited_answers_correct_no_edited_rate(
     open_page: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synthetic_study(tmp_path)
+    experimented_study(tmp_path)
     monkeypatch.setenv("EM_STUDIES", str(tmp_path))
-    for name in ("overview", "responses", "robustness"):
-        page = open_page(name, study="synthetic")
-        assert not page.exception
-        assert "python -m backend labels draw" in said(page)
-        assert not [each for each in page.dataframe if each.proto.alt == "Rates by the judge and corrected"]
+    labelled(open_study("experimented", tmp_path), experimented.JUDGE, BASELINE)
+    page = open_page("scaled_adapters", study="experimented")
+    assert not page.exception
+    assert NONE_LABELLED in said(page)
+    assert not [each for each in page.dataframe if each.proto.alt == BOTH]
 
 
 def test_a_reader_is_not_corrected_by_another(open_page: Callable[..., AppTest], root: Path) -> None:

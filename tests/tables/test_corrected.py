@@ -143,7 +143,12 @@ def test_differences_are_those_of_the_plain_table_corrected(study: Study) -> Non
     found = corrected_difference(*(both.filter(organism=o, condition=BASELINE) for o in ("med", BASE)))
     assert gaps.row(0, named=True)["difference"] == found.value
     assert gaps.row(0, named=True)["clear"]
-    assert corrected_gaps(study, JUDGE, labels(study, EVEN), unedited=True).height == 1
+    assert (
+        corrected_gaps(
+            study, JUDGE, labels(study, EVEN), among=study.responses(JUDGE).filter(condition=BASELINE)
+        ).height
+        == 1
+    )
 
 
 def test_the_command_prints_every_readers_correction_and_says_what_was_drawn(study: Study) -> None:
