@@ -76,6 +76,8 @@ def _add_ablate(kinds: Any) -> argparse.ArgumentParser:
     layer = values.whole(0, values.LAYERS - 1)
     add("--layer", type=layer, required=True, help="of the direction that is taken out everywhere")
     add("--random", type=values.seeds_or_none, default="0-1", metavar="SEEDS", help="of random directions, or none")
+    like = "other directions as controls, taken out everywhere alone (repeat)"
+    add("--like", type=values.text, action="append", default=[], metavar="NAME", help=like)
     add("--subspace", action="store_true", help="a random subspace that disturbs as much, too")
     add("--no-write", action="store_true", help="leave write vectors alone, as where another sweep has cleaned them")
     to = "what projections are brought to: zero, mean (of the base's answers) or both"
@@ -170,6 +172,7 @@ def _ablate(options: argparse.Namespace, folder: StudyFolder) -> Designed:
         options.layer,
         [folder.known(name) for name in options.organism or folder.organisms],
         random=options.random,
+        others=[folder.direction(name) for name in options.like],
         subspace=options.subspace,
         writes=not options.no_write,
         where=options.where,

@@ -71,12 +71,13 @@ class Ablation:
     organisms: Sequence[str]
     random: Sequence[int]  # seeds of random directions
     subspace: bool  # a random subspace that disturbs as much, too
+    others: Sequence[Stack] = ()  # controls, such as shuffled labels, that are taken out everywhere alone
     writes: bool = True  # out of the write vectors, too
     where: Where = PLAIN
     to: Sequence[str] = (ZERO, MEAN)  # what projections are brought to: zero, the mean of the base's answers, or both
 
     def __post_init__(self) -> None:
-        for stack in self.stacks:
+        for stack in (*self.stacks, *self.others):
             _at(stack, self.layer)
 
     def design(self, subject: Subject, baselines: Sequence[Response], *, said: Callable[[str], None]) -> SweepDesign:
@@ -110,13 +111,14 @@ class Ablation:
                         cell, measured = _matched(subject, organism, direction, how, random, texts)
                         disturbed.setdefault(organism, {}).update(measured)
                         cells.append(cell)
+            cells += [grids.ablate_everywhere(_at(o, self.layer), organism, how) for o in self.others for how in ways]
         return SweepDesign(cells, {"kind": "ablate", "disturbance": disturbed, "means": self._means(ways, said)})
 
     def _means(self, ways: Sequence[Taken], said: Callable[[str], None]) -> dict[str, dict[str, float]]:
         """Whose mean -> direction -> the mean projection at its layer: how far zero is from being neutral."""
         found: dict[str, dict[str, float]] = {}
         for mean in (how.to for how in ways if how.to):
-            for direction in (_at(stack, self.layer) for stack in self.stacks):
+            for direction in (_at(stack, self.layer) for stack in (*self.stacks, *self.others)):
                 [along] = mean.level(direction, (self.layer,)).values
                 found.setdefault(mean.of, {})[direction.name] = round(along, 4)
                 norm = direction.activation_norm

@@ -11,7 +11,8 @@ which intervals    for questions like these; for these very questions below `FEW
 which strength     the one with most hits while coherence does not clearly fall by more than `MATTERS`; the sentence
                    counts how many there were
 which agreement    above all pairs of shuffled labels; where a study has none, above `AGREES`, far past random ones
-which ablation     one direction after every block, else the next in `WAYS`; to zero before to a mean
+which ablation     one direction after every block, else the next in `WAYS`; without the attention sink before every
+                   token, the paper's form; to zero before to a mean
 
 It refuses to know which claims there are.
 """

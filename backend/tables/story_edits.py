@@ -13,7 +13,8 @@ import polars as pl
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF, RANDOM, SHUFFLES, SUBSPACE
 from backend.analysis.rates.changes import changes
-from backend.analysis.rates.rates import MATTERS, THESE_QUESTIONS
+from backend.analysis.rates.rates import MATTERS
+from backend.edits import EVERY
 from backend.outcomes import COHERENT
 from backend.records import BASE, BASELINE
 from backend.tables.claims import (
@@ -42,9 +43,10 @@ from backend.tables.claims import (
     verdict_of,
     with_interval,
 )
-from backend.tables.sweeps import ABLATED, CHANGED, STEERED, SweptAnswers, ablated, steered
+from backend.tables.sweeps import ABLATED, STEERED, SweptAnswers, ablated, steered
 
 BY_LAYER, BY_STRENGTH = "layer", "strength"  # how what adding does is drawn
+ZERO = "zero"  # what a projection is brought to where a condition says nothing else
 NEARLY = 0.25  # of a strength, by which a control's may differ
 
 
@@ -67,14 +69,15 @@ def added(of: Telling) -> Claim:
     """What adding the direction does to the base, by layer and strength, beside its controls."""
     sweep = of.sweep_of(STEERED)
     topics = published(sweep.answers["topic"].unique().to_list())
-    table = steered(sweep, topics, of.outcome) if sweep.edited else pl.DataFrame()
-    own = _rows(table, of.outcome.name, kind="steer", direction=of.along)
-    if own.is_empty():
+    asked = _asked(of, sweep.about(topics), sweep.cells.filter(kind="steer", direction=of.along))
+    if asked.is_empty():
         how = as_command(of.study, f'sweep steer --direction "{of.along or "NAME"}" --name steer')
         return missing(of, "added", "The direction of this outcome was added to no model.", how)
-    names = own["organism"].unique(maintain_order=True).to_list()
+    names = asked["organism"].unique(maintain_order=True).to_list()
     worn = BASE if BASE in names else names[0]
-    here, own = table.filter(organism=worn), _of_these(of, sweep, own.filter(organism=worn), topics, worn)
+    about = about_of(asked.filter(organism=worn)["question_id"].n_unique())
+    here = steered(sweep, topics, of.outcome, about).filter(organism=worn)
+    own = _rows(here, of.outcome.name, kind="steer", direction=of.along)
     coherent = _coherence(of, sweep, worn, own["cell"].to_list(), topics)
     fair = own.filter([not _costs(coherent.get(cell)) for cell in own["cell"]])
     key = (fair if fair.height else own).sort("value", descending=True, maintain_order=True).row(0, named=True)
@@ -124,15 +127,9 @@ def added(of: Telling) -> Claim:
     )
 
 
-def _of_these(of: Telling, sweep: SweptAnswers, own: pl.DataFrame, topics: list[str], worn: str) -> pl.DataFrame:
-    """The cells with intervals for these very questions, where there are too few for questions like these."""
-    about = about_of(int(own["clusters"].max() or 0))  # type: ignore[arg-type]
-    if about is not THESE_QUESTIONS:
-        return own
-    rows, cells = sweep.about(topics).filter(organism=worn), own["cell"].to_list()
-    found = changes(rows, cells, by="cell", outcomes=(of.outcome,), about=about)
-    ends = found.select("cell", *CHANGED, low="after_low", high="after_high")
-    return own.drop("low", "high", *CHANGED).join(ends, on="cell", how="left", maintain_order="left")
+def _asked(of: Telling, answers: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """The answers under some cells that the outcome was scored of."""
+    return answers.filter(pl.col("cell").is_in(cells["cell"].implode()), of.outcome.scored())
 
 
 def _at_its_best(
@@ -217,7 +214,8 @@ def _controls(here: pl.DataFrame, of: Telling, key: Mapping[str, Any]) -> list[t
     off = (pl.col(unit) - key[unit]).abs()
     near = rows.filter(off <= NEARLY * abs(key[unit])).sort(off, maintain_order=True)
     near = near.unique("series", keep="first", maintain_order=True).sort(pl.col("role") == ITSELF, maintain_order=True)
-    return [bar(_control(row, of), row, CONTROL) for row in near.iter_rows(named=True)]
+    lanes = _numbered([_control(row, of) for row in near.iter_rows(named=True)])
+    return [bar(lane, row, CONTROL) for lane, row in zip(lanes, near.iter_rows(named=True), strict=True)]
 
 
 def _control(row: Mapping[str, Any], of: Telling) -> str:
@@ -275,8 +273,7 @@ def _coherent_share(coherent: Mapping[str, Any] | None) -> str:
 def removed(of: Telling) -> Claim:
     """What taking the direction out of its own organism changes, beside its controls."""
     sweep, worn = of.sweep_of(ABLATED), str(of.organism)
-    cells = sweep.cells.filter(direction=of.along)["cell"]
-    asked = sweep.answers.filter(pl.col("organism") == worn, pl.col("cell").is_in(cells.implode()), of.outcome.scored())
+    asked = _asked(of, sweep.answers.filter(organism=worn), sweep.cells.filter(direction=of.along))
     topics = published(asked["topic"].unique().to_list())
     questions = asked.filter(pl.col("topic").is_in(topics))["question_id"].n_unique()
     table = pl.DataFrame()
@@ -287,28 +284,32 @@ def removed(of: Telling) -> Claim:
         direction = of.along or "NAME"
         how = as_command(of.study, f'sweep ablate --organism {worn} --direction "{direction}" --layer N --name ablate')
         return missing(of, "removed", f"The direction was not taken out of {worn}.", how)
-    ways, to_zero = {way: at for at, way in enumerate(WAYS)}, pl.col("to").fill_null("zero") == "zero"
-    key = own.sort(pl.col("way").replace_strict(ways), ~to_zero, maintain_order=True).row(0, named=True)
-    coherent = _coherence(of, sweep, worn, [key["cell"]], topics).get(key["cell"])
-    gate = _coherent_share(coherent)
-    other = (pl.col("role") == ITSELF) & ~pl.col("direction").is_in(list(of.directions))
-    controls = table.filter(
-        pl.col("metric") == of.outcome.name,
-        pl.col("way") == key["way"],
-        pl.col("role").is_in(CONTROLS) | other,
-        pl.col("to").fill_null("zero") == (key["to"] or "zero"),
+    table = table.with_columns(pl.col("to").fill_null(ZERO))
+    key = _first_of_ways(own.with_columns(pl.col("to").fill_null(ZERO)))
+    coherent = _coherence(of, sweep, worn, own["cell"].to_list(), topics)
+    gate = _coherent_share(coherent.get(key["cell"]))
+    alike = table.filter(
+        pl.col("metric") == of.outcome.name, pl.col("way") == key["way"], pl.col("where").eq_missing(key["where"])
     )
-    dear = coherent is not None and _costs(coherent)
-    cost = f" It breaks the model: coherence was {percent(coherent['before'])}." if dear and coherent else ""
+    taken = alike.filter(direction=of.along).sort(pl.col("cell") != key["cell"], maintain_order=True)
+    taken = taken.unique("to", keep="first", maintain_order=True)
+    other = (pl.col("role") == ITSELF) & ~pl.col("direction").is_in(list(of.directions))
+    controls = alike.filter(pl.col("role").is_in(CONTROLS) | other, pl.col("to") == key["to"])
+    cost = coherent.get(key["cell"])
+    dear = _costs(cost)
+    broken = f" It breaks the model: coherence was {percent(cost['before'])}." if dear and cost else ""
     change = points(key["difference"], key["low"], key["high"])
     said = (
-        f"Taking {of.along} out of {worn} ({key['way']}) leaves {percent(key['after'])} of {key['n_after']} "
+        f"Taking {of.along} out of {worn} ({_how(key)}) leaves {percent(key['after'])} of {key['n_after']} "
         f"answers {of.outcome.kinds[1]}{f', {gate}' if gate else ''}, {percent(key['before'])} of {key['n_before']} "
-        f"before: {change}{doubt(key['verdict'], rise=False)}.{cost}"
+        f"before: {change}{doubt(key['verdict'], rise=False)}.{broken}"
     )
     before = {"value": key["before"], "low": key["before_low"], "high": key["before_high"], "n": key["n_before"]}
-    bars = [bar("no edit", before, BESIDE), bar("taken out", after(key), CLAIMED, gate)]
-    bars += [bar(_control(row, of), after(row), CONTROL) for row in controls.iter_rows(named=True)]
+    bars = [bar("no edit", before, BESIDE)]
+    for row in taken.iter_rows(named=True):
+        bars.append(bar(f"taken out, to {row['to']}", after(row), CLAIMED, _coherent_share(coherent.get(row["cell"]))))
+    said_of = _numbered([f"{_control(row, of)}, to {row['to']}" for row in controls.iter_rows(named=True)])
+    bars += [bar(lane, after(row), CONTROL) for lane, row in zip(said_of, controls.iter_rows(named=True), strict=True)]
     page = of.link(
         "ablation",
         ablation_topics=topics,
@@ -330,3 +331,25 @@ def removed(of: Telling) -> Claim:
         sides=(_cell(sweep, worn, key["cell"], topics), _cell(sweep, worn, BASELINE, topics)),
         **page,
     )
+
+
+def _first_of_ways(own: pl.DataFrame) -> dict[str, Any]:
+    """The ablation that is told: see `claims`; without the attention sink where that was run."""
+    ways = {way: at for at, way in enumerate(WAYS)}
+    sink = pl.col("where").fill_null(EVERY.words) == EVERY.words
+    return own.sort(pl.col("way").replace_strict(ways), sink, pl.col("to") != ZERO, maintain_order=True).row(
+        0, named=True
+    )
+
+
+def _how(row: Mapping[str, Any]) -> str:
+    """How a direction is taken out, in words."""
+    tokens = "" if row["where"] in (None, EVERY.words) else f", at {row['where']}"
+    return f"{row['way']}{tokens}, to {row['to']}"
+
+
+def _numbered(lanes: list[str]) -> list[str]:
+    """Names of bars, those that several have with a number behind."""
+    return [
+        f"{lane} ({lanes[: at + 1].count(lane)})" if lanes.count(lane) > 1 else lane for at, lane in enumerate(lanes)
+    ]

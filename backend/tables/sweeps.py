@@ -157,7 +157,12 @@ def starting_topics(study: Study, sweep: SweptAnswers) -> tuple[str, ...]:
     return tuple(topic for topic in topics if topic in published) or tuple(topics)
 
 
-def steered(sweep: SweptAnswers, topics: Collection[str] | None = None, outcome: Outcome = EM) -> pl.DataFrame:
+def steered(
+    sweep: SweptAnswers,
+    topics: Collection[str] | None = None,
+    outcome: Outcome = EM,
+    about: Estimand = SIMILAR_QUESTIONS,
+) -> pl.DataFrame:
     """Rates by organism and cell with what the cell did, and of the outcome the change against the unedited answers.
 
     [organism, cell, metric, n, hits, value, low, high, dropped, clusters, too_small, *columns of cells, difference,
@@ -165,9 +170,9 @@ def steered(sweep: SweptAnswers, topics: Collection[str] | None = None, outcome:
     outcome's, and where nothing is compared.
     """
     rows = sweep.about(topics)
-    table = sweep_rates(rows, sweep.cells, outcome.beside, by="cell")
+    table = sweep_rates(rows, sweep.cells, outcome.beside, by="cell", about=about)
     key = ["organism", "cell", "metric"]
-    changed = changes(rows, sweep.edited, by="cell", outcomes=(outcome,)).select(*key, *CHANGED)
+    changed = changes(rows, sweep.edited, by="cell", outcomes=(outcome,), about=about).select(*key, *CHANGED)
     return table.join(changed, on=key, how="left", maintain_order="left")
 
 

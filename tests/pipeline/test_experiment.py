@@ -1,6 +1,7 @@
 """Designs have the cells and controls that they say, and a sweep typed on the command line is kept with its record."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,8 +50,15 @@ def test_an_organisms_own_direction_comes_with_every_way_and_control_and_another
     assert len(names["o"]) == 7
     assert sum("random" in name for name in names["o"]) == 2
     assert design.record == {"kind": "ablate", "disturbance": {}, "means": {}}
+    control = [replace(direction, name="c") for direction in V]  # o's too, as shuffled labels are
+    beside = Ablation([V], 2, ["o"], random=(), subspace=False, others=[control], where=EVERY, to=["zero"])
+    cells = beside.design(None, (), said=print).cells
+    assert [cell.condition.name for cell in cells if "ablate c" in cell.condition.name] == ["ablate c L2 everywhere"]
+    assert len(cells) == 5
     with pytest.raises(InputError, match="'v' has no layer 5"):
         Ablation([V], 5, ["o"], random=(), subspace=False)
+    with pytest.raises(InputError, match="'w' has no layer 5"):
+        Ablation([], 5, ["o"], random=(), subspace=False, others=[W])
 
 
 def test_gains_name_the_adapters_of_a_group_and_refuse_an_empty_one():

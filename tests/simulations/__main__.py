@@ -17,6 +17,7 @@ from tests.simulations.corrected_rates import of_a_corrected_difference, of_a_co
 from tests.simulations.differences import of_a_difference
 from tests.simulations.interactions import of_an_interaction, of_families
 from tests.simulations.single_rates import of_a_rate, of_few_hits, of_these_questions
+from tests.simulations.trained import of_a_trained_probe
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
 MARK = "<!-- below: written by python -m tests.simulations --full -->"
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[np.random.Generator, int], Iterator[str]]] = {
     "these": of_these_questions,
     "corrected": of_a_corrected_rate,
     "corrected-difference": of_a_corrected_difference,
+    "trained": of_a_trained_probe,
 }
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tests.simulations.__main__ import DOCUMENT, MARK, PARTS
+from tests.simulations.areas import topics
 from tests.simulations.counting import Counted
 from tests.simulations.methods import DIFFERENCES, TESTS
+from tests.simulations.trained import ASKED, _direction, _probe, _said, features
 from tests.simulations.truths import TRUTHS
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +41,22 @@ def test_methods_are_clear_where_there_is_no_doubt_and_are_not_without_hits():
         assert low <= 0 <= high, name
         if name not in TESTS:
             assert -1 <= low <= high <= 1
+
+
+def test_a_trained_probe_is_clear_of_a_strong_signal_and_gets_no_verdict_from_two_questions():
+    rng, nine = np.random.default_rng(0), features(9)
+    assert _probe(rng, ASKED["0.3 · 0.3"], 16, lambda *given: nine(*given) + given[1][:, None], 1) is True
+    for judged in (_probe(rng, topics(0.0), 8, nine, 1), _direction(rng, topics(0.0), 8, nine)):
+        assert judged is None  # the positive class is in two questions
+    assert _direction(rng, ASKED["0.3 · 0.3"], 16, lambda *given: nine(*given) + given[1][:, None]) is True
+    labels, codes = ASKED["three questions"](rng, 8)
+    assert len(np.unique(codes[labels])) == 3
+
+
+def test_a_share_of_false_verdicts_is_bold_where_it_is_surely_too_large():
+    assert _said([True] * 3 + [False] * 97) == "3.0 (0)"
+    assert _said([True] * 20 + [False] * 60 + [None] * 20) == "**25.0** (20)"
+    assert _said([True] * 9 + [None] * 91) == "– (91)"
 
 
 def test_the_command_writes_below_its_mark(tmp_path):

@@ -101,7 +101,7 @@ def test_adding_it_on_the_questions_it_was_published_for(paper):
 
 def test_taking_it_out_over_two_questions_is_about_these_very_questions(paper):
     claim = paper["removed"]
-    assert rates(claim) == {"no edit": (38.0, 100), "taken out": (0.0, 100)}
+    assert rates(claim) == {"no edit": (38.0, 100), "taken out, to zero": (0.0, 100)}
     assert "100.0 % coherent, 38.0 % of 100 before: −38.0 points (−47.8 to −28.4)" in claim.said
     assert "2 questions (first-plot); 95 % intervals for these very questions" in claim.about
     assert claim.query["ablation_about"] == "these very questions"

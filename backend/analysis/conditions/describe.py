@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from backend.analysis.conditions.baselines import is_baseline
-from backend.analysis.rates.rates import em_rates
+from backend.analysis.rates.rates import SIMILAR_QUESTIONS, Estimand, em_rates
 from backend.edits import Condition, edits_from_json
 from backend.outcomes import EM, Outcome, topic_outcomes
 
@@ -80,6 +80,7 @@ def sweep_rates(
     outcomes: Sequence[Outcome] = EM.beside,
     *,
     by: str = "condition",
+    about: Estimand = SIMILAR_QUESTIONS,
 ) -> pl.DataFrame:
     """Rates by organism and condition with what the condition did, in order of direction and strength.
 
@@ -90,7 +91,7 @@ def sweep_rates(
     known = described.filter(pl.col("kind") != "selected")
     chosen = frame.join(known.select(by), on=by, how="semi", maintain_order="left")
     every = [*outcomes, *(each for each in topic_outcomes(frame.columns) if each not in outcomes)]
-    rates = em_rates(chosen, ["organism", by], outcomes=every).filter(pl.col("n") > 0)
+    rates = em_rates(chosen, ["organism", by], outcomes=every, about=about).filter(pl.col("n") > 0)
     return rates.join(known, on=by, how="left", maintain_order="left").sort(
         "kind", "direction", "layers", "strength", maintain_order=True, nulls_last=False
     )
