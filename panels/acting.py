@@ -28,28 +28,28 @@ TOKENS_HELP = (
 )
 
 
-def choose_tokens(index: int, stacks: Mapping[str, Stack], layer: int) -> tuple[Where, When | None]:
-    """At which tokens the edit of that number acts, and its gate, read at `layer` or before. Raises InputError."""
-    key = f"live_at_{index}"
+def choose_tokens(of: str, stacks: Mapping[str, Stack], layer: int) -> tuple[Where, When | None]:
+    """At which tokens the edit `of` a lane acts, and its gate, read at `layer` or before. Raises InputError."""
+    key = f"live_at_{of}"
     chosen = st.selectbox("Tokens", with_asked(TOKENS, key), key=key, bind="query-params", help=TOKENS_HELP)
     if chosen not in TOKENS:
         raise InputError(f"An edit cannot act at {chosen!r}: choose {', '.join(TOKENS)}.")
     with st.popover("Fewer tokens, or a gate", icon=":material/filter_alt:", width="stretch"):
-        where = _narrowed(index, TOKENS[chosen])
-        when = _gate(index, stacks, layer)
+        where = _narrowed(of, TOKENS[chosen])
+        when = _gate(of, stacks, layer)
     if where != TOKENS[chosen] or when:
         st.caption(f"At {where.words}{f' {when.words}' if when else ''}.")
     return where, when
 
 
-def _narrowed(index: int, where: Where) -> Where:
+def _narrowed(of: str, where: Where) -> Where:
     """The same tokens, or fewer of them."""
     first, after = st.columns(2)
     count = "Of the prompt or the answer, where that is chosen above; else of the whole text."
-    most = _whole(first, "Only the first", f"live_first_{index}", f"{count} 0: all of them.")
-    past = _whole(after, "Only past the first", f"live_after_{index}", count)
-    special = st.toggle("Special tokens too", True, key=f"live_special_{index}", bind="query-params")
-    text = st.text_input("Only these token ids", "", key=f"live_ids_{index}", bind="query-params", placeholder="any")
+    most = _whole(first, "Only the first", f"live_first_{of}", f"{count} 0: all of them.")
+    past = _whole(after, "Only past the first", f"live_after_{of}", count)
+    special = st.toggle("Special tokens too", True, key=f"live_special_{of}", bind="query-params")
+    text = st.text_input("Only these token ids", "", key=f"live_ids_{of}", bind="query-params", placeholder="any")
     try:
         ids = tuple(int(each) for each in str(text or "").replace(",", " ").split())
     except ValueError as error:
@@ -61,9 +61,9 @@ def _whole(column: st.delta_generator.DeltaGenerator, label: str, key: str, text
     return int(column.number_input(label, 0, 100_000, 0, 1, key=key, bind="query-params", help=text))
 
 
-def _gate(index: int, stacks: Mapping[str, Stack], layer: int) -> When | None:
+def _gate(of: str, stacks: Mapping[str, Stack], layer: int) -> When | None:
     """The gate on a direction's projection; None where it is always open."""
-    key = f"live_gate_{index}"
+    key = f"live_gate_{of}"
     fitting = [name for name, stack in stacks.items() if min(stack) <= layer]
     name = st.selectbox(
         "Only where the projection on",
@@ -79,7 +79,7 @@ def _gate(index: int, stacks: Mapping[str, Stack], layer: int) -> When | None:
     if name not in fitting:
         raise InputError(f"No gate can be read on {name!r} at layer {layer} or before: choose another direction.")
     left, right = st.columns(2)
-    key = f"live_side_{index}"
+    key = f"live_side_{of}"
     side = left.segmented_control(
         "is", with_asked([OVER, UNDER], key), default=OVER, required=True, key=key, bind="query-params"
     )
@@ -89,7 +89,7 @@ def _gate(index: int, stacks: Mapping[str, Stack], layer: int) -> When | None:
         "Threshold",
         value=0.0,
         step=0.5,
-        key=f"live_over_{index}",
+        key=f"live_over_{of}",
         bind="query-params",
         help="In residual units, of the unit direction.",
     )

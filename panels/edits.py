@@ -24,9 +24,9 @@ ZERO = "zero"
 
 
 def choose_direction_edits(
-    stacks: Mapping[str, Stack], *, layers: int, width: int | None = None, means: Callable[[], Means] = dict
+    lane: str, stacks: Mapping[str, Stack], *, layers: int, width: int | None = None, means: Callable[[], Means] = dict
 ) -> list[Edit] | None:
-    """Up to three directions, each added, ablated or clamped at a layer, with widgets of their own.
+    """Up to three directions of a lane, each added, ablated or clamped at a layer, with widgets of their own.
 
     Offered are those that fit a model of `layers` and `width` (None: of any), and the `means` to ablate them to, which
     are read when they are needed. None where a direction is not chosen yet or where what the link asks for cannot be
@@ -37,7 +37,7 @@ def choose_direction_edits(
         range(MAX_EDITS + 1),
         default=0,
         required=True,
-        key="live_edits",
+        key=f"live_edits_{lane}",
         bind="query-params",
         help="Directions come from the Directions and Probes pages, the study, and the adapters' write vectors.",
     )
@@ -45,21 +45,22 @@ def choose_direction_edits(
     for index in range(int(count or 0)):
         made.append(None)
         with st.container(border=True, gap="xsmall"), explained():
-            made[-1] = _direction_edit(index, stacks, layers, width, means)
+            made[-1] = _direction_edit(f"{lane}_{index}", stacks, layers, width, means)
     return None if None in made else [edit for edits in made for edit in edits or ()]
 
 
 def _direction_edit(
-    index: int, stacks: Mapping[str, Stack], layers: int, width: int | None, means: Callable[[], Means]
+    of: str, stacks: Mapping[str, Stack], layers: int, width: int | None, means: Callable[[], Means]
 ) -> list[Edit] | None:
+    """The edits that the widgets `of` a lane's edit make: its lane and its number, as in their keys."""
     if not stacks:
         raise InputError(
             "There is no direction to edit with: make one on the Directions or Probes page and send it here."
         )
-    stack = _choose_stack(index, stacks, layers, width)
+    stack = _choose_stack(of, stacks, layers, width)
     if stack is None:
         return None
-    key = f"live_layer_{index}"
+    key = f"live_layer_{of}"
     layer = st.selectbox("Of layer", with_asked(sorted(stack), key), key=key, bind="query-params")
     if layer not in stack:
         raise InputError(f"This direction has no layer {layer}: choose one of its layers, {_span(stack)}.")
@@ -69,24 +70,24 @@ def _direction_edit(
         [ADD, ABLATE, CLAMP],
         default=ADD,
         required=True,
-        key=f"live_kind_{index}",
+        key=f"live_kind_{of}",
         what="edit",
     )
-    where = _choose_place(index, whole=len(stack) >= layers)
+    where = _choose_place(of, whole=len(stack) >= layers)
     chosen = [stack[at] for at in sorted(stack)] if where == WISE else [stack[layer]]
     fitting = {name: each for name, each in stacks.items() if _fits(each, layers, width)}
     if kind == ABLATE:
         known = means()
-        to = _choose_target(index, stack[layer], known)
-        acting = choose_tokens(index, fitting, _first(chosen, where))
+        to = _choose_target(of, stack[layer], known)
+        acting = choose_tokens(of, fitting, _first(chosen, where))
         return [_ablated(direction, where, layers, acting, to, known) for direction in chosen]
     if kind == CLAMP:
-        low, high = _choose_bounds(index, stack[layer], means())
-        acting = choose_tokens(index, fitting, _first(chosen, where))
+        low, high = _choose_bounds(of, stack[layer], means())
+        acting = choose_tokens(of, fitting, _first(chosen, where))
         places = [None if where == ALL else (direction.layer,) for direction in chosen]
         return [Clamp(direction, low, high, at, *acting) for direction, at in zip(chosen, places, strict=True)]
-    strength = _strength(index, stack[layer])
-    acting = choose_tokens(index, fitting, _first(chosen, where))
+    strength = _strength(of, stack[layer])
+    acting = choose_tokens(of, fitting, _first(chosen, where))
     everywhere = tuple(range(layers)) if where == ALL else ()
     return [Add(direction, strength, everywhere, *acting) for direction in chosen]
 
@@ -105,9 +106,9 @@ def _ablated(
     return Ablate(direction, at, *acting, to=level)
 
 
-def _choose_target(index: int, direction: Direction, means: Means) -> str:
+def _choose_target(of: str, direction: Direction, means: Means) -> str:
     """Zero, or whose mean."""
-    key = f"live_to_{index}"
+    key = f"live_to_{of}"
     to = st.selectbox("To", with_asked([ZERO, *means], key), key=key, bind="query-params", help=TARGET_HELP)
     if to not in (ZERO, *means):
         raise InputError(f"This study knows no mean of {to!r}: choose {' or '.join([ZERO, *means])}.")
@@ -116,7 +117,7 @@ def _choose_target(index: int, direction: Direction, means: Means) -> str:
     return str(to)
 
 
-def _choose_bounds(index: int, direction: Direction, means: Means) -> tuple[Level | None, Level | None]:
+def _choose_bounds(of: str, direction: Direction, means: Means) -> tuple[Level | None, Level | None]:
     """What the projection is kept between; either side may be open, and where both are one it is held there."""
     sides: list[Level | None] = []
     for column, (label, key) in zip(st.columns(2), (("At least", "low"), ("At most", "high")), strict=True):
@@ -125,7 +126,7 @@ def _choose_bounds(index: int, direction: Direction, means: Means) -> tuple[Leve
             value=None,
             step=0.5,
             placeholder="open",
-            key=f"live_{key}_{index}",
+            key=f"live_{key}_{of}",
             bind="query-params",
             help="The projection on the unit direction, in residual units. The same on both sides: held there.",
         )
@@ -137,9 +138,9 @@ def _choose_bounds(index: int, direction: Direction, means: Means) -> tuple[Leve
     return sides[0], sides[1]
 
 
-def _choose_stack(index: int, stacks: Mapping[str, Stack], layers: int, width: int | None) -> Stack | None:
+def _choose_stack(of: str, stacks: Mapping[str, Stack], layers: int, width: int | None) -> Stack | None:
     """The chosen direction; None before one is chosen. No default: it would depend on what this session holds."""
-    key = f"live_direction_{index}"
+    key = f"live_direction_{of}"
     fitting = [name for name, stack in stacks.items() if _fits(stack, layers, width)]
     name = st.selectbox(
         "Direction",
@@ -149,7 +150,7 @@ def _choose_stack(index: int, stacks: Mapping[str, Stack], layers: int, width: i
         key=key,
         bind="query-params",
         on_change=_keep_layer,
-        args=(index, stacks),
+        args=(of, stacks),
     )
     if name is None:
         st.caption("Choose a direction to edit with, or 0 above." + _not_offered(stacks, len(fitting), width))
@@ -190,16 +191,16 @@ def _not_offered(stacks: Mapping[str, Stack], fitting: int, width: int | None) -
     return f" {len(stacks) - fitting} of {len(stacks)} do not fit the worker's model ({width} numbers a layer){of}."
 
 
-def _keep_layer(index: int, stacks: Mapping[str, Stack]) -> None:
+def _keep_layer(of: str, stacks: Mapping[str, Stack]) -> None:
     """Another direction was chosen by hand: the layer stays where it has that one, else it is its first."""
-    stack = stacks.get(st.session_state[f"live_direction_{index}"], {})
-    if stack and st.session_state.get(f"live_layer_{index}") not in stack:
-        st.session_state[f"live_layer_{index}"] = min(stack)
+    stack = stacks.get(st.session_state[f"live_direction_{of}"], {})
+    if stack and st.session_state.get(f"live_layer_{of}") not in stack:
+        st.session_state[f"live_layer_{of}"] = min(stack)
 
 
-def _choose_place(index: int, *, whole: bool) -> str:
+def _choose_place(of: str, *, whole: bool) -> str:
     """Where it is edited; each block with its own vector only where the `whole` model has one."""
-    places, key = [OWN, ALL, WISE] if whole else [OWN, ALL], f"live_where_{index}"
+    places, key = [OWN, ALL, WISE] if whole else [OWN, ALL], f"live_where_{of}"
     where = st.segmented_control(
         "After", with_asked(places, key), default=OWN, required=True, key=key, bind="query-params", help=WHERE_HELP
     )
@@ -222,9 +223,9 @@ WHERE_HELP = (
 )
 
 
-def _strength(index: int, direction: Direction) -> float:
+def _strength(of: str, direction: Direction) -> float:
     """The raw strength, entered in either unit; the other is shown below it."""
-    units, key = [LAMBDA] if direction.activation_norm is None else [LAMBDA, SHARE], f"live_unit_{index}"
+    units, key = [LAMBDA] if direction.activation_norm is None else [LAMBDA, SHARE], f"live_unit_{of}"
     left, right = st.columns([2, 3])
     unit = right.segmented_control(
         "Unit",
@@ -240,7 +241,7 @@ def _strength(index: int, direction: Direction) -> float:
         value=1.0,
         step=0.25,
         format="%.2f",
-        key=f"live_strength_{index}",
+        key=f"live_strength_{of}",
         bind="query-params",
     )
     if unit not in units:

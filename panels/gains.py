@@ -19,6 +19,7 @@ from backend.edits import Gain, edits_to_json
 from backend.records import InputError
 from backend.study import Study
 from panels.frame import plain
+from panels.stacks import SENT_TO
 
 UP, DOWN = 30.0, -10.0  # gains of the paper's combined arm (section 4.3)
 MIXER_LIMIT = 24  # past so many adapters, those of one layer share a gain
@@ -165,7 +166,7 @@ def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mappi
 
     Raises InputError where adapters that share one gain there have different levels.
     """
-    chosen: dict[str, object] = {"live_edits": 0, "live_plain": organism, "live_edited": organism}
+    chosen: dict[str, object] = {"live_worn_a": organism, f"live_worn_{SENT_TO}": organism, f"live_edits_{SENT_TO}": 0}
     for label, names in _groups(adapters).items():
         wanted = {levels.get(name, 1.0) for name in names}
         if len(wanted) > 1:
@@ -173,39 +174,46 @@ def send_gains(organism: str, adapters: Sequence[tuple[str, int]], levels: Mappi
                 f"The Live page has one gain for {label} of an organism with so many adapters, and these are to have "
                 f"{len(wanted)}: choose whole layers."
             )
-        chosen[_gain_key(label)] = f"{wanted.pop():g}"
+        chosen[gain_key(SENT_TO, label)] = f"{wanted.pop():g}"
     # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
     st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
 
 
-def mix_adapters(organism: str, adapters: Sequence[tuple[str, int]]) -> tuple[Gain, ...]:
-    """A gain for every adapter of an organism, given as (name, layer), with presets; the edits that wear it so."""
+def mix_adapters(lane: str, organism: str, adapters: Sequence[tuple[str, int]]) -> tuple[Gain, ...]:
+    """A gain for every adapter, given as (name, layer), of the organism in a lane; the edits that wear it so."""
     groups = _groups(adapters)
     with st.container(horizontal=True, gap="xsmall"):
-        _preset("All on", dict.fromkeys(groups, 1.0))
-        _preset("All off", dict.fromkeys(groups, 0.0))
+        _preset(lane, "All on", dict.fromkeys(groups, 1.0))
+        _preset(lane, "All off", dict.fromkeys(groups, 0.0))
     with st.container(horizontal=True, gap="xsmall"):
         one = st.selectbox(
-            "One adapter", list(groups), key="live_one", bind="query-params", width=84, label_visibility="collapsed"
+            "One adapter",
+            list(groups),
+            key=f"live_one_{lane}",
+            bind="query-params",
+            width=84,
+            label_visibility="collapsed",
         )
-        _preset("Keep only", {label: float(label == one) for label in groups})
-        _preset("Zero", {label: float(label != one) for label in groups})
+        _preset(lane, "Keep only", {label: float(label == one) for label in groups})
+        _preset(lane, "Zero", {label: float(label != one) for label in groups})
     with st.grid(3, min_column_width=60, gap="xsmall"):
-        levels = {label: _gain(label) for label in groups}
+        levels = {label: _gain(lane, label) for label in groups}
     return gains_at(organism, {name: levels[label] for label, names in groups.items() for name in names})
 
 
-def _preset(text: str, levels: Mapping[str, float]) -> None:
-    values = {_gain_key(label): level for label, level in levels.items()}
-    st.button(text, key=f"live_preset_{text}", on_click=st.session_state.update, args=(values,))
+def _preset(lane: str, text: str, levels: Mapping[str, float]) -> None:
+    values = {gain_key(lane, label): level for label, level in levels.items()}
+    st.button(text, key=f"live_preset_{lane}_{text}", on_click=st.session_state.update, args=(values,))
 
 
-def _gain_key(label: str) -> str:
-    return f"live_gain_{label}"
+def gain_key(lane: str, label: str) -> str:
+    """The widget of a gain."""
+    return f"live_gain_{lane}_{label}"
 
 
-def _gain(label: str) -> float:
-    return float(st.number_input(label, value=1.0, step=0.5, format="%.2f", key=_gain_key(label), bind="query-params"))
+def _gain(lane: str, label: str) -> float:
+    key = gain_key(lane, label)
+    return float(st.number_input(label, value=1.0, step=0.5, format="%.2f", key=key, bind="query-params"))
 
 
 def _groups(adapters: Sequence[tuple[str, int]]) -> dict[str, tuple[str, ...]]:

@@ -1,28 +1,30 @@
-"""A live generation as it grows: what was asked, and each answer token by token with the scalars that came along.
+"""A lane's answers as they grow: what was asked, and each answer token by token with the scalars that came along.
 
-Takes tokens one by one. It refuses to know how tokens arrive, and interprets nothing in a model's text.
+Takes numbered events one by one, each once. It refuses to know how events arrive, and interprets nothing in a model's
+text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from backend.charts.strip import common_scale
-from backend.edits import Receipt, together
+from backend.edits import Gain, Receipt, together
 from backend.records import FloatArray
+from backend.worker.client import Done, End, Event, Failed, Generation, Message, Token, Waiting, asked_to_json
 
 ENDINGS = {"stop": "ended by itself", "length": "reached the limit of tokens", "cancelled": "stopped"}
 
 
 @dataclass
 class LiveAnswer:
-    """One arm of a generation, growing token by token."""
+    """One answer, growing token by token."""
 
-    name: str
     pieces: list[str] = field(default_factory=list)  # (token,) text as it came; a piece may be empty
     read: list[Mapping[str, FloatArray]] = field(default_factory=list)  # (token,) scalars that came with it
     reason: str | None = None  # why it ended: "stop", "length" or "cancelled"; None while it grows, "" before it begins
@@ -30,9 +32,9 @@ class LiveAnswer:
     edited: bool = False  # it has edits, whose receipts are waited for
 
     def token(self, text: str, scalars: Mapping[str, FloatArray]) -> None:
-        """Take the next token."""
-        self.pieces.append(text)
+        """Take the next token: its scalars first, so that whoever draws meanwhile finds no token without them."""
         self.read.append(scalars)
+        self.pieces.append(text)
 
     @property
     def text(self) -> str:
@@ -73,21 +75,99 @@ class LiveAnswer:
 
 @dataclass
 class LiveRun:
-    """One generation: its settings in words and its answers."""
+    """One generation that the worker keeps: a lane's answers to one conversation, which differ by their draw alone."""
 
-    prompt: str
-    settings: str
-    answers: tuple[LiveAnswer, ...]
-    adapters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by organism whose scalars come along
-    ahead: int = 0  # requests that the worker takes first
-    error: str = ""
-    asked: Any = None  # all that decides the answers, to compare with what is chosen now
+    id: str
+    request: Generation
+    created: float  # seconds since 1970
+    answers: tuple[LiveAnswer, ...] = ()
+    heard: int = 0  # events taken
+    waiting: Waiting = Waiting(0)
+    over: bool = False
+    error: str = ""  # why it ended before its end, or why nothing is heard
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def close(self) -> None:
-        """Whatever still grows is stopped."""
-        for answer in self.answers:
-            answer.reason = answer.reason or "cancelled"
+    def __post_init__(self) -> None:
+        changed = [any(edit.changes for edit in arm.edits) for arm in self.request.arms]
+        self.answers = self.answers or tuple(LiveAnswer(edited=edited) for edited in changed)
 
-    def scale(self, organism: str, adapter: int) -> float:
-        """The scale that both answers share."""
-        return common_scale(np.concatenate([answer.values(organism, adapter) for answer in self.answers]))
+    def take(self, number: int, event: Event) -> None:
+        """The event of that number. One that was heard before, by whoever read the same stream, is left out."""
+        with self._lock:
+            if isinstance(event, Waiting):
+                self.waiting = event
+                return
+            if number != self.heard:
+                return
+            self.heard += 1
+            self.error = ""
+            match event:
+                case Token():
+                    self.answers[event.arm].token(event.text, event.scalars)
+                case End():
+                    self.answers[event.arm].reason = event.reason
+                    self.answers[event.arm].receipts = event.receipts
+                case Failed():
+                    self.error = event.message
+            if isinstance(event, Done | Failed):
+                self.over = True
+                for answer in self.answers:
+                    answer.reason = answer.reason or "cancelled"
+
+    @property
+    def name(self) -> str:
+        """What its lane is called."""
+        return self.request.arms[0].name
+
+    @property
+    def prompt(self) -> str:
+        """What was asked last."""
+        return self.request.messages[-1]["content"]
+
+    @property
+    def settings(self) -> str:
+        """All that decided the answers, beside the conversation, in words."""
+        drawn, samples = self.request.sampling, len(self.answers)
+        edits = "; ".join(edit.words for edit in self.request.arms[0].edits) or "no edits"
+        seeds = f"seed {self.request.seed}" if samples == 1 else f"seeds {self.request.seed} and {samples - 1} more"
+        how = f"Temperature {drawn.temperature:g}, top-p {drawn.top_p:g}, at most {drawn.max_new_tokens} tokens"
+        return f"{edits}. {how}, {seeds}."
+
+    @property
+    def state(self) -> str:
+        """What is waited for, before its first token."""
+        if self.waiting.ahead:
+            return f"Waiting: {self.waiting.ahead} requests come first."
+        if self.waiting.prompt:
+            return f"Reading the prompt: {self.waiting.read} of {self.waiting.prompt} tokens."
+        return "Waiting for the first token."
+
+    def followed(self, words: str) -> Generation:
+        """The same lane asked on: its conversation with its first answer, and what is said next."""
+        said: tuple[Message, ...] = (
+            {"role": "assistant", "content": self.answers[0].text},
+            {"role": "user", "content": words},
+        )
+        return replace(self.request, messages=(*self.request.messages, *said))
+
+
+def scale_of(runs: Iterable[LiveRun], organism: str, adapter: int) -> float:
+    """The scale that all answers share."""
+    values = [answer.values(organism, adapter) for run in runs for answer in run.answers]
+    return common_scale(np.concatenate(values)) if values else 1.0
+
+
+def same_controls(asked: Sequence[Generation], shown: Sequence[LiveRun]) -> bool:
+    """Whether the answers shown were asked for with what is asked now; turns that came later do not count."""
+    return [_beginning(each) for each in asked] == [_beginning(run.request) for run in shown]
+
+
+def _beginning(request: Generation) -> dict[str, Any]:
+    first = next(at for at, message in enumerate(request.messages) if message["role"] == "user")
+    return asked_to_json(replace(request, messages=request.messages[: first + 1]))
+
+
+def worn_of(request: Generation) -> str | None:
+    """The organism that a lane's answers wear; None where it is the base."""
+    gains = [edit for edit in request.arms[0].edits if isinstance(edit, Gain)]
+    return gains[0].organism if gains else None

@@ -20,6 +20,7 @@ ALTERED = "this model changes what the adapter writes, as by a norm, before it r
 MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
 ADD, ABLATE, CLAMP = "Add", "Ablate", "Clamp"
 LAMBDA, SHARE = "λ", "share"
+SENT_TO = "b"  # the lane of the Live page that gets what other pages send
 OWN, ALL, WISE = "its layer", "every layer", "each its own"
 
 Stack = Mapping[int, Direction]  # one name's directions by layer
@@ -38,20 +39,20 @@ def send_direction(
 
     `tokens` are those that it is edited at, as that page calls them; by default as there.
     """
-    name = stack[layer].name
+    name, edit = stack[layer].name, f"{SENT_TO}_0"
     st.session_state.setdefault(SENT, {})[name] = dict(stack)
     chosen = {
-        "live_edits": 1,
-        "live_edited": organism,
-        "live_direction_0": name,
-        "live_layer_0": layer,
-        "live_kind_0": ABLATE if strength is None else ADD,
-        "live_where_0": place,
-        "live_unit_0": LAMBDA,
-        "live_strength_0": 1.0 if strength is None else strength,
+        f"live_edits_{SENT_TO}": 1,
+        f"live_worn_{SENT_TO}": organism,
+        f"live_direction_{edit}": name,
+        f"live_layer_{edit}": layer,
+        f"live_kind_{edit}": ABLATE if strength is None else ADD,
+        f"live_where_{edit}": place,
+        f"live_unit_{edit}": LAMBDA,
+        f"live_strength_{edit}": 1.0 if strength is None else strength,
     }
     if tokens is not None:
-        chosen["live_at_0"] = tokens
+        chosen[f"live_at_{edit}"] = tokens
     # The study and the judge are bound to widgets: they go along by themselves, and must not be given here.
     st.switch_page("pages/live.py", query_params={key: str(value) for key, value in chosen.items()})
 

@@ -12,11 +12,11 @@ import os
 import socket
 from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from backend.worker.protocol import (
     End,
     Event,
     Failed,
+    Generation,
     Health,
     Message,
     Place,
@@ -37,7 +38,9 @@ from backend.worker.protocol import (
     Start,
     Token,
     Waiting,
+    asked_to_json,
     event_from_line,
+    generation_from_json,
     generation_to_json,
     health_from_json,
     lenses_to_json,
@@ -49,7 +52,11 @@ __all__ = [
     "Done",
     "End",
     "Event",
+    "Failed",
+    "Generation",
     "Health",
+    "Kept",
+    "Message",
     "Place",
     "Pushed",
     "Start",
@@ -57,6 +64,7 @@ __all__ = [
     "Waiting",
     "Worker",
     "WorkerError",
+    "asked_to_json",
 ]
 
 URL_VARIABLE = "EM_WORKER_URL"
@@ -71,6 +79,20 @@ R = TypeVar("R")
 
 class WorkerError(Exception):
     """The worker cannot be reached, refused a request or failed at it. The message is shown as it is."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A line of the worker's history: one generation, being written or over."""
+
+    id: str
+    kind: str  # the route that it came by: "chat", "live", "generation"
+    created: float  # seconds since 1970
+    status: str  # "waiting", "writing", "finished", "cancelled", "failed", "interrupted"
+    arms: tuple[str, ...]
+    question: str  # the beginning of what was asked last
+    seed: int
+    tokens: int  # written so far, of all arms
 
 
 class Worker:
@@ -116,6 +138,71 @@ class Worker:
                 if isinstance(event, Done):
                     return
         raise WorkerError("the worker ended in the middle of the answer: see its output, and start it again")
+
+    def begin(self, asked: Generation, user: str = "") -> str:
+        """Ask for a generation that goes on whoever listens, and is kept; its id. Raises WorkerError.
+
+        Of two who wait, the `user` with fewer answers being written comes first.
+        """
+        body = json.dumps({**asked_to_json(asked), **({"user": user} if user else {})}).encode()
+        if len(body) > MAX_BODY:
+            raise WorkerError(
+                f"the request has {len(body) / 2**20:.0f} MB, {MAX_BODY // 2**20} are allowed: use fewer directions"
+            )
+        with self._request("POST", "/v1/generations", body, timeout=SILENCE) as reply:
+            try:
+                return _checked(_kept(_said(reply))).id
+            except _WRONG as error:
+                raise self._foreign() from error
+
+    def events(self, id: str, arms: int, after: int = -1) -> Generator[tuple[int, Event], None, None]:
+        """The numbered events of a kept generation of so many arms, behind the number `after`, until it is over.
+
+        Its end is Done or Failed; a Waiting in silence has the number of the event before it. A generator: closing it
+        drops the connection, and the generation goes on. Raises WorkerError.
+        """
+        resumed = f"?after={after}" if after >= 0 else ""
+        number = after
+        with self._request("GET", f"/v1/generations/{id}/events{resumed}", timeout=SILENCE) as reply:
+            while line := reply.readline(LONGEST_LINE):
+                kind, _, told = line.partition(b":")
+                if kind == b"id":
+                    number = self._number(told)
+                elif kind == b"data":
+                    event = self._event(told, arms)
+                    yield number, event
+                    if isinstance(event, Done | Failed):
+                        return
+        raise WorkerError("the worker ended in the middle of the answer: what was written is kept")
+
+    def kept(self, id: str) -> tuple[Kept, Generation] | None:
+        """A kept generation, and what was asked, as it can be asked again; None where there is none of that id."""
+        try:
+            with self._request("GET", f"/v1/generations/{quote(id, safe='')}", timeout=SILENCE) as reply:
+                try:
+                    said = _said(reply)
+                    return _checked(_kept(said)), generation_from_json(said["request"])
+                except _WRONG as error:
+                    raise self._foreign() from error
+        except _Refused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    def history(self, limit: int = 100, after: str | None = None) -> tuple[list[Kept], bool]:
+        """The newest kept generations, or those before the one with the id `after`, and whether there are more."""
+        on = f"&after={quote(after, safe='')}" if after else ""
+        with self._request("GET", f"/v1/generations?limit={limit}{on}", timeout=SILENCE) as reply:
+            try:
+                said = _said(reply)
+                return [_checked(_kept(line)) for line in said["data"]], bool(said["has_more"])
+            except _WRONG as error:
+                raise self._foreign() from error
+
+    def cancel(self, id: str) -> None:
+        """Stop a kept generation, if it is still written. What is written stays. Raises WorkerError."""
+        with self._request("POST", f"/v1/generations/{quote(id, safe='')}/cancel", b"{}", timeout=5.0):
+            pass
 
     def lenses(self, directions: Sequence[Direction]) -> list[Pushed]:
         """The tokens that each direction promotes and suppresses in the worker's model. Raises WorkerError."""
@@ -173,10 +260,12 @@ class Worker:
             raise WorkerError(f"{self.url!r} is no address of a worker ({error}): correct {URL_VARIABLE}") from error
 
     def _raise_refusal(self, reply: http.client.HTTPResponse) -> None:
-        if reply.status == 200:
+        if reply.status in (200, 201):
             return
         try:
             message = _said(reply)["error"]
+            if isinstance(message, dict):  # under /v1, as the OpenAI API says it
+                message = message["message"]
             if not isinstance(message, str):
                 raise TypeError("its reason is no text")
         except _WRONG as error:
@@ -192,6 +281,12 @@ class Worker:
                 raise ValueError("an arm that was not asked for")
             return event
         except _WRONG as error:
+            raise self._foreign() from error
+
+    def _number(self, told: bytes) -> int:
+        try:
+            return int(told)
+        except ValueError as error:
             raise self._foreign() from error
 
     def _absent(self) -> str:
@@ -217,6 +312,21 @@ def _said(reply: http.client.HTTPResponse) -> Any:
     if len(body) == LONGEST_ANSWER:
         raise ValueError("an answer of that length")
     return json_in(body)
+
+
+def _kept(said: Any) -> Kept:
+    """A line of the history of its JSON. Raises KeyError or TypeError on what is none."""
+    arms = tuple(said["arms"])
+    return Kept(
+        said["id"],
+        said["kind"],
+        said["created"],
+        said["status"],
+        arms,
+        said["question"],
+        said["seed"],
+        said["tokens"],
+    )
 
 
 def _checked(record: R) -> R:

@@ -78,8 +78,8 @@ def test_a_direction_goes_from_its_page_into_a_generation(live: Callable[[str], 
     expect(button(page, "Generate")).to_be_visible()
     settle(page)
     chosen = parse_qs(parameters(page))
-    assert chosen["live_edits"] == ["1"]
-    assert chosen["live_direction_0"][0].startswith("misaligned minus aligned")
+    assert chosen["live_edits_b"] == ["1"]
+    assert chosen["live_direction_b_0"][0].startswith("misaligned minus aligned")
     page.get_by_label("Most tokens").fill("3")
     page.keyboard.press("Enter")
     settle(page)
@@ -87,7 +87,7 @@ def test_a_direction_goes_from_its_page_into_a_generation(live: Callable[[str], 
     expect(page.get_by_text("3 tokens, reached the limit of tokens")).to_have_count(2)
     (added,) = worker.requests[-1].arms[1].edits
     assert isinstance(added, Add)
-    assert added.direction.layer == int(chosen["live_layer_0"][0])
+    assert added.direction.layer == int(chosen["live_layer_b_0"][0])
     assert added.direction.name.startswith("misaligned minus aligned")
 
 

@@ -64,8 +64,8 @@ def test_train_filter_brush_and_send_to_live(live: Callable[[str], Page], worker
     page.wait_for_url(re.compile("/live"))
     settle(page)
     query = parse_qs(parameters(page))
-    assert query["live_gain_L3"] == query["live_gain_L4"] == ["30"]
-    assert query["live_gain_L9"] == ["0"]
+    assert query["live_gain_b_L3"] == query["live_gain_b_L4"] == ["30"]
+    assert query["live_gain_b_L9"] == ["0"]
 
     button(page, "Generate").click()
     expect(page.get_by_text("plain79").first).to_be_visible()

@@ -62,7 +62,7 @@ def chosen(page: Page) -> list[str]:
 def test_a_point_of_a_steering_sweep_goes_to_live_with_its_strength(visit: Visit, study: str):
     name = named(BAD[0])
     page = visit(f"steering?{study}&steering_condition=steer+{name.replace(' ', '+')}+L4+×2")
-    assert send(page)["live_layer_0"] == "4"
+    assert send(page)["live_layer_b_0"] == "4"
     assert name in chosen(page)
     expect(page.get_by_text(re.compile("λ 2.00 ×"))).to_be_visible()
 
@@ -70,8 +70,8 @@ def test_a_point_of_a_steering_sweep_goes_to_live_with_its_strength(visit: Visit
 def test_an_ablation_goes_to_live_on_its_organism(visit: Visit, study: str):
     page = visit(f"ablation?{study}&ablation_organism={BAD[1]}")
     query = send(page)
-    assert (query["live_edited"], query["live_kind_0"], query["live_where_0"]) == (BAD[1], "Ablate", "every layer")
-    assert query["live_at_0"] == "every token (paper)"
+    assert (query["live_worn_b"], query["live_kind_b_0"], query["live_where_b_0"]) == (BAD[1], "Ablate", "every layer")
+    assert query["live_at_b_0"] == "every token (paper)"
 
 
 def test_a_direction_of_the_matrix_goes_to_live_in_one_click(visit: Visit, study: str):

@@ -38,11 +38,16 @@ WIDGETS = (
     "button_group",
 )
 NONSENSE = "n0nsense"
-ANY = {"live_prompt", "responses_search", "study"}  # any text is what they are for; an unknown study is named elsewhere
+ANY = {
+    "live_prompt",
+    "live_system",
+    "responses_search",
+    "study",
+}  # any text is what they are for; an unknown study is named elsewhere
 LATER = {"probes_lens": "after a training", "probes_groups": "of adapters in layers apart"}  # widgets not drawn here
-OWN_WORDS = {"live_plain", "live_edited", "live_direction_0", "live_layer_0", "live_unit_0", "live_where_0"}
-OWN_WORDS |= {"live_at_0", "live_gate_0", "live_side_0", "live_to_0"}
-EDIT = {"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "3"}
+OWN_WORDS = {"live_worn_a", "live_worn_b", "live_direction_b_0", "live_layer_b_0", "live_unit_b_0", "live_where_b_0"}
+OWN_WORDS |= {"live_at_b_0", "live_gate_b_0", "live_side_b_0", "live_to_b_0"}
+EDIT = {"live_edits_b": "1", "live_direction_b_0": "misalignment", "live_layer_b_0": "3"}
 PAGES = [  # page, study, and what else a link says, for widgets that are there only then
     ("overview", "synthetic", {}),
     ("overview", "gained", {}),
@@ -72,9 +77,9 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("ablation", "lengths", {}),
     ("scaled_adapters", "gained", {}),
     ("live", "synthetic", EDIT),
-    ("live", "synthetic", {**EDIT, "live_gate_0": "misalignment"}),
-    ("live", "synthetic", {**EDIT, "live_kind_0": "Ablate"}),
-    ("live", "synthetic", {**EDIT, "live_kind_0": "Clamp", "live_tokens": "9"}),
+    ("live", "synthetic", {**EDIT, "live_gate_b_0": "misalignment"}),
+    ("live", "synthetic", {**EDIT, "live_kind_b_0": "Ablate"}),
+    ("live", "synthetic", {**EDIT, "live_kind_b_0": "Clamp", "live_tokens": "9"}),
 ]
 
 
@@ -163,8 +168,8 @@ def test_a_page_names_every_value_that_it_does_not_have(follow, name, study, mor
 
 
 def test_live_runs_nothing_until_somebody_takes_what_is_shown_in_place_of_what_was_asked(follow):
-    page = follow("live", **EDIT, live_strength_0="a lot", live_tokens="5")
-    assert "live_strength_0 = a lot, which is not offered here: shown is 1.0" in told(page)
+    page = follow("live", **EDIT, live_strength_b_0="a lot", live_tokens="5")
+    assert "live_strength_b_0 = a lot, which is not offered here: shown is 1.0" in told(page)
     assert page.button(key="live_go").disabled
     page.number_input(key="live_seed").set_value(3).run()
     assert "a lot" in told(page)  # another widget settles nothing
@@ -172,10 +177,20 @@ def test_live_runs_nothing_until_somebody_takes_what_is_shown_in_place_of_what_w
     page.button(key="links_go_on").click().run()
     assert not told(page)
     assert not page.button(key="live_go").disabled
-    chosen = follow("live", **EDIT, live_strength_0="a lot")
-    chosen.number_input(key="live_strength_0").set_value(2.0).run()
+    chosen = follow("live", **EDIT, live_strength_b_0="a lot")
+    chosen.number_input(key="live_strength_b_0").set_value(2.0).run()
     assert not told(chosen)
     assert not chosen.button(key="live_go").disabled
+
+
+def test_a_link_of_the_time_of_one_edited_answer_asks_for_the_same(follow):
+    earlier = {"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "3", "live_strength_0": "2.5"}
+    page = follow("live", study="synthetic", **earlier, live_plain="bad-medical", live_gain_L5="4", live_seed="7")
+    assert not page.exception
+    assert not told(page)
+    held = {"edits_b": 1, "direction_b_0": "misalignment", "layer_b_0": 3, "strength_b_0": 2.5, "worn_a": "bad-medical"}
+    for key, value in {**held, "gain_b_L5": 4, "seed": 7}.items():
+        assert page.session_state[f"live_{key}"] == value, key
 
 
 @pytest.mark.parametrize(
@@ -186,7 +201,7 @@ def test_live_runs_nothing_until_somebody_takes_what_is_shown_in_place_of_what_w
         ("probes", {"probes_penalty": "L2", "probes_seed": "7"}),
         ("overview", {"overview_topics": ["medical", "first-plot"], "judge": "distilled"}),
         ("adapters", {"scalars_layers": ["2", "5"], "scalars_misalignment_pos_aligned": ["0", "20"]}),
-        ("live", {**EDIT, "live_strength_0": "1.1310734", "live_tokens": "80", "live_edited": "bad-medical"}),
+        ("live", {**EDIT, "live_strength_b_0": "1.1310734", "live_tokens": "80", "live_worn_b": "bad-medical"}),
         ("responses", {"response": "bad-medical.baseline.health.0", "responses_search": "the"}),
     ],
 )

@@ -1,4 +1,3 @@
-import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -7,6 +6,11 @@ import pytest
 from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where
 from backend.records import COORDINATES_OF, Direction, Sampling
 from backend.study import open_study
+from backend.worker.client import Worker
+from backend.worker.protocol import generation_from_json
+from panels.following import follow
+from panels.live_answers import stop
+from panels.run import LiveRun
 from tests.conftest import said
 from tests.studies.fake_worker import ADAPTERS, fake_worker
 from tests.studies.synthetic import ORGANISM
@@ -35,29 +39,42 @@ def synthetic(studies):
 def generate(page):
     page.button(key="live_go").click().run()
     assert not page.exception
-    return page.session_state["live_run"]
+    return shown(page)
 
 
-def edits(worker, arm=1):
-    return worker.requests[-1].arms[arm].edits
+def shown(page):
+    """The runs that the page's address names, in its order."""
+    known = page.session_state["live_known"]
+    return [known[id] for id in "".join(page.query_params["live_run"]).split(".")]
+
+
+def told(page):
+    """What the page says, without the marks that keep it from being read as Markdown."""
+    return said(page).replace("\\", "")
+
+
+def edits(worker, lane=1, lanes=2):
+    """The edits of a lane of the last request, which is one generation a lane."""
+    return worker.requests[-lanes:][lane].arms[0].edits
 
 
 def with_direction(page, **choices):
     """The same page after a direction was sent to it and chosen."""
     page.session_state["sent_directions"] = SENT
-    page.segmented_control(key="live_edits").set_value(1).run()
+    page.segmented_control(key="live_edits_b").set_value(1).run()
     for key, value in {"direction": "sent", **choices}.items():
-        page.get_by_key(f"live_{key}_0").set_value(value).run()
+        page.get_by_key(f"live_{key}_b_0").set_value(value).run()
     assert not page.exception
     return page
 
 
 def test_both_answers_are_shown_with_their_settings(live):
     page, worker = live()
-    run = generate(page)
-    assert [answer.text for answer in run.answers] == [" plain0 plain1 plain2 plain3 plain4"] * 2
+    runs = generate(page)
+    assert [run.answers[0].text for run in runs] == [" plain0 plain1 plain2 plain3 plain4"] * 2
+    assert [run.name for run in runs] == ["A: base", "B: bad-medical"]
     assert "plain4" in page.html[0].value
-    assert "5 tokens, reached the limit" in said(page)
+    assert "5 tokens, reached the limit" in told(page)
     assert "Temperature 1, top-p 0.9, at most 5 tokens, seed 0" in said(page).replace("\\", "")
     assert edits(worker, 0) == ()
     assert edits(worker, 1) == (Gain("bad-medical", 1.0),)
@@ -72,12 +89,12 @@ def test_a_token_shows_the_scalar_that_was_read_at_it(live):
 
 def test_a_finished_generation_stays_until_the_next(live):
     page, worker = live()
-    run = generate(page)
+    before = [run.id for run in generate(page)]
     page.selectbox(key="live_scalar").select_index(3).run()
-    assert page.session_state["live_run"] is run
+    assert [run.id for run in shown(page)] == before
     assert "plain4" in page.html[0].value
-    assert len(worker.requests) == 1
-    assert generate(page) is not run
+    assert len(worker.requests) == 2
+    assert not {run.id for run in generate(page)} & set(before)
 
 
 def test_prompt_seed_and_sampling_reach_the_worker(live):
@@ -105,12 +122,13 @@ def test_an_evaluation_question_fills_the_prompt(live):
 @pytest.mark.parametrize(("where", "layers"), [("its layer", (6,)), ("every layer", tuple(range(12)))])
 def test_a_direction_is_added_where_it_should_be(live, where, layers):
     page, worker = live()
-    run = generate(with_direction(page, where=where, strength=2.5))
+    runs = generate(with_direction(page, where=where, strength=2.5))
     added = edits(worker)[-1]
     assert isinstance(added, Add)
     assert (added.layers, added.strength, added.direction.name) == (layers, 2.5, "sent")
-    assert " edited0" in run.answers[1].text
-    assert " plain0" in run.answers[0].text
+    assert " edited0" in runs[1].answers[0].text
+    assert " plain0" in runs[0].answers[0].text
+    assert [run.name for run in runs] == ["A: base", "B: bad-medical, edited"]
 
 
 def test_a_strength_in_shares_is_converted_and_both_units_are_shown(live):
@@ -128,7 +146,7 @@ def test_a_direction_is_ablated_at_its_layer_or_at_every_layer(live):
     generate(page)
     assert isinstance(edits(worker)[-1], Ablate)
     assert edits(worker)[-1].layers == (6,)
-    page.get_by_key("live_where_0").set_value("every layer").run()
+    page.get_by_key("live_where_b_0").set_value("every layer").run()
     generate(page)
     assert edits(worker)[-1].layers is None
 
@@ -148,7 +166,7 @@ def test_an_edit_leaves_the_sink_out_unless_the_papers_form_is_asked_for(live):
     generate(page)
     assert edits(worker)[-1].where == PLAIN
     assert "every token but the sink" in said(page)
-    page.selectbox(key="live_at_0").set_value("every token (paper)").run()
+    page.selectbox(key="live_at_b_0").set_value("every token (paper)").run()
     generate(page)
     assert edits(worker)[-1].where == EVERY
 
@@ -157,10 +175,10 @@ def test_tokens_are_narrowed_and_a_gate_is_read_at_the_layer_or_before(live):
     page, worker = live()
     with_direction(page, direction="misalignment", layer=7, at="answer tokens")
     for key, value in {"first": 20, "after": 5, "special": False, "ids": "3, 9"}.items():
-        page.get_by_key(f"live_{key}_0").set_value(value).run()
-    page.get_by_key("live_gate_0").set_value("medical").run()
-    page.get_by_key("live_over_0").set_value(-1.5).run()
-    page.get_by_key("live_side_0").set_value("under").run()
+        page.get_by_key(f"live_{key}_b_0").set_value(value).run()
+    page.get_by_key("live_gate_b_0").set_value("medical").run()
+    page.get_by_key("live_over_b_0").set_value(-1.5).run()
+    page.get_by_key("live_side_b_0").set_value("under").run()
     generate(page)
     edit = edits(worker)[-1]
     assert edit.where == Where(ANSWER, first=20, after=5, tokens=(3, 9), special=False)
@@ -170,7 +188,7 @@ def test_tokens_are_narrowed_and_a_gate_is_read_at_the_layer_or_before(live):
         -1.5,
         True,
     )
-    page.get_by_key("live_ids_0").set_value("x").run()
+    page.get_by_key("live_ids_b_0").set_value("x").run()
     assert "no list of token ids" in page.error[0].value
     assert page.button(key="live_go").disabled
 
@@ -193,7 +211,7 @@ def test_a_direction_is_ablated_to_the_mean_that_the_study_knows(live, synthetic
     assert "Mean projection at layer 6" in said(page).replace("\\", "")
     assert f"{of} {means[6]:+.2f} (" in said(page).replace("\\", "")
     assert "to the mean of" in said(page)
-    options = page.selectbox(key="live_to_0").options
+    options = page.selectbox(key="live_to_b_0").options
     assert options[0] == "zero"
     assert f"aligned {of}" in options
     assert f"base's answers, read by {ORGANISM}" in options
@@ -204,12 +222,12 @@ def test_a_direction_is_clamped_on_either_side_and_without_a_bound_nothing_runs(
     with_direction(page, kind="Clamp")
     assert "no bound yet" in page.error[0].value
     assert page.button(key="live_go").disabled
-    page.get_by_key("live_high_0").set_value(2.5).run()
+    page.get_by_key("live_high_b_0").set_value(2.5).run()
     generate(page)
     edit = edits(worker)[-1]
     assert isinstance(edit, Clamp)
     assert (edit.low, edit.high, edit.layers, edit.where) == (None, Level((2.5,)), (6,), PLAIN)
-    page.get_by_key("live_low_0").set_value(3.0).run()
+    page.get_by_key("live_low_b_0").set_value(3.0).run()
     assert "the interval is empty" in page.error[0].value
 
 
@@ -232,9 +250,9 @@ def test_every_edited_answer_has_the_receipt_of_its_edits_below_it(live):
     ],
 )
 def test_the_mixer_sets_every_adapter(live, preset, levels):
-    page, worker = live({"live_one": "L3"})
-    page.number_input(key="live_gain_L5").set_value(4.0).run()
-    page.button(key=f"live_preset_{preset}").click().run()
+    page, worker = live({"live_one_b": "L3"})
+    page.number_input(key="live_gain_b_L5").set_value(4.0).run()
+    page.button(key=f"live_preset_b_{preset}").click().run()
     generate(page)
     gains = dict.fromkeys((place.name for place in ADAPTERS), 1.0)
     for edit in edits(worker):
@@ -244,7 +262,7 @@ def test_the_mixer_sets_every_adapter(live, preset, levels):
 
 
 def test_a_link_sets_the_mixer(live):
-    page, worker = live({"live_gain_L5": "4.5"})
+    page, worker = live({"live_gain_b_L5": "4.5"})
     generate(page)
     assert edits(worker)[1:] == (Gain("bad-medical", 4.5, ("layers.5.mlp.down_proj",)),)
 
@@ -266,12 +284,12 @@ def test_an_empty_prompt_is_explained_and_nothing_is_sent(live):
 
 
 def test_directions_that_do_not_fit_the_worker_are_not_offered_and_one_of_a_link_is_refused(live):
-    page, worker = live({"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "3"}, d_model=32)
+    page, worker = live({"live_edits_b": "1", "live_direction_b_0": "misalignment", "live_layer_b_0": "3"}, d_model=32)
     assert "worker has another model" in page.warning[0].proto.title
     told = page.error[0].value.replace("\\", "")
     assert "is of a model with 16 numbers a layer, at layer 0" in told
     assert "the worker's model has 32 and 12 layers, so nothing is run with it" in told
-    assert page.selectbox(key="live_direction_0").options == [
+    assert page.selectbox(key="live_direction_b_0").options == [
         "misalignment"
     ]  # shown to be refused; the others left out
     assert page.button(key="live_go").disabled
@@ -290,12 +308,12 @@ def test_coordinates_of_a_direction_are_no_vector_to_edit_with(live, of, why):
     kept = {"kept": {6: Direction("kept", 6, vector, provenance={COORDINATES_OF: of})}}
     page, worker = live()
     page.session_state["sent_directions"] = kept
-    page.segmented_control(key="live_edits").set_value(1).run()
-    assert "kept" not in page.selectbox(key="live_direction_0").options
+    page.segmented_control(key="live_edits_b").set_value(1).run()
+    assert "kept" not in page.selectbox(key="live_direction_b_0").options
     told = "".join(caption.value for caption in page.caption)
     assert "do not fit the worker's model (16 numbers a layer)" in told
     assert ("with 5120 numbers a layer" in told) == (of == 5120)
-    page, worker = live({"live_edits": "1", "live_direction_0": "kept"})
+    page, worker = live({"live_edits_b": "1", "live_direction_b_0": "kept"})
     page.session_state["sent_directions"] = kept
     page.run()
     assert why in page.error[0].value.replace("\\", "")
@@ -306,23 +324,25 @@ def test_coordinates_of_a_direction_are_no_vector_to_edit_with(live, of, why):
 def test_a_direction_is_in_the_address_even_where_it_is_the_only_one_of_its_session(live):
     page, _ = live()
     page.session_state["sent_directions"] = SENT
-    page.segmented_control(key="live_edits").set_value(1).run()
-    choice = page.selectbox(key="live_direction_0")
+    page.segmented_control(key="live_edits_b").set_value(1).run()
+    choice = page.selectbox(key="live_direction_b_0")
     assert choice.value is None
     assert not choice.proto.HasField("default")  # the browser leaves a default out of the address
-    assert choice.proto.query_param_key == "live_direction_0"
+    assert choice.proto.query_param_key == "live_direction_b_0"
     assert page.button(key="live_go").disabled
-    page.selectbox(key="live_direction_0").set_value("sent").run()
+    page.selectbox(key="live_direction_b_0").set_value("sent").run()
     assert not page.button(key="live_go").disabled
 
 
 def test_a_link_to_a_direction_of_another_session_is_refused_and_keeps_its_name(live):
-    page, worker = live({"live_edits": "1", "live_direction_0": "sent", "live_layer_0": "6", "live_strength_0": "2"})
+    page, worker = live(
+        {"live_edits_b": "1", "live_direction_b_0": "sent", "live_layer_b_0": "6", "live_strength_b_0": "2"}
+    )
     assert "'sent'" in page.error[0].value.replace("\\", "")
     assert "made in another session" in page.error[0].value
     assert page.button(key="live_go").disabled
-    assert page.selectbox(key="live_direction_0").value == page.query_params["live_direction_0"] == "sent"
-    page.selectbox(key="live_direction_0").set_value("misalignment").run()
+    assert page.selectbox(key="live_direction_b_0").value == page.query_params["live_direction_b_0"] == "sent"
+    page.selectbox(key="live_direction_b_0").set_value("misalignment").run()
     assert not page.error
     generate(page)
     assert (edits(worker)[-1].direction.name, edits(worker)[-1].layers) == ("misalignment", (6,))
@@ -331,9 +351,9 @@ def test_a_link_to_a_direction_of_another_session_is_refused_and_keeps_its_name(
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ({"live_edits": "1", "live_direction_0": "misalignment", "live_layer_0": "99"}, "no layer 99"),
-        ({"live_edited": "nobody"}, "organism 'nobody' is asked for"),
-        ({"live_plain": "nobody"}, "organism 'nobody' is asked for"),
+        ({"live_edits_b": "1", "live_direction_b_0": "misalignment", "live_layer_b_0": "99"}, "no layer 99"),
+        ({"live_worn_b": "nobody"}, "organism 'nobody' is asked for"),
+        ({"live_worn_a": "nobody"}, "organism 'nobody' is asked for"),
     ],
 )
 def test_what_a_link_asks_for_and_cannot_be_had_is_never_replaced(live, query, words):
@@ -344,18 +364,18 @@ def test_what_a_link_asks_for_and_cannot_be_had_is_never_replaced(live, query, w
 
 
 def test_a_place_and_a_unit_that_a_direction_lacks_are_refused(live):
-    page, _ = live({"live_edits": "1", "live_direction_0": "sent", "live_where_0": "each its own"})
+    page, _ = live({"live_edits_b": "1", "live_direction_b_0": "sent", "live_where_b_0": "each its own"})
     page.session_state["sent_directions"] = SENT
     page.run()
     assert "each its own" in page.error[0].value
-    page.segmented_control(key="live_where_0").set_value("its layer").run()
+    page.segmented_control(key="live_where_b_0").set_value("its layer").run()
     assert not page.error
 
 
 def test_another_direction_keeps_the_layer_it_has_and_else_takes_its_first(live):
     page, worker = live()
     with_direction(page, direction="misalignment", layer=3)
-    page.selectbox(key="live_direction_0").set_value("sent").run()
+    page.selectbox(key="live_direction_b_0").set_value("sent").run()
     assert not page.error
     generate(page)
     assert edits(worker)[-1].layers == (6,)
@@ -371,28 +391,34 @@ def test_answers_say_when_the_controls_have_moved_on(live):
     generate(page)
     assert "controls have changed" not in said(page)
     assert "seed 3" in said(page).replace("\\", "")
+    assert "seed 0" not in said(page).replace("\\", "")
 
 
 def test_what_the_worker_refuses_is_shown_in_its_words(live):
     page, _ = live(refuse="the prompt has 300 tokens, the context 256: shorten it")
-    generate(page)
+    page.button(key="live_go").click().run()
+    assert not page.exception
     assert "shorten it" in page.error[0].value
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
-    [({"break_after": 3}, "ran out of memory"), ({"hang_up_after": 6}, "ended in the middle")],
+    ("message", "status"), [("the model ran out of memory", "failed"), ("the worker ended before", "interrupted")]
 )
-def test_a_broken_answer_keeps_what_was_written(live, settings, words):
-    page, worker = live({"live_tokens": "50"}, **settings)
-    run = generate(page)
-    assert words in page.error[0].value
-    assert "plain1" in run.answers[0].text
-    assert {answer.reason for answer in run.answers} == {"cancelled"}
-    end = time.monotonic() + 10  # the worker's thread lets go a moment after its last word arrived
-    while worker.active and time.monotonic() < end:
-        time.sleep(0.01)
-    assert worker.active == 0
+def test_a_broken_answer_keeps_what_was_written_and_says_why(live, message, status):
+    page, worker = live({"live_tokens": "50"}, break_after=3, broken=message)
+    runs = generate(page)
+    assert message in page.error[0].value
+    assert [run.answers[0].text for run in runs] == [" plain0 plain1 plain2"] * 2
+    assert {run.answers[0].reason for run in runs} == {"cancelled"}
+    assert [made.summary()["status"] for made in worker.kept.values()] == [status] * 2
+
+
+def test_a_lost_connection_goes_on_where_it_was(live):
+    page, worker = live({"live_tokens": "9"}, lose_after=4)
+    runs = generate(page)
+    assert worker.lose_after is None
+    assert [run.answers[0].text for run in runs] == ["".join(f" plain{at}" for at in range(9))] * 2
+    assert not page.error
 
 
 def test_without_a_worker_the_page_says_how_to_start_one_and_stays_usable(open_page):
@@ -401,7 +427,7 @@ def test_without_a_worker_the_page_says_how_to_start_one_and_stays_usable(open_p
     assert "python -m backend.worker" in page.warning[0].value.replace("\\", "")
     assert "MODEL is synthetic and its organisms are bad-medical" in page.warning[0].value.replace("\\", "")
     assert page.button(key="live_go").disabled
-    page.segmented_control(key="live_edits").set_value(1).run()
+    page.segmented_control(key="live_edits_b").set_value(1).run()
     assert not page.exception
 
 
@@ -417,3 +443,135 @@ def test_a_worker_without_organisms_answers_as_the_base(live):
     page, worker = live(bare=True)
     generate(page)
     assert edits(worker, 0) == edits(worker, 1) == ()
+
+
+# --- lanes ------------------------------------------------------------------------------------------------------------
+
+
+def test_four_lanes_are_asked_at_once_each_with_edits_of_its_own(live):
+    page, worker = live({"live_tokens": "3"})
+    page.button_group(key="live_lanes").set_value(["a", "b", "c", "d"]).run()
+    page.get_by_key("live_gain_d_L5").set_value(4.0).run()
+    page.session_state["sent_directions"] = SENT
+    page.get_by_key("live_edits_c").set_value(1).run()
+    page.get_by_key("live_direction_c_0").set_value("sent").run()
+    runs = generate(page)
+    assert [run.name for run in runs] == ["A: base", "B: bad-medical", "C: base, edited", "D: bad-medical, edited"]
+    assert edits(worker, 0, 4) == ()
+    assert edits(worker, 1, 4) == (Gain("bad-medical", 1.0),)
+    assert [type(edit) for edit in edits(worker, 2, 4)] == [Add]
+    assert edits(worker, 3, 4)[1] == Gain("bad-medical", 4.0, ("layers.5.mlp.down_proj",))
+    assert len(set(worker.users)) == 1
+    assert worker.users[0]
+
+
+def test_a_lane_is_taken_away_and_without_any_nothing_runs(live):
+    page, _ = live({"live_tokens": "3"})
+    page.button_group(key="live_lanes").set_value(["b"]).run()
+    assert [run.name for run in generate(page)] == ["B: bad-medical"]
+    page.button_group(key="live_lanes").set_value([]).run()
+    assert "No lane is chosen" in page.error[0].value
+    assert page.button(key="live_go").disabled
+
+
+def test_presets_do_something_at_once(live, synthetic):
+    page, worker = live({"live_tokens": "3"})
+    page.button(key="live_set_a_Steered").click().run()
+    page.get_by_key("live_gain_b_L5").set_value(4.0).run()
+    page.button(key="live_set_b_Ablated").click().run()
+    generate(page)
+    (added,) = edits(worker, 0)
+    direction = synthetic.direction("misalignment", 6)
+    assert (added.direction.name, added.layers) == ("misalignment", (6,))
+    assert added.strength * direction.norm == pytest.approx(0.1 * direction.activation_norm, rel=1e-5)
+    worn, ablated = edits(worker, 1)
+    assert worn == Gain("bad-medical", 1.0)
+    assert isinstance(ablated, Ablate)
+    assert ablated.to is not None
+    assert ablated.to.of.startswith("base's answers")
+    page.button(key="live_set_b_Base").click().run()
+    generate(page)
+    assert edits(worker, 1) == ()
+
+
+def test_samples_of_a_lane_differ_by_their_draw_alone(live):
+    page, worker = live({"live_tokens": "3", "live_samples": "4", "live_seed": "5"})
+    runs = generate(page)
+    assert [[arm.draw for arm in request.arms] for request in worker.requests] == [[0, 1, 2, 3]] * 2
+    assert all(len(run.answers) == 4 for run in runs)
+    assert "Sample 4: 3 tokens" in told(page)
+    assert "seeds 5 and 3 more" in told(page)
+
+
+def test_a_system_prompt_comes_first_and_each_lane_goes_on_with_its_own_answer(live):
+    page, worker = live({"live_tokens": "2", "live_system": "Be brief.", "live_prompt": "why?"})
+    page = with_direction(page)
+    generate(page)
+    page.chat_input(key="live_on").set_value("and then?").run()
+    assert not page.exception
+    turns = [[(message["role"], message["content"]) for message in request.messages] for request in worker.requests]
+    first = [("system", "Be brief."), ("user", "why?")]
+    assert turns[0] == turns[1] == first
+    assert turns[2] == [*first, ("assistant", " plain0 plain1"), ("user", "and then?")]
+    assert turns[3] == [*first, ("assistant", " edited0 edited1"), ("user", "and then?")]
+    assert edits(worker)[-1].direction.name == "sent"
+    assert [run.prompt for run in shown(page)] == ["and then?"] * 2
+    assert "controls have changed" not in told(page)
+    assert "3 earlier messages" in [box.label for box in page.expander]
+
+
+def test_a_follow_up_is_asked_as_the_answers_were_whatever_the_controls_say_now(live):
+    page, worker = live({"live_tokens": "2"})
+    generate(page)
+    page.number_input(key="live_seed").set_value(9).run()
+    assert "controls have changed" in told(page)
+    page.chat_input(key="live_on").set_value("go on").run()
+    assert [request.seed for request in worker.requests] == [0, 0, 0, 0]
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_link_opens_the_stored_answers_in_a_fresh_browser(live, open_page):
+    page, worker = live({"live_tokens": "2"})
+    page = with_direction(page, strength=3.0)
+    ids = [run.id for run in generate(page)]
+    fresh = open_page("live", live_run=".".join(ids))
+    assert not fresh.exception
+    assert len(worker.requests) == 2
+    opened = shown(fresh)
+    assert [run.answers[0].text for run in opened] == [" plain0 plain1", " edited0 edited1"]
+    assert np.array_equal(opened[1].request.arms[0].edits[-1].direction.vector, SENT["sent"][6].vector)
+    assert "sent" in told(fresh)
+    assert "controls have changed" in told(fresh), "the fresh browser has no edits in its controls"
+    assert "seed 0" in told(fresh)
+
+
+def test_a_page_that_was_closed_while_it_was_written_comes_back_to_the_whole(live, open_page):
+    _, worker = live(pause=0.02)
+    asked = generation_from_json({"prompt": "q", "arms": [{"name": "A"}], "sampling": {"max_new_tokens": 40}})
+    id = Worker(worker.url).begin(asked)
+    fresh = open_page("live", live_run=id)
+    assert shown(fresh)[0].answers[0].text == "".join(f" plain{at}" for at in range(40))
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"), [("0" * 32, "which this worker does not keep"), ("nonsense", "holds no ids of generations")]
+)
+def test_answers_that_are_not_kept_are_never_replaced(live, ids, words):
+    page, worker = live({"live_run": ids})
+    assert not page.exception
+    assert words in page.error[0].value.replace("\\", "")
+    assert not worker.requests
+
+
+def test_stop_ends_what_is_written_and_keeps_it(live):
+    _, worker = live()
+    asked = generation_from_json({"prompt": "q", "arms": [{"name": "A"}], "sampling": {"max_new_tokens": 400}})
+    worker.pause = 0.02
+    run = LiveRun(Worker(worker.url).begin(asked), asked, 0.0)
+    stop(Worker(worker.url), [run])
+    list(follow(Worker(worker.url), [run]))
+    assert run.over
+    assert run.answers[0].reason == "cancelled"
+    assert len(run.answers[0].pieces) < 400

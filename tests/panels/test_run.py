@@ -2,11 +2,19 @@ import numpy as np
 import pytest
 
 from backend.edits import Receipt
-from panels.run import LiveAnswer, LiveRun
+from backend.worker.client import Done, End, Failed, Start, Token, Waiting
+from backend.worker.protocol import generation_from_json
+from panels.run import LiveAnswer, LiveRun, same_controls, scale_of
+
+ASKED = generation_from_json({"prompt": "q", "arms": [{"name": "A"}, {"name": "A", "draw": 1}], "seed": 3})
+
+
+def run(*answers):
+    return LiveRun("0" * 32, ASKED, 0.0, answers)
 
 
 def answer(*pieces):
-    growing = LiveAnswer("base")
+    growing = LiveAnswer()
     for at, piece in enumerate(pieces):
         growing.token(piece, {"med": np.array([at, 10 * at], dtype=np.float32)})
     return growing
@@ -19,7 +27,7 @@ def test_scalars_belong_to_the_token_before_the_one_they_came_with():
 
 
 def test_an_edited_answer_says_what_its_edits_did_or_that_it_was_stopped():
-    edited = LiveAnswer("x", edited=True)
+    edited = LiveAnswer(edited=True)
     assert edited.effects == []
     edited.reason = "cancelled"
     assert "stopped before the receipt" in edited.effects[0]
@@ -45,16 +53,45 @@ def test_bytes_of_a_character_are_shown_as_one_token():
     assert values[0] == 1
 
 
-def test_text_is_whole_and_what_still_grows_is_stopped():
-    run = LiveRun("q", "s", (answer("a", "", "b"), answer()))
-    run.answers[1].reason = "length"
-    run.close()
-    assert run.answers[0].text == "ab"
-    assert [a.reason for a in run.answers] == ["cancelled", "length"]
-    assert run.answers[0].state == "3 tokens, stopped"
+def test_an_event_is_taken_once_and_in_its_place():
+    growing = run()
+    for number, event in enumerate([Start("i", ("q",), ("A", "A")), Token(0, 1, "a"), Token(1, 2, "b")]):
+        growing.take(number, event)
+    growing.take(1, Token(0, 1, "a"))  # said again by another connection
+    growing.take(9, Token(0, 9, "z"))  # ahead of what is missing
+    assert [each.text for each in growing.answers] == ["a", "b"]
+    growing.take(growing.heard - 1, Waiting(2))
+    assert growing.state == "Waiting: 2 requests come first."
+    assert growing.heard == 3
 
 
-def test_both_answers_share_one_scale():
-    run = LiveRun("q", "s", (answer("a", "b"), answer(*"abcdef")))
-    assert run.scale("med", 0) == pytest.approx(5, rel=0.05)
-    assert LiveRun("q", "s", (answer(), answer())).scale("med", 0) == 1
+def test_what_still_grew_when_it_ended_is_stopped():
+    growing = run()
+    for number, event in enumerate([Start("i", (), ("A", "A")), Token(0, 1, "a"), End(1, "length"), Failed("no")]):
+        growing.take(number, event)
+    assert growing.over
+    assert growing.error == "no"
+    assert [each.reason for each in growing.answers] == ["cancelled", "length"]
+    assert growing.answers[0].state == "1 tokens, stopped"
+
+
+def test_a_long_prompt_says_how_far_it_is_read():
+    growing = run()
+    growing.take(-1, Waiting(0, 128, 512))
+    assert growing.state == "Reading the prompt: 128 of 512 tokens."
+
+
+def test_a_lane_goes_on_with_its_first_answer():
+    growing = run(answer("a", "b"), answer("x"))
+    growing.take(0, Done(1.0, 3))
+    on = growing.followed("more")
+    assert [message["content"] for message in on.messages] == ["q", "ab", "more"]
+    assert (on.seed, on.arms) == (3, ASKED.arms)
+    assert same_controls([ASKED], [LiveRun("1" * 32, on, 0.0)])
+    assert not same_controls([generation_from_json({"prompt": "q", "arms": [{"name": "A"}], "seed": 3})], [growing])
+
+
+def test_all_answers_share_one_scale():
+    assert scale_of([run(answer("a", "b"), answer(*"abcdef"))], "med", 0) == pytest.approx(5, rel=0.05)
+    assert scale_of([run(answer(), answer())], "med", 0) == 1
+    assert scale_of([], "med", 0) == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from backend.worker.protocol import (
     Start,
     Status,
     Token,
+    Waiting,
+    asked_to_json,
     event_to_line,
     generation_from_json,
     health_to_json,
@@ -39,6 +42,39 @@ from backend.worker.protocol import (
 )
 
 ADAPTERS = tuple(Place(f"layers.{layer}.mlp.down_proj", layer, "mlp.down_proj") for layer in range(1, 10))
+
+
+@dataclass
+class KeptAnswer:
+    """A generation that goes on whoever listens."""
+
+    id: str
+    request: Generation
+    created: float
+    events: list[Event] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def over(self) -> bool:
+        return bool(self.events) and isinstance(self.events[-1], Done | Failed)
+
+    def summary(self) -> dict[str, Any]:
+        last = self.events[-1] if self.events else None
+        ended = "cancelled" if self.cancelled else "finished"
+        if isinstance(last, Failed):
+            ended = "interrupted" if "the worker ended" in last.message else "failed"
+        return {
+            "object": "generation",
+            "id": self.id,
+            "kind": "generation",
+            "created": self.created,
+            "status": ended if self.over else "writing",
+            "arms": [arm.name for arm in self.request.arms],
+            "question": self.request.messages[-1]["content"][:200],
+            "seed": self.request.seed,
+            "tokens": sum(isinstance(event, Token) for event in self.events),
+            "events": len(self.events),
+        }
 
 
 @dataclass
@@ -52,9 +88,13 @@ class FakeWorker:
     pause: float = 0.0  # seconds between tokens
     refuse: str | None = None  # answers every /generate with 422 and this message
     break_after: int | None = None  # sends an error event after so many tokens
+    broken: str = "the model ran out of memory"
     hang_up_after: int | None = None  # closes the connection after so many tokens, without an end
     words: tuple[str, ...] = ()  # said instead of the numbered words
+    lose_after: int | None = None  # a reader of a kept generation loses the connection after so many events, once
     requests: list[Generation] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)  # whose each kept generation is
+    kept: dict[str, KeptAnswer] = field(default_factory=dict)  # by id
     left: list[str] = field(default_factory=list)  # ids whose reader hung up
     active: int = 0
     url: str = ""
@@ -83,7 +123,7 @@ class FakeWorker:
         spoken = [self.words_of(arm, request.sampling.max_new_tokens) for arm in request.arms]
         for k in range(len(spoken[0])):
             if k == self.break_after:
-                yield Failed("the model ran out of memory")
+                yield Failed(self.broken)
                 return
             for arm, words in enumerate(spoken):
                 scalars = {name: np.full(len(ADAPTERS), k, dtype=np.float32) for name in request.capture}
@@ -92,14 +132,77 @@ class FakeWorker:
         yield from (End(i, "length", self.receipts(request, arm)) for i, arm in enumerate(request.arms))
         yield Done(1.0, sum(map(len, spoken)))
 
+    def keep(self, request: Generation) -> KeptAnswer:
+        """Begin a generation that nobody has to read."""
+        made = KeptAnswer(uuid.uuid4().hex, request, time.time())
+        self.kept[made.id] = made
+        threading.Thread(target=self._write, args=(made,), daemon=True).start()
+        return made
+
+    def _write(self, made: KeptAnswer) -> None:
+        self.active += 1
+        try:
+            for event in self.events(made.request, made.id):
+                if made.cancelled and isinstance(event, Token):
+                    break
+                made.events.append(event)
+            if not made.over:
+                made.events += [End(i, "cancelled") for i in range(len(made.request.arms))]
+                made.events.append(Done(1.0, 0))
+        finally:
+            self.active -= 1
+
 
 class _Handler(BaseHTTPRequestHandler):
     worker: FakeWorker
 
     def do_GET(self) -> None:
-        self._reply(200, health_to_json(self.worker.health()))
+        path, _, query = self.path.partition("?")
+        if not path.startswith("/v1/generations"):
+            self._reply(200, health_to_json(self.worker.health()))
+        elif path == "/v1/generations":
+            lines = [made.summary() for made in reversed(self.worker.kept.values())]
+            self._reply(200, {"object": "list", "data": lines, "has_more": False})
+        elif (made := self.worker.kept.get(path.split("/")[3])) is None:
+            self._reply(404, {"error": {"message": "there is no such generation"}})
+        elif path.endswith("/events"):
+            self._follow(made, int(query.removeprefix("after=") or -1) + 1)
+        else:
+            self._reply(200, {**made.summary(), "request": asked_to_json(made.request)})
+
+    def _follow(self, made: KeptAnswer, at: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while at < len(made.events) or not made.over:
+                if at == self.worker.lose_after:
+                    self.worker.lose_after = None
+                    return
+                if at < len(made.events):
+                    self.wfile.write(b"id: %d\ndata: %s\n" % (at, event_to_line(made.events[at])))
+                    at += 1
+                    continue
+                self.wfile.write(b"event: waiting\ndata: " + event_to_line(Waiting(0)) + b"\n")
+                self.wfile.flush()
+                time.sleep(0.01)
 
     def do_POST(self) -> None:
+        if self.path.endswith("/cancel"):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.worker.kept[self.path.split("/")[3]].cancelled = True
+            self._reply(200, {"cancelled": True})
+            return
+        if self.path == "/v1/generations":
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.worker.users.append(asked.pop("user", ""))
+            request = generation_from_json(asked)
+            self.worker.requests.append(request)
+            if self.worker.refuse is not None:
+                self._reply(400, {"error": {"message": self.worker.refuse}})
+            else:
+                self._reply(201, self.worker.keep(request).summary())
+            return
         if self.path == "/lens":
             directions = lenses_from_json(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             pushed = [Pushed(((f" up {d.name}", 5.0),), ((f" down {d.name}", -5.0),)) for d in directions]
