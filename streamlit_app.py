@@ -14,6 +14,7 @@ SECTIONS = {
         ("judges", "Judges", "How far judges agree, what that does to the rates, and labels by hand."),
         ("training", "Training", "Rates and scalars along training, and fine-tunes side by side."),
         ("robustness", "Robustness", "What a rate hangs on: cuts, judges, unscored answers, single questions."),
+        ("studies", "Studies", "Every study that is here: open, compare, take in, save, rename, remove."),
     ],
     "Representations": [
         ("adapters", "Adapters", "What each adapter's scalar responds to, by class and token by token."),

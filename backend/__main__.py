@@ -20,6 +20,7 @@ from backend.commands import (
     judge,
     labels,
     sample,
+    studies,
     sweep,
     train,
 )
@@ -39,6 +40,7 @@ COMMANDS = (
     extract,
     directions,
     sweep,
+    studies,
     app,
 )
 

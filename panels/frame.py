@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import polars as pl
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.pages_manager import PagesManager
 
 from backend.hosts import bracketed, is_loopback, named
@@ -50,12 +51,21 @@ def per_study(of: Callable[P, R]) -> Callable[P, R]:
 
 def current_study() -> Study:
     """The study of the sidebar (query parameter `study`). Where it cannot be opened, says why and ends the page."""
+    study = study_if_any()
+    if study is None:
+        st.stop()
+    return study
+
+
+def study_if_any() -> Study | None:
+    """As `current_study`, for a page that goes on without one: None, and the reason on the page."""
     _refuse_foreign_names()
     _through_the_entry()
     if "study" in st.session_state:  # said again, or the page after a link would start with the usual one
         st.session_state["study"] = st.session_state["study"]
         if st.session_state["study"] != os.environ.get("EM_STUDY") and "study" not in st.query_params:
-            st.query_params["study"] = st.session_state["study"]
+            with suppress(StreamlitAPIException):  # the select of this page writes it itself
+                st.query_params["study"] = st.session_state["study"]
     root = Path(os.environ.get("EM_STUDIES") or STUDIES)
     usual, asked = os.environ.get("EM_STUDY"), st.session_state.get("study") or st.query_params.get("study")
     options = list(dict.fromkeys(name for name in (usual, *list_studies(root), asked) if name))
@@ -70,9 +80,7 @@ def current_study() -> Study:
                 f"{build_command('mine')}"
             )
         study = _opened(newest(name, root), name, root)
-    if study is None:
-        st.stop()
-    if study.info.get("left_out"):
+    if study is not None and study.info.get("left_out"):
         st.sidebar.caption(":material/functions: Figures only", help=_lacks(study))
     return study
 

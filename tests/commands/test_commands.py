@@ -40,6 +40,7 @@ GOOD = {
     "sweep ablate": "sweep ablate --folder {folder} --name s --direction v --layer 1",
     "sweep gain": "sweep gain --folder {folder} --name s --organism o",
     "sweep coalitions": "sweep coalitions --folder {folder} --name s --organism o",
+    "studies": "studies <what> <study> --name x",
     "app": "app --folder {folder}",
 }
 POSITIONALS = {
@@ -52,6 +53,8 @@ POSITIONALS = {
     ("figures", "study"): "no-such-study",
     ("figures-of", "study"): "no-such-study",
     ("import-figures", "folder"): "{folder}",
+    ("studies", "what"): "rename",
+    ("studies", "study"): "no-such-study",
     ("directions", "what"): "export",
     ("directions", "file"): "{folder}/out.safetensors",
 }
@@ -134,6 +137,7 @@ BAD = {
     },
     "figures-of": {"study": (*NAME, "no-such-study"), "--out": PATH, "--title": TEXT},
     "import-figures": {"folder": (*PATH, "nowhere"), "--name": (*NAME, "a:b")},
+    "studies": {"study": (*TEXT, "no-such-study"), "--name": (*NAME, "a:b")},
     "extract": {
         "--folder": FOLDER,
         "--organism": (*NAME, "nobody"),
@@ -167,6 +171,7 @@ BAD = {
     },
     "sweep ablate": {
         **SWEPT,
+        "--like": (*TEXT, "nobody"),
         "--organism": (*NAME, "nobody"),
         "--direction": (*TEXT, "nobody"),
         "--layer": (*LEAST_0, "7", "1000"),
