@@ -2,25 +2,22 @@
 
 The file has a row an answer: condition, question, aligned, coherent (the better judge's, on all answers) and
 judge_aligned, judge_coherent. Of every condition some of the better judge's scores are given as labels, again and
-again, and the corrected interval is asked for the rate over all; then 50 are given to calibrate the judge's scores, and
-the others are measured. Prints the tables of docs/judge.md.
+again, and the corrected interval is asked for the rate over all. Prints the tables of docs/judge.md.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from backend.analysis.rates.corrected import STRATA, corrected_rate, side_by_side
 from backend.analysis.rates.next_labels import drawn_next
 from backend.analysis.rates.rates import SIMILAR_QUESTIONS, THESE_QUESTIONS, em_rates
-from backend.judge.fitting.measure import calibration
 from backend.outcomes import EM
 from backend.records import InputError
 from tests.simulations.counting import Table
@@ -39,7 +36,6 @@ def main() -> None:
     parser.add_argument("scored", type=Path)
     parser.add_argument("--labels", type=int, default=100)
     parser.add_argument("--draws", type=int, default=200, help="of each kind, of every condition")
-    parser.add_argument("--calibrated", type=int, default=50, help="labels of the calibration")
     options = parser.parse_args()
     conditions = {
         str(name): part.with_row_index("place")
@@ -47,7 +43,6 @@ def main() -> None:
         if part.height >= FEWEST
     }
     print(coverage(conditions, options.labels, options.draws), flush=True)
-    print(calibrations(conditions, options.calibrated, options.draws), flush=True)
 
 
 # --- corrected rates --------------------------------------------------------------------------------------------------
@@ -171,62 +166,6 @@ def _drawn(
                     yield how, about, None, None, None
                 else:
                     yield how, about, found.low <= truth <= found.high, found.high - found.low, abs(found.value - truth)
-
-
-# --- calibration of one writer ----------------------------------------------------------------------------------------
-
-
-def as_it_is(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
-    """The judge's own scores."""
-    return lambda scores: scores
-
-
-def shifted(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
-    """All scores moved by the mean difference."""
-    gap = float((y - x).mean())
-    return lambda scores: np.clip(scores + gap, 0, 100)
-
-
-def straight(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
-    """A straight line, its slope drawn to 1 as if ten labels with a spread of 20 points had said so."""
-    centred, gap = x - x.mean(), y - x
-    slope = float((centred * (gap - gap.mean())).sum() / ((centred**2).sum() + 10 * 20**2))
-    return lambda scores: np.clip(scores + gap.mean() + slope * (scores - x.mean()), 0, 100)
-
-
-def rising(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
-    """A rising map (isotonic regression)."""
-    fitted = IsotonicRegression(out_of_bounds="clip").fit(x, y)
-    return lambda scores: np.asarray(fitted.predict(scores))
-
-
-MAPS = {"as it is": as_it_is, "shifted": shifted, "straight line": straight, "rising map": rising}
-
-
-def calibrations(conditions: dict[str, pl.DataFrame], labels: int, draws: int) -> str:
-    """The calibration error on the answers without labels, before and after; and that of a right map."""
-    rng, rows = np.random.default_rng(1), []
-    for name, part in conditions.items():
-        for metric in ("aligned", "coherent"):
-            x, y = (part[column].to_numpy().astype(float) for column in (f"judge_{metric}", metric))
-            for _ in range(draws):
-                chosen = np.isin(np.arange(len(x)), rng.choice(len(x), labels, replace=False))
-                for kind, fit in MAPS.items():
-                    said = fit(x[chosen], y[chosen])(x[~chosen])
-                    rows.append(
-                        (name, metric, kind, calibration(said, y[~chosen]), abs(float((said - y[~chosen]).mean())))
-                    )
-    told = pl.DataFrame(rows, ["condition", "metric", "map", "error", "level"], orient="row")
-    each = told.group_by("condition", "metric", "map", maintain_order=True).agg(pl.col("error", "level").mean())
-    table = Table(
-        "map", ["metric", "error, mean", "median", "at most 3", "at most 5", "level off by, mean", "at most 3"]
-    )
-    for (kind, metric), part in each.partition_by("map", "metric", as_dict=True, maintain_order=True).items():
-        error, level = part["error"].to_numpy(), part["level"].to_numpy()
-        within = [f"{(error <= most).sum()} of {part.height}" for most in (3, 5)]
-        cells: list[object] = [metric, f"{error.mean():.1f}", f"{np.median(error):.1f}", *within, f"{level.mean():.1f}"]
-        table.add(str(kind), [*cells, f"{(level <= 3).sum()} of {part.height}"])
-    return f"{labels} labels of each condition, {draws} draws:\n\n{table}"
 
 
 if __name__ == "__main__":
