@@ -29,6 +29,7 @@ from panels.frame import (
     responses_of,
     scored_by,
 )
+from panels.report import show_report_button
 from panels.story import show_figures, show_story
 
 TOO_FEW = "Too few scored responses: even the best interval spans over 30 points"
@@ -240,6 +241,7 @@ st.title(plain(study.info.get("title") or study.name))
 with explained():
     judge, outcome = _asked(study)
     told = show_story(study, judge, outcome)
+    show_report_button(study, judge, outcome)
     with explained():
         show_beside(study, judge, outcome)
     show_figures(study, judge, told)

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from backend.charts.story import Card, Part, cards_html
+from backend.charts.story import cards_html
 from backend.outcomes import Outcome
+from backend.report.cards import ANCHOR, story_cards
+from backend.report.claim_figures import Figure, figure
 from backend.study import Study
 from backend.tables.claims import MISSING, STEPS, Claim, Evidence, Telling, called, told_outcomes
 from backend.tables.rates import drawn_by
 from backend.tables.story import story
 from panels.asked import page_link
 from panels.frame import per_study, plain, responses_of, said_of_drawn
-from panels.story_figures import Figure, figure
 
 TITLES = {
     "responses": "Responses",
@@ -27,7 +28,6 @@ TITLES = {
     "specialisation": "Specialisation",
     "scaled_adapters": "Scaled adapters",
 }
-ANCHOR = "story-{}"
 
 
 @per_study
@@ -56,17 +56,8 @@ def show_story(study: Study, judge: str, outcome: Outcome) -> list[list[Claim]]:
         f"The paper's argument in six steps, of {named}; judge {plain(judge)}. A bar is a 95 % interval; "
         ":orange[●] what the step is about, :gray[●] without an edit or of others, :blue[●] controls. Figures follow."
     )
-    cards = []
-    for at, (step, title) in enumerate(STEPS.items()):
-        parts = [_part(claims[at], alone=len(told) == 1) for claims in told]
-        cards.append(Card(title, ANCHOR.format(step), parts))
-    st.html(cards_html(cards))
+    st.html(cards_html(story_cards(told)))
     return told
-
-
-def _part(claim: Claim, *, alone: bool) -> Part:
-    name = "" if alone else called(claim.outcome)
-    return Part(name[:1].upper() + name[1:], claim.verdict, claim.said, claim.figure, claim.about, claim.bars)
 
 
 @per_study

@@ -35,11 +35,12 @@ ARROWS = {
     "charts": {"analysis"},
     "worker": {"subject"},
     "tables": {"study", "analysis"},
+    "report": {"study", "analysis", "tables", "charts"},
     "pipeline": {"subject", "judge", "published", "study", "analysis", "tables"},
-    "commands": {"subject", "judge", "published", "study", "analysis", "tables", "pipeline"},
+    "commands": {"subject", "judge", "published", "study", "analysis", "tables", "pipeline", "report"},
     "__main__": {"commands"},
-    "panels": {"charts", "tables", "analysis", "study", "worker.client"},
-    "pages": {"panels", "charts", "tables", "analysis", "study", "worker.client"},
+    "panels": {"charts", "report", "tables", "analysis", "study", "worker.client"},
+    "pages": {"panels", "charts", "report", "tables", "analysis", "study", "worker.client"},
     "streamlit_app": {"panels"},
 }
 OWNERS = {
@@ -49,6 +50,7 @@ OWNERS = {
     "duckdb": {"study"},
     "sklearn": {"analysis", "judge"},
     "altair": {"charts"},
+    "vl_convert": {"charts"},
     "streamlit": {"pages", "panels", "streamlit_app", "commands"},
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "core", "misc"}

@@ -37,6 +37,8 @@ INKS = {"light": "#1C2427", "dark": "#E4E8E9"}
 INK = alt.ExprRef(f"luminance(background) > 0.2 ? '{INKS['light']}' : '{INKS['dark']}'")
 ON_PALE, ON_DEEP, _DEEP = "#000000", "#FFFFFF", 0.18  # text on a cell, and the luminance at which the two read alike
 
+CATEGORIES = (_BLUE, _VERMILLION, _GREEN, _PURPLE, _ORANGE, _SKY, NEUTRAL, _OLIVE)  # of what has no colour of its own
+
 _BASE_COLOUR = _SKY
 _ORGANISMS = (_VERMILLION, _GREEN, _ORANGE, _PURPLE, _BLUE, _OLIVE, _WINE, _TEAL)
 _ROLES = {

@@ -116,3 +116,10 @@ def test_another_outcome_can_be_chosen_and_a_judge_without_its_scores_is_named(o
     page.selectbox(key="outcome").set_value("em").run()
     assert not page.exception
     assert "no score for aligned and coherent" in page.error[0].value.replace("\\", "")
+
+
+def test_the_report_is_a_button_and_made_when_it_is_asked_for(open_page, monkeypatch):
+    monkeypatch.setattr("panels.report.report_html", lambda *_, **__: pytest.fail("made without being asked for"))
+    page = open_page("overview")
+    assert not page.exception
+    assert [each.proto.label for each in page.get("download_button")] == ["Report"]
