@@ -17,6 +17,7 @@ from panels.asked import choose_linked
 from panels.corrected_rates import by_cells, show_with_correction
 from panels.experiments import hits, percent
 from panels.frame import current_study, explained, per_study, plain, responses_of
+from panels.opening import opening
 from panels.point import choosing_chart
 from panels.sweeps import asked, choose_swept, choose_topics, judged_share, read_pairs, send_cell, short, swept
 
@@ -287,6 +288,11 @@ def _show(study: Study) -> None:
 
 
 study = current_study()
-st.title("Ablation & transfer")
+opening(
+    "Ablation & transfer",
+    "Does taking a direction out lower the rate in its organism, and in others that it was not taken from?",
+    study,
+    "removed",
+)
 with explained():
     _show(study)

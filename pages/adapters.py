@@ -24,6 +24,7 @@ from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, plain
+from panels.opening import opening
 from panels.zeroing import show_zeroing
 
 MOST_ADAPTERS = 24  # drawn at once; past it the layer and module filters choose
@@ -124,10 +125,11 @@ def show_adapters(study: Study) -> None:
 
 
 study = current_study()
-st.title("Adapters")
-st.caption(
-    "The scalar of an adapter at a token is how far it moves its module's output along its write vector; here, which "
-    "scalars tell two classes of answers apart, and at which tokens they are large."
+opening(
+    "Adapters",
+    "The scalar of an adapter at a token is how far it moves its module's output along its write vector. Which scalars "
+    "tell two classes of answers apart, and at which tokens are they large?",
+    study,
 )
 with explained():
     show_adapters(study)

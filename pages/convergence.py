@@ -19,6 +19,7 @@ from backend.tables.convergence import Agreement, agreement_by_kind, agreements,
 from panels.agreement import agreement_in_words, balances_in_words
 from panels.asked import choose_linked
 from panels.frame import current_study, explained, per_study, plain
+from panels.opening import opening
 from panels.stacks import send_buttons
 
 START = 7  # directions drawn before the reader chooses
@@ -269,7 +270,12 @@ def show_reference(study: Study) -> None:
 
 
 study = current_study()
-st.title("Convergence")
+opening(
+    "Convergence",
+    "Do the directions of different organisms agree, more than those of shuffled labels do?",
+    study,
+    "direction",
+)
 with explained():
     if not stacks(study):
         raise InputError(

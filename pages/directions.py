@@ -22,6 +22,7 @@ from panels.asked import choose_linked, spelled
 from panels.classes import Classes, choose_classes, class_counts
 from panels.direction_views import VIEWS, Chosen
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
+from panels.opening import opening
 from panels.stacks import send_direction, study_stacks
 from panels.stored import show_stored
 
@@ -244,7 +245,12 @@ def made_of(direction: Direction) -> str:
 
 
 study = current_study()
-st.title("Directions")
+opening(
+    "Directions",
+    "How long is the difference between two classes of answers at each layer, and how well does it tell them apart?",
+    study,
+    "direction",
+)
 with explained():
     readers = residual_readers(study)
     above = st.container()

@@ -27,6 +27,7 @@ from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
+from panels.opening import opening
 from panels.promoted import show_promoted
 from panels.stacks import ALTERED, no_direction
 
@@ -254,6 +255,6 @@ def show_one_adapter(study: Study) -> None:
 
 
 study = current_study()
-st.title("One adapter")
+opening("One adapter", "When is the scalar of one adapter large, and what does the adapter write?", study)
 with explained():
     show_one_adapter(study)

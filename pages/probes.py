@@ -20,6 +20,7 @@ from panels.classes import Classes, choose_classes
 from panels.features import choose_features, choose_reader
 from panels.frame import choose_judge, current_study, explained, plain
 from panels.gains import suggest
+from panels.opening import opening
 from panels.probe_controls import LEAK, choose_paper, choose_settings, chosen_controls, shortage
 from panels.probe_report import show_growing, show_paper, show_report
 from panels.probe_training import FITTED, Fitted, begin, recipe_of
@@ -158,7 +159,11 @@ def offer_saved_direction(saved: SavedProbe, features: Features) -> None:
 
 
 current = current_study()
-st.title("Probes")
+opening(
+    "Probes",
+    "Do the scalars of an answer tell which of two classes it is of, on questions that the probe never saw?",
+    current,
+)
 with explained():
     above = st.container()
     left, results = st.columns([2, 5], gap="medium")

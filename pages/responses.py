@@ -25,6 +25,7 @@ from panels.frame import (
     responses_of,
     scored_by,
 )
+from panels.opening import opening
 from panels.point import READ, reading_chart
 from panels.reading import ALONE, BESIDE, choose_lane, read_alone, read_beside, show_facts, steps
 
@@ -237,7 +238,11 @@ def chosen_response(frame: pl.DataFrame, rows: pl.DataFrame) -> str | None:
 
 study = current_study()
 judge, outcome = choose_judge(study), choose_outcome(study)
-st.title("Responses")
+opening(
+    "Responses",
+    "What do the answers say? Read them, the clearest first, alone or beside another to the same question.",
+    study,
+)
 frame = responses_of(study, judge)
 metrics = study.metrics(judge) if judge else []
 if not frame.height:

@@ -34,6 +34,7 @@ from panels.frame import (
     responses_of,
     scored_by,
 )
+from panels.opening import opening
 
 NOTHING = "no comparison"
 
@@ -209,9 +210,11 @@ def show_draws(rows: pl.DataFrame, outcome: Outcome) -> None:
 
 
 study = current_study()
-st.title("Robustness")
-st.markdown(
-    "What a rate hangs on: where scores are cut, who judged, what was not scored, single questions, how often one asks."
+opening(
+    "Robustness",
+    "What does a rate hang on: where scores are cut, who judged, what was not scored, single questions, how often one "
+    "asks?",
+    study,
 )
 with explained():
     outcome = choose_outcome(study)

@@ -18,6 +18,7 @@ from panels.asked import choose_linked
 from panels.corrected_rates import show_with_correction
 from panels.disturbed import show_noise, show_patching
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of
+from panels.opening import opening
 
 MOST = 8  # conditions drawn at once, unless they are picked
 EDGES = {  # key of the widget -> label, step, what it decides
@@ -154,7 +155,7 @@ def show_four_cells(study: Study) -> None:
 
 
 study = current_study()
-st.title("Scaled adapters")
+opening("Scaled adapters", "Do some adapters alone bring the topic, and others the behaviour?", study, "subsets")
 with explained():
     show_four_cells(study)
 with explained():

@@ -59,6 +59,7 @@ from panels.frame import (
     responses_read,
 )
 from panels.gains import Plan, act_on, choose_plan, suggest
+from panels.opening import opening
 
 # the paper's contrasts (Figure 6) where they have answers enough, else the next
 TOPICS = ("medical, among misaligned", "medical, among aligned", "medical question")
@@ -431,7 +432,11 @@ def _show(study: Study) -> None:
 
 
 study = current_study()
-st.title("Specialisation")
-st.caption("Each adapter by what its scalar alone tells, beside what happens when it is zeroed, kept alone or scaled.")
+opening(
+    "Specialisation",
+    "What does each adapter's scalar alone tell, and what happens when it is zeroed, kept alone or scaled?",
+    study,
+    "adapters",
+)
 with explained():
     _show(study)

@@ -19,6 +19,7 @@ from backend.tables.sweeps import STEERED, steered
 from panels.asked import choose_linked, spelled
 from panels.corrected_rates import by_cells, show_with_correction
 from panels.frame import current_study, explained, per_study, plain
+from panels.opening import opening
 from panels.point import choosing_chart
 from panels.sweeps import asked, choose_swept, choose_topics, judged_share, read_pairs, send_cell, short, swept, titles
 
@@ -281,6 +282,11 @@ def missing(here: pl.DataFrame) -> str:
 
 
 study = current_study()
-st.title("Steering")
+opening(
+    "Steering",
+    "Does adding a direction bring the behaviour, more than its controls do, and at what cost to coherence?",
+    study,
+    "added",
+)
 with explained():
     _show(study)

@@ -26,6 +26,7 @@ from panels.frame import (
     responses_of,
     scored_by,
 )
+from panels.opening import opening
 
 FOLD = 0.1  # of a training: the first and the last tenth of its steps stand for its ends
 MOST_LOSSES = 6  # organisms whose losses are drawn before the reader chooses
@@ -306,7 +307,9 @@ def compared_in_words(own: pl.DataFrame, outcome: Outcome) -> str:
 
 
 study = current_study()
-st.title("Training")
+opening(
+    "Training", "When in training does the behaviour come, and what do other fine-tunes make of the same data?", study
+)
 with explained():
     outcome = choose_outcome(study)
     judge = scored_by(study, choose_judge(study), outcome)

@@ -31,6 +31,7 @@ PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes o
 FRESH = 1.0  # seconds that what the worker said of itself is shown again
 EVERY = 2  # seconds between two looks at the worker, on a page that nobody touches too: its end is said 3 s after it
 KEPT = "EM_WORKER_KEPT"  # environment: the file in which the launcher says what became of the worker
+GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
 NO_TEXT = "(not in this study)"
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="worker-health")
 
@@ -72,6 +73,7 @@ def study_if_any() -> Study | None:
     with st.sidebar:
         name = st.selectbox("Study", options, key="study", bind="query-params", disabled=not options)
         worker_status()
+        st.button("Words", key="glossary", type="tertiary", icon=":material/menu_book:", on_click=_show_words)
     study = None
     with explained():
         if name is None:
@@ -83,6 +85,12 @@ def study_if_any() -> Study | None:
     if study is not None and study.info.get("left_out"):
         st.sidebar.caption(":material/functions: Figures only", help=_lacks(study))
     return study
+
+
+@st.dialog("What the words mean", width="large")
+def _show_words() -> None:
+    text = GLOSSARY.read_text(encoding="utf-8")
+    st.markdown(text.partition("\n")[2])
 
 
 def lacks(study: Study, what: str) -> bool:

@@ -16,7 +16,7 @@ from backend.report.claim_figures import Figure, figure
 from backend.study import Study
 from backend.tables.claims import MISSING, STEPS, Claim, Evidence, Telling, called, told_outcomes
 from backend.tables.rates import drawn_by
-from backend.tables.story import story
+from backend.tables.story import story, told
 from panels.asked import page_link
 from panels.frame import per_study, plain, responses_of, said_of_drawn
 
@@ -42,22 +42,28 @@ def claims_of(study: Study, judge: str, outcome: Outcome) -> list[Claim]:
     return story(Telling(_evidence(study, judge), outcome))
 
 
+@per_study
+def claim_of(study: Study, judge: str, outcome: Outcome, step: str) -> Claim | None:
+    """One claim alone, for a page that has no need of the others."""
+    return told(Telling(_evidence(study, judge), outcome), step)
+
+
 def show_story(study: Study, judge: str, outcome: Outcome) -> list[list[Claim]]:
     """The claims as cards; gives them."""
     every = [claims_of(study, judge, each) for each in told_outcomes(_evidence(study, judge), outcome)]
-    told = [claims for claims in every if claims]
-    if not told:
+    stories = [claims for claims in every if claims]
+    if not stories:
         by = drawn_by(study, judge)
         why = said_of_drawn(by) if by else "holds scores of no organism beside the base, so there is no story to tell."
         st.info(f"{plain(judge)} {why}" if by else f"{plain(study.name)} {why}")
-        return told
-    named = ", then ".join(plain(called(claims[0].outcome)) for claims in told)
+        return stories
+    named = ", then ".join(plain(called(claims[0].outcome)) for claims in stories)
     st.caption(
         f"The paper's argument in six steps, of {named}; judge {plain(judge)}. A bar is a 95 % interval; "
         ":orange[●] what the step is about, :gray[●] without an edit or of others, :blue[●] controls. Figures follow."
     )
-    st.html(cards_html(story_cards(told)))
-    return told
+    st.html(cards_html(story_cards(stories)))
+    return stories
 
 
 @per_study
@@ -66,15 +72,15 @@ def _figure_of(study: Study, judge: str, outcome: Outcome, step: str, _claim: Cl
     return figure(_claim, study.organisms()["organism"].to_list())
 
 
-def show_figures(study: Study, judge: str, told: Sequence[Sequence[Claim]]) -> None:
+def show_figures(study: Study, judge: str, stories: Sequence[Sequence[Claim]]) -> None:
     """The figure of every step, with what it says, what it is of, and the page behind it."""
-    if not told:
+    if not stories:
         return
     for at, (step, title) in enumerate(STEPS.items()):
         st.subheader(f"{at + 1}. {title}", anchor=ANCHOR.format(step))
-        for claims in told:
+        for claims in stories:
             claim = claims[at]
-            name = f"**{plain(called(claim.outcome))}.** " if len(told) > 1 else ""
+            name = f"**{plain(called(claim.outcome))}.** " if len(stories) > 1 else ""
             st.markdown(f"{name}{plain(claim.said)}")
             if claim.verdict == MISSING:
                 continue

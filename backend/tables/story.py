@@ -8,6 +8,7 @@ what a claim is and on which choices it rests. It refuses to know what is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from backend.tables.claims import (
     BESIDE,
     CLAIMED,
     SHOWN,
+    STEPS,
     UNKNOWN,
     Claim,
     Telling,
@@ -54,10 +56,12 @@ MOST_LIKE = 5  # organisms whose directions a claim sets beside
 
 def story(material: Telling) -> list[Claim]:
     """The six claims of one outcome, in order."""
-    if material.organism is None:
-        return []
-    steps = (_organism, _direction, added, removed, single_adapters, subsets)
-    return [step(material) for step in steps]
+    return [] if material.organism is None else [_STORY[step](material) for step in STEPS]
+
+
+def told(material: Telling, step: str) -> Claim | None:
+    """One of the claims, a key of STEPS; None where the study has the base alone."""
+    return None if material.organism is None else _STORY[step](material)
 
 
 # --- 1: the organism -------------------------------------------------------------------------------------------------
@@ -255,3 +259,13 @@ def _agreement(of: Telling, layer: int) -> tuple[str, bool, list[tuple[Any, ...]
     ]
     clear = bool(above.all()) if len(above) else chance is None and low > AGREES
     return words, clear, lanes[:MOST_LIKE]
+
+
+_STORY: dict[str, Callable[[Telling], Claim]] = {
+    "organism": _organism,
+    "direction": _direction,
+    "added": added,
+    "removed": removed,
+    "adapters": single_adapters,
+    "subsets": subsets,
+}
