@@ -284,7 +284,7 @@ def missing(here: pl.DataFrame) -> str:
 study = current_study()
 opening(
     "Steering",
-    "Does adding a direction bring the behaviour, more than its controls do, and at what cost to coherence?",
+    "Does adding a direction bring the behaviour, more than its controls do, and at what cost?",
     study,
     "added",
 )
