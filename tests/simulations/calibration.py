@@ -1,9 +1,9 @@
 """`python -m tests.simulations.calibration SCORED.parquet`: one writer's scores calibrated from 50 labels of it.
 
-The file has a row an answer: condition, writer, unseen (whether no fit of the judge saw the writer), aligned, coherent
-(the better judge's, on all answers), judge_aligned, judge_coherent. Of every condition 50 of the better judge's scores
-are given as labels, again and again, a map from the judge's scores to them is fitted, and the calibration error is
-measured on the other answers; beside it what no map can undercut:
+The file has a row an answer: condition, question, writer, unseen (whether no fit of the judge saw the writer),
+aligned, coherent (the better judge's, on all answers), judge_aligned, judge_coherent. Of every condition 50 of the
+better judge's scores are given as labels, again and again, a map from the judge's scores to them is fitted, and the
+calibration error is measured on the other answers; beside it what no map can undercut:
 
 the right map       says the mean of the better judge's scores among the answers whose own scores are nearest, and the
     better judge's scores are drawn among these: it errs nowhere, and what is measured is the few answers alone.
@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 LEVELS = 5  # parts of the judge's scores from which labels are drawn alike
 NEAREST = 25  # answers whose better scores are one answer's
 WORTH = 25  # labels that all other writers' together weigh in a joint map
+QUIET = 4  # labels
 AS_IF = 10, 20.0  # labels, and their spread in points, that say that a slope is 1
 
 
@@ -46,6 +47,7 @@ class Labelled:
     others: IsotonicRegression  # the rising map of all other writers, each of the same weight
     spread: float  # of the writers' mean differences from it, squared
     joint: tuple[Floats, Floats, Floats]  # x, y and weights of the others
+    asked: tuple[NDArray[np.int64], NDArray[np.int64]]  # which question, of the labels and of what is calibrated
 
 
 # --- maps from the judge's score to the better judge's ---------------------------------------------------------------
@@ -64,6 +66,13 @@ def shifted(given: Labelled, scores: Floats) -> Floats:
 def straight(given: Labelled, scores: Floats) -> Floats:
     """A straight line, its slope drawn to 1."""
     return _line(given.x, given.y, scores)
+
+
+def straight_by_question(given: Labelled, scores: Floats) -> Floats:
+    """The same, and what is left of each question's labels, as if QUIET more had left nothing."""
+    left, size = given.y - straight(given, given.x), max(map(np.max, given.asked)) + 1
+    sums, counts = (np.bincount(given.asked[0], part, size) for part in (left, None))
+    return np.clip(straight(given, scores) + (sums / (counts + QUIET))[given.asked[1]], 0, 100)
 
 
 def rising(given: Labelled, scores: Floats) -> Floats:
@@ -107,6 +116,7 @@ MAPS = {
     "none: as the judge says": as_it_is,
     "all moved by the mean difference": shifted,
     "a straight line": straight,
+    "a straight line, and by question": straight_by_question,
     "a rising map": rising,
     "others' rising map, no label": of_others,
     "others' rising map, moved": of_others_moved,
@@ -149,6 +159,7 @@ def calibrated(
     joint = np.concatenate([a for a, _ in others]), np.concatenate([b for _, b in others]), weights
     prior = IsotonicRegression(out_of_bounds="clip").fit(joint[0], joint[1], sample_weight=joint[2])
     spread = float(np.var([(b - prior.predict(a)).mean() for a, b in others]))
+    asked = parts[name]["question"].rank("dense").to_numpy().astype(np.int64)
     right, level = y[near].mean(1), np.argsort(np.argsort(x, kind="stable")) * LEVELS // len(x)
     for _ in range(draws):
         chosen = np.isin(np.arange(len(x)), rng.choice(len(x), labels, replace=False))
@@ -159,7 +170,7 @@ def calibrated(
         said = {kind: (fit, chosen) for kind, fit in MAPS.items()}
         said |= {f"{kind}, by score": (fit, by_score) for kind, fit in BY_SCORE.items()}
         for kind, (fit, given) in said.items():
-            found = fit(Labelled(x[given], y[given], prior, spread, joint), x[~given])
+            found = fit(Labelled(x[given], y[given], prior, spread, joint, (asked[given], asked[~given])), x[~given])
             yield name, unseen, kind, *errors(found, y[~given])
         yield name, unseen, "the right map", *errors(right[~chosen], drawn[~chosen])
         yield name, unseen, "its level from these labels", *errors(moved[~chosen], drawn[~chosen])
