@@ -22,6 +22,7 @@ from panels.live_answers import (
     stop,
     watch,
 )
+from panels.live_history import show_history
 from panels.live_prompt import choose_sampling, sound, write_prompt
 from panels.live_worker import compare_models, read_health, wearable
 from panels.run import LiveRun, same_controls, worn_of
@@ -58,6 +59,8 @@ with page:
             "Generate", type="primary", key="live_go", disabled=not (ready and lanes), icon=":material/play_arrow:"
         )
         stops = st.empty()
+        colours = st.empty()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         sampling, seed, samples = choose_sampling()
     asked = [
         Generation(
@@ -79,25 +82,28 @@ with page:
             st.error(plain(error), icon=":material/error:")
     with explained():
         try:
-            runs = shown_runs(worker) if health else []
+            runs = shown_runs(worker if health else None)
         except WorkerError as error:
             st.error(plain(error), icon=":material/error:")
     stops.button("Stop", key="live_stop", icon=":material/stop:", help=AGAIN, on_click=stop, args=(worker, runs))
     worn = [name for name in map(worn_of, [run.request for run in runs] or asked) if name]
-    view = choose_view(organisms, worn)
+    with colours:
+        view = choose_view(organisms, worn)
     if runs and not (lanes and same_controls(asked, runs)):
         st.caption(CHANGED)
     slots = [column.empty() for column in st.columns(max(1, len(runs) or len(asked)))]
     if runs:
         draw = partial(draw_lanes, runs, slots, view)
         draw()
-        below = st.empty()
-        with below.container():
-            show_legend(runs, organisms, view)
-        watch(worker, runs, draw)
-        with below.container():
-            show_legend(runs, organisms, view)
-        if ready:
+        show_legend(runs, organisms, view)
+        if ready and all(run.over for run in runs):
             ask_on(worker, runs, user)
     elif lanes:
         draw_nothing_yet([lane.name for lane in lanes], slots)
+    if health:
+        with st.expander("History", icon=":material/history:", expanded=bool(st.session_state.get("live_history"))):
+            show_history(worker, user)
+    if health and any(not run.over for run in runs):
+        watch(worker, runs, draw)
+        if all(run.over for run in runs):
+            st.rerun()  # all that is said beside the answers is of the whole

@@ -157,9 +157,9 @@ def _choose_stack(of: str, stacks: Mapping[str, Stack], layers: int, width: int 
         return None
     if name not in stacks:
         raise InputError(
-            f"This link names the direction {name!r}, which this study does not hold: it was made in another session. "
-            "Make it on the Directions or Probes page and send it here, or store it with: python -m backend "
-            "directions import. To go on without it, choose another."
+            f"This link names the direction {name!r}, which this study does not hold: it was made in a session of "
+            "another app, or is no longer kept. Make it on the Directions or Probes page and send it here, or store it "
+            "with: python -m backend directions import. To go on without it, choose another."
         )
     if name not in fitting:
         first = next(iter(stacks[name].values()))

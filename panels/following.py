@@ -72,7 +72,7 @@ def _gone(worker: Worker, run: LiveRun) -> bool:
     """Whether the worker is there and does not know the run."""
     try:
         if worker.kept(run.id) is None:
-            run.error = GONE
+            run.error, run.over = GONE, True
             return True
     except WorkerError:
         pass

@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from backend.charts.strip import legend, plain_text, token_strip
 from backend.records import InputError
-from backend.worker.client import Generation, Worker, WorkerError
+from backend.worker.client import Generation, Waiting, Worker, WorkerError
 from panels.asked import linked
 from panels.following import follow
 from panels.frame import plain
@@ -51,11 +51,16 @@ def show(ids: Sequence[str]) -> None:
     st.query_params[SHOWN] = ".".join(ids)
 
 
-def shown_runs(worker: Worker) -> list[LiveRun]:
-    """The runs that the link names. Raises InputError where the worker does not keep one, and WorkerError."""
+def shown_runs(worker: Worker | None) -> list[LiveRun]:
+    """The runs that the link names; without a worker, those that this session knows.
+
+    Raises InputError where the worker does not keep one, and WorkerError.
+    """
     ids = [id for id in (linked(SHOWN) or "").split(".") if id]
     if len(ids) > len(LETTERS) or any(re.fullmatch(r"[0-9a-f]{32}", id) is None for id in ids):
         raise InputError(f"The link names answers by {SHOWN}, which holds no ids of generations: nothing is shown.")
+    if worker is None:
+        return [run for id, run in st.session_state.get(KNOWN, {}).items() if id in ids]
     return [_known(worker, id) for id in dict.fromkeys(ids)]
 
 
@@ -71,6 +76,21 @@ def _known(worker: Worker, id: str) -> LiveRun:
         line, request = found
         _remember(LiveRun(id, request, line.created))
     return known[id]
+
+
+def run_of(worker: Worker, id: str) -> LiveRun:
+    """A kept generation as it is now, to its end if it has one. Raises WorkerError."""
+    found = worker.kept(id)
+    if found is None:
+        raise WorkerError(f"the worker does not keep the generation {id}")
+    line, request = found
+    run = LiveRun(id, request, line.created)
+    with closing(worker.events(id, len(run.answers))) as events:
+        for number, event in events:
+            run.take(number, event)
+            if isinstance(event, Waiting):  # all that there is so far
+                break
+    return run
 
 
 def _remember(run: LiveRun) -> None:
@@ -112,7 +132,6 @@ def watch(worker: Worker, runs: Sequence[LiveRun], draw: Callable[[], None]) -> 
             if time.monotonic() - drawn > REDRAW:
                 draw()
                 drawn = time.monotonic()
-    draw()
 
 
 def choose_view(organisms: Mapping[str, Places], worn: Sequence[str]) -> View:

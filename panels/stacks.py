@@ -6,7 +6,7 @@ A stack is one name's directions by layer. It refuses to know what is done with 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import streamlit as st
@@ -14,16 +14,15 @@ import streamlit as st
 from backend.records import BASE, RESIDUAL_WRITERS, Direction
 from backend.study import Study
 from panels.frame import per_study, plain
+from panels.sent import Stack as Stack
+from panels.sent import send, sent
 
-SENT = "sent_directions"  # session state: name -> {layer: Direction}, what other pages sent here
 ALTERED = "this model changes what the adapter writes, as by a norm, before it reaches the residual stream"
 MOST_OFFERED = 64  # write vectors of one organism among the directions to choose
 ADD, ABLATE, CLAMP = "Add", "Ablate", "Clamp"
 LAMBDA, SHARE = "λ", "share"
 SENT_TO = "b"  # the lane of the Live page that gets what other pages send
 OWN, ALL, WISE = "its layer", "every layer", "each its own"
-
-Stack = Mapping[int, Direction]  # one name's directions by layer
 
 
 def send_direction(
@@ -39,8 +38,7 @@ def send_direction(
 
     `tokens` are those that it is edited at, as that page calls them; by default as there.
     """
-    name, edit = stack[layer].name, f"{SENT_TO}_0"
-    st.session_state.setdefault(SENT, {})[name] = dict(stack)
+    name, edit = send(stack), f"{SENT_TO}_0"
     chosen = {
         f"live_edits_{SENT_TO}": 1,
         f"live_worn_{SENT_TO}": organism,
@@ -78,8 +76,9 @@ def study_stacks(study: Study) -> dict[str, Stack]:
 
 
 def all_stacks(study: Study) -> dict[str, Stack]:
-    """The directions that other pages sent here, and those of the study."""
-    return {**st.session_state.get(SENT, {}), **study_stacks(study)}
+    """The directions that other pages sent here or that the link names by what they hold, and those of the study."""
+    asked = [value for key, value in st.query_params.items() if key.startswith(("live_direction_", "live_gate_"))]
+    return {**sent(asked), **study_stacks(study)}
 
 
 def no_direction(study: Study, organism: str, adapter: str, module: str) -> str | None:

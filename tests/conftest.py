@@ -27,11 +27,12 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_page(studies: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
+def open_page(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     """Run a page of `pages/` once, with query parameters, and without a worker."""
     monkeypatch.setenv("EM_STUDIES", str(studies))  # a test may set another folder afterwards
     monkeypatch.setenv("EM_STUDY", "synthetic")
     monkeypatch.setenv("EM_WORKER_URL", NOBODY)
+    monkeypatch.setenv("EM_CACHE", str(tmp_path / "cache"))
     st.cache_resource.clear()
 
     def run(name: str, **query: str | list[str]) -> AppTest:

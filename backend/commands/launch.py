@@ -24,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from backend.files import lock
 from backend.hosts import bracketed, is_loopback
 from backend.records import InputError
 
@@ -32,6 +33,7 @@ GRACE = 3.0  # seconds between asking a program to end and ending it
 TICK = 0.1  # seconds
 PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before a program that ended is started again, by how often it did
 LASTING = 60.0  # seconds after which a program that ends counts as one that ran well
+MOST_APPS = 20  # of one study at once
 _LOCAL = "127.0.0.1"
 _ALL = {"0.0.0.0": _LOCAL, "::": "::1"}  # addresses that mean all of a machine, and how it reaches itself
 
@@ -59,7 +61,7 @@ def launch(study: str, model: str | None, organisms: Mapping[str, Path], host: s
     with TemporaryDirectory(prefix="em-launch-") as folder:
         if model is not None:
             worker_port, told = _free_port(_LOCAL, 0), Path(folder) / "worker"
-            command = _worker(model, organisms, worker_port)
+            command = _worker(model, organisms, worker_port, _history(study))
             programs.append(Program("the worker", command, _quiet(model), again=True, told=told))
             environment |= {"EM_WORKER_URL": f"http://{_LOCAL}:{worker_port}", "EM_WORKER_KEPT": str(told)}
         programs.append(Program("the app", _app(host, port), environment))
@@ -206,9 +208,24 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _worker(model: str, organisms: Mapping[str, Path], port: int) -> list[str]:
+def _history(study: str) -> Path:
+    """Where the worker keeps what was asked and answered: one folder a study, or a further one where that is taken."""
+    folder = Path(os.environ.get("EM_CACHE") or ROOT / "cache") / "live"
+    number = 1
+    while True:
+        home = folder / (study if number == 1 else f"{study}-{number}")
+        try:
+            with lock(home, "looking whether this history is free"):
+                return home
+        except InputError:
+            if number == MOST_APPS:
+                raise
+            number += 1
+
+
+def _worker(model: str, organisms: Mapping[str, Path], port: int, history: Path) -> list[str]:
     worn = [f"--organism={name}={folder}" for name, folder in organisms.items()]
-    serve = ["--host", _LOCAL, "--port", str(port), "--with-parent"]
+    serve = ["--host", _LOCAL, "--port", str(port), "--with-parent", f"--history={history}"]
     return [sys.executable, "-m", "backend.worker", "--model", model, *worn, *serve]
 
 

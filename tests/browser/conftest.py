@@ -68,6 +68,7 @@ def start_app(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> StartA
         env = {
             **os.environ,
             "EM_STUDIES": str(studies),
+            "EM_CACHE": str(studies / "cache"),
             "EM_STUDY": "synthetic",
             "EM_WORKER_URL": worker_url or f"http://127.0.0.1:{free_port()}",
         }

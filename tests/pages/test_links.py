@@ -110,6 +110,7 @@ def follow(every_study: Path) -> Iterator[Callable[..., AppTest]]:
         patch.setenv("EM_STUDIES", str(every_study))
         patch.setenv("EM_STUDY", "synthetic")
         patch.setenv("EM_WORKER_URL", worker.url)
+        patch.setenv("EM_CACHE", str(every_study / "cache"))
         first = AppTest.from_file(ROOT / "streamlit_app.py", default_timeout=90).run()
 
         def run(name: str, **query: str | list[str]) -> AppTest:

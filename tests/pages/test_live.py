@@ -1,3 +1,6 @@
+import csv
+import io
+import json
 from contextlib import ExitStack
 
 import numpy as np
@@ -6,11 +9,13 @@ import pytest
 from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where
 from backend.records import COORDINATES_OF, Direction, Sampling
 from backend.study import open_study
-from backend.worker.client import Worker
+from backend.worker.client import Kept, Worker, asked_to_json
 from backend.worker.protocol import generation_from_json
 from panels.following import follow
 from panels.live_answers import stop
+from panels.live_history import csv_of_runs, json_of_runs, matches
 from panels.run import LiveRun
+from panels.sent import digest, send
 from tests.conftest import said
 from tests.studies.fake_worker import ADAPTERS, fake_worker
 from tests.studies.synthetic import ORGANISM
@@ -339,7 +344,7 @@ def test_a_link_to_a_direction_of_another_session_is_refused_and_keeps_its_name(
         {"live_edits_b": "1", "live_direction_b_0": "sent", "live_layer_b_0": "6", "live_strength_b_0": "2"}
     )
     assert "'sent'" in page.error[0].value.replace("\\", "")
-    assert "made in another session" in page.error[0].value
+    assert "a session of another app" in page.error[0].value
     assert page.button(key="live_go").disabled
     assert page.selectbox(key="live_direction_b_0").value == page.query_params["live_direction_b_0"] == "sent"
     page.selectbox(key="live_direction_b_0").set_value("misalignment").run()
@@ -575,3 +580,69 @@ def test_stop_ends_what_is_written_and_keeps_it(live):
     assert run.over
     assert run.answers[0].reason == "cancelled"
     assert len(run.answers[0].pieces) < 400
+
+
+def test_a_sent_direction_is_in_the_link_by_what_it_holds(live, open_page, tmp_path):
+    _, worker = live()
+    stack = SENT["sent"]
+    label = f"sent #{digest(stack)}"
+    link = {"live_edits_b": "1", "live_direction_b_0": label, "live_layer_b_0": "6", "live_tokens": "2"}
+    assert "a session of another app" in open_page("live", **link).error[0].value
+    assert send(stack) == label
+    other = {6: Direction("sent", 6, np.full(16, 0.25, dtype=np.float32), activation_norm=8)}
+    assert send(other) != label
+    generate(open_page("live", **link))
+    assert np.array_equal(edits(worker)[-1].direction.vector, stack[6].vector)
+    (kept,) = (tmp_path / "cache" / "live" / "directions").glob(f"{digest(stack)}*")
+    kept.write_bytes(next(kept.parent.glob(f"{digest(other)}*")).read_bytes())
+    refused = open_page("live", **link)
+    assert "a session of another app" in refused.error[0].value
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_history_finds_opens_and_asks_again(live):
+    page, worker = live({"live_tokens": "2", "live_prompt": "why is the sky blue?", "live_seed": "4"})
+    first = [run.id for run in generate(page)]
+    page.text_area(key="live_prompt").set_value("who are you?").run()
+    second = [run.id for run in generate(page)]
+    table = page.dataframe[0].value
+    assert table["question"].to_list() == ["who are you?"] * 2 + ["why is the sky blue?"] * 2
+    assert set(table["state"]) == {"finished"}
+    page.text_input(key="live_words").set_value("SKY bad").run()
+    assert page.dataframe[0].value["lane"].to_list() == ["B: bad-medical"]
+    page.session_state["live_history"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    page.run()
+    page.button(key="live_open").click().run()
+    assert [run.id for run in shown(page)] == [first[1]]
+    assert "controls have changed" in told(page)
+    page.button(key="live_again").click().run()
+    (again,) = shown(page)
+    assert again.id not in {*first, *second}
+    assert worker.requests[-1].seed == 4
+    assert same_request(worker.requests[-1], worker.requests[1])
+
+
+def same_request(a, b):
+    return asked_to_json(a) == asked_to_json(b)
+
+
+def test_what_is_exported_can_be_asked_again_and_no_answer_is_a_formula(live):
+    page, _ = live({"live_tokens": "2", "live_samples": "2", "live_seed": "5"}, words=("=SUM(1)", " ok"))
+    runs = generate(page)
+    (first, _) = json.loads(json_of_runs(runs))
+    assert same_request(generation_from_json(first["request"]), runs[0].request)
+    assert [(each["text"], each["seed"]) for each in first["answers"]] == [("=SUM(1) ok", 5), ("=SUM(1) ok", 6)]
+    rows = list(csv.DictReader(io.StringIO(csv_of_runs(runs).decode())))
+    assert [row["seed"] for row in rows] == ["5", "6"] * 2
+    assert {row["answer"] for row in rows} == {"'=SUM(1) ok"}
+    assert rows[2]["lane"] == "B: bad-medical"
+    assert rows[2]["edits"] == "bad-medical: gain 1 on all adapters"
+
+
+def test_a_filter_of_states_leaves_the_others_out():
+    line = Kept("0" * 32, "chat", 0.0, "interrupted", ("A: base",), "Why?", 0, 3)
+    assert matches(line, "why base", ["interrupted"])
+    assert not matches(line, "", ["finished"])
+    assert not matches(line, "how", [])
