@@ -18,6 +18,7 @@ from backend.records import BASELINE, InputError
 from backend.study import Study
 from backend.tables.corrected import Labels, agreement, corrected_beside, corrected_gaps, labels_of, weighed
 from backend.tables.rates import Side, drawn_by, families_told
+from panels.figures import show_chart
 from panels.frame import explained, per_study, plain
 from panels.given_labels import given_here
 
@@ -166,7 +167,7 @@ def _chart(table: pl.DataFrame, judge: str, labels: Labels, outcome: Outcome, ke
     chart = judged_rate_chart(
         pl.concat([raw, corrected.select(raw.columns)]), title=f"share of answers ({outcome.title})", judges=sides
     )
-    st.altair_chart(chart, key=f"{key}_chart", alt=f"{outcome.title}, raw and corrected")
+    show_chart(st, chart, key=f"{key}_chart", alt=f"{outcome.title}, raw and corrected")
 
 
 def _percent(column: str) -> pl.Expr:
