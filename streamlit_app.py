@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from panels.asked import links_answered
+from panels.figures import show_figure_menu
 
 ROOT = Path(__file__).parent
 SECTIONS = {
@@ -58,3 +59,5 @@ pages["Study"] += [
 chosen = st.navigation(pages, expanded=True)
 with links_answered(chosen.url_path):
     chosen.run()
+with st.sidebar:
+    show_figure_menu(FORMERLY.get(chosen.url_path, chosen.url_path))

@@ -23,6 +23,7 @@ from panels.adapters import (
 from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
+from panels.figures import show_chart
 from panels.frame import choose_judge, current_study, explained, plain
 from panels.opening import opening
 from panels.zeroing import show_zeroing
@@ -46,7 +47,7 @@ def show_separation(study: Study, table: pl.DataFrame, chosen: str, classes: Cla
     """AUC of every adapter."""
     held = min(table["groups"].drop_nulls().to_list(), default=0)
     family = of_family(table, "adapters") or f"No verdict: {table['why'][0]}."
-    st.altair_chart(separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
+    show_chart(st, separation_chart(table, chosen=chosen), key="scalars_auc", alt="AUC of each adapter")
     st.caption(
         f"{plain(classes.counts)}. Above one half the scalar is larger in {plain(classes.contrast.positive_name)} "
         "responses, below it is smaller; the sign of a scalar is arbitrary. Lines are 95 % intervals of one adapter "
@@ -66,7 +67,7 @@ def show_distributions(study: Study, reader: str, adapters: pl.DataFrame, classe
             chart = distribution_chart(
                 table.filter(pl.col("adapter") == name), positive=positive, negative=negative, title=label
             )
-            st.altair_chart(chart, key=f"scalars_histogram_{name}", alt=f"Distribution of the scalar of {name}")
+            show_chart(st, chart, key=f"scalars_histogram_{name}", alt=f"Distribution of the scalar of {name}")
     tokens = int(table["n"].sum()) // max(adapters.height, 1)
     st.caption(
         f":orange[■] {plain(positive)} and :blue[■] {plain(negative)}: density of the scalar over answer "

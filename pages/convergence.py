@@ -18,6 +18,7 @@ from backend.study import Study
 from backend.tables.convergence import Agreement, agreement_by_kind, agreements, roles_of, stacks_of
 from panels.agreement import agreement_in_words, balances_in_words
 from panels.asked import choose_linked
+from panels.figures import show_chart
 from panels.frame import current_study, explained, per_study, plain
 from panels.opening import opening
 from panels.stacks import send_buttons
@@ -142,7 +143,7 @@ def show_organisms(study: Study) -> None:
     width = stacks(study)[chosen.names[0]][0].d_model
     within = chosen.means.filter(pl.col("group") == PAIRS)
     chart = agreement_chart(table, chance=chance(width), chosen=layer, mean=within)
-    st.altair_chart(chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")
+    show_chart(st, chart, key="convergence_organisms", alt="Cosine of every two organisms' directions at every layer")
     st.caption(cosines_in_words(table, within, width))
     missing = lacking(study, chosen.names)
     if missing:
@@ -175,8 +176,8 @@ def show_matrix(study: Study, chosen: Agreement, layer: int) -> None:
     """Every two of the directions at a layer; each can be sent on."""
     matrix, kept = matrix_at(study, list(chosen.names), layer)
     st.markdown(f"**Every two at layer {layer}**")
-    st.altair_chart(
-        pair_cosine_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}"
+    show_chart(
+        st, pair_cosine_chart(matrix, kept), key="convergence_matrix", alt=f"Cosine of every two at layer {layer}"
     )
     every = [{each.layer: each for each in stacks(study)[name]} for name in chosen.names]
     send_buttons(every, layer, key="convergence")
@@ -243,19 +244,19 @@ def show_reference(study: Study) -> None:
     shown = {name: _roles(study)[name].kind for name in chosen}
     st.html(series_legend(chosen, shown))
     chart = layer_lines(table, column="cosine", title="cosine", names=chosen, roles=shown)
-    st.altair_chart(chart, key="convergence_cosine", alt="Cosine with the reference at every layer")
+    show_chart(st, chart, key="convergence_cosine", alt="Cosine with the reference at every layer")
     left, right = st.columns(2)
     with left:
         st.markdown("**Norm**")
         chart = layer_lines(
             table, column="norm", title="norm, residual units", names=chosen, roles=shown, logarithmic=True
         )
-        st.altair_chart(chart, key="convergence_norm", alt="Norm at every layer")
+        show_chart(st, chart, key="convergence_norm", alt="Norm at every layer")
     with right:
         st.markdown("**Norm, as a share of the activation norm**")
         if table.filter(pl.col("name").is_in(chosen))["share"].is_not_null().any():
             chart = layer_lines(table, column="share", title="norm / activation norm", names=chosen, roles=shown)
-            st.altair_chart(chart, key="convergence_share", alt="Share of the activation norm at every layer")
+            show_chart(st, chart, key="convergence_share", alt="Share of the activation norm at every layer")
         else:
             st.info("The activation norms behind these directions were not recorded.")
     with st.expander("Every pair: the range of its cosine over layers"):

@@ -21,6 +21,7 @@ from backend.study import Study, build_command
 from panels.asked import choose_linked, spelled
 from panels.classes import Classes, choose_classes, class_counts
 from panels.direction_views import VIEWS, Chosen
+from panels.figures import show_chart
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
 from panels.opening import opening
 from panels.stacks import send_direction, study_stacks
@@ -178,7 +179,7 @@ def show_layers(found: LayerProfile, layer: int) -> None:
             column.caption(f"{title}: not known for this direction.")
             continue
         chart = layer_chart(table, title=title, chosen=layer, chance=0.5 if ends else None)
-        column.altair_chart(chart, key=f"directions_{name}", alt=f"{title} at every layer")
+        show_chart(column, chart, key=f"directions_{name}", alt=f"{title} at every layer")
 
 
 def show_projections(found: LayerProfile, layer: int, rows: pl.DataFrame, contrast: Contrast) -> None:
@@ -190,7 +191,7 @@ def show_projections(found: LayerProfile, layer: int, rows: pl.DataFrame, contra
     chart = projection_chart(
         table.drop_nans("projection"), positive=contrast.positive_name, negative=contrast.negative_name
     )
-    st.altair_chart(chart, key="directions_projection", alt=f"Projection of every response at layer {layer}")
+    show_chart(st, chart, key="directions_projection", alt=f"Projection of every response at layer {layer}")
 
 
 def in_numbers(found: LayerProfile, layer: int, rows: pl.DataFrame, places: Sequence[DeltaGenerator]) -> None:
@@ -292,7 +293,7 @@ with explained():
     with left:
         st.markdown("**Cosine between layers**")
         chart = layer_cosine_chart(found.cosines, found.table["layer"].to_list())
-        st.altair_chart(chart, key="directions_cosine", alt="Cosine between the directions of every two layers")
+        show_chart(st, chart, key="directions_cosine", alt="Cosine between the directions of every two layers")
     with right:
         st.markdown(f"**Every response along the direction of layer {layer}**")
         show_projections(found, layer, rows, classes.contrast)

@@ -27,6 +27,7 @@ from backend.study.labels import KINDS, Label, append_labels, now, read_labels
 from backend.tables.rates import drawn_by
 from panels.asked import linked
 from panels.corrected_rates import show_corrected
+from panels.figures import show_chart
 from panels.frame import (
     choose_outcome,
     current_study,
@@ -121,7 +122,8 @@ def show_agreement(study: Study, pairs: pl.DataFrame, judge: str, reference: str
         st.caption("One point an answer. Dashed: the threshold. Click a point to read it below.")
     with right:
         st.markdown("**Verdicts**")
-        st.altair_chart(
+        show_chart(
+            st,
             confusion_chart(verdict_counts(pairs, outcome), judge=judge, reference=reference, outcome=outcome),
             key="judges_confusion",
             alt="Verdicts",
@@ -165,7 +167,7 @@ def show_judged_rates(judges: dict[str, pl.DataFrame], judge: str, reference: st
         chart = judged_rate_chart(
             rows, title=f"share of answers ({title.lower()})", judges=[judge, reference], every=list(judges)
         )
-        column.altair_chart(chart, key=f"judges_rates_{metric}", alt=f"{title} by judge")
+        show_chart(column, chart, key=f"judges_rates_{metric}", alt=f"{title} by judge")
     few = table.select(pl.col("n").min()).item()
     st.caption(
         f"Over the answers that both judges gave every score ({few} or more a lane); lines are 95 % intervals for "

@@ -26,6 +26,7 @@ from panels.adapters import choose_scalar_reader, class_separations, reading_cla
 from panels.asked import choose_linked
 from panels.classes import Classes, choose_classes
 from panels.extremes import show_extremes
+from panels.figures import show_chart
 from panels.frame import choose_judge, current_study, explained, per_study, plain, read_by
 from panels.opening import opening
 from panels.promoted import show_promoted
@@ -130,14 +131,14 @@ def show_scalar(study: Study, reader: str, name: str, classes: Classes) -> None:
     with left:
         table = found.answers.by_class(codes, classes.names)
         chart = distribution_chart(table, positive=positive, negative=negative, title="By class")
-        st.altair_chart(chart.properties(height=210), key="adapter_classes", alt="Distribution of the scalar by class")
+        show_chart(st, chart.properties(height=210), key="adapter_classes", alt="Distribution of the scalar by class")
     with middle:
         chart = distribution_chart(found.segments, positive=ANSWER, negative=QUESTION, title="Question or answer")
-        st.altair_chart(chart.properties(height=210), key="adapter_segments", alt="Distribution by question and answer")
+        show_chart(st, chart.properties(height=210), key="adapter_segments", alt="Distribution by question and answer")
     table = found.course.by_class(codes, classes.names)
     for place, part in ((right, "token"), (last, "share")):
         chart = position_chart(table, positive=positive, negative=negative, part=part)
-        place.altair_chart(chart, key=f"adapter_{part}", alt=f"Mean scalar by {part} of the answer")
+        show_chart(place, chart, key=f"adapter_{part}", alt=f"Mean scalar by {part} of the answer")
     st.caption(
         f":orange[■] {plain(positive)} (or answer tokens), :blue[■] {plain(negative)} (or question tokens). "
         f"{plain(classes.counts)}. Mean over question tokens {found.means[0]}, over answer tokens {found.means[1]}. "
@@ -220,7 +221,7 @@ def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
             place.caption(f"Not shown: {why}." if why else "None of that size in this study.")
             continue
         chart = vector_cosine_chart(table, chance=chance(own.size), names=names)
-        place.altair_chart(chart, key=f"adapter_cosine_{title.split()[0]}_{title.split()[-1]}", alt=title)
+        show_chart(place, chart, key=f"adapter_cosine_{title.split()[0]}_{title.split()[-1]}", alt=title)
     st.caption(
         f"The {SHOWN} strongest of each; the band holds 95 % of random vectors of that size. Directions are taken at "
         "the adapter's layer, or the nearest there is. Adapters that read the same part of the residual stream, or "

@@ -18,6 +18,7 @@ from backend.tables.rates import chosen_by_score, unedited_answers
 from panels.asked import choose_linked, spelled
 from panels.beside import show_beside
 from panels.corrected_rates import show_with_correction
+from panels.figures import show_chart
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -146,7 +147,8 @@ def _show_rates(study: Study, judge: str, outcome: Outcome) -> None:
     for column, (metric, title) in zip(st.columns(len(drawn)), drawn.items(), strict=True):
         rows = table.filter(pl.col("metric") == metric)
         column.markdown(f"**{plain(headed(title))}**")
-        column.altair_chart(
+        show_chart(
+            column,
             rate_chart(rows, title=f"share of responses ({title})", organisms=organisms),
             key=f"overview_rates_{metric}",
             alt=headed(title),
@@ -191,7 +193,7 @@ def show_questions(study: Study, judge: str, outcome: Outcome) -> None:
             order = worst.sort("value", descending=True, maintain_order=True)["question_id"].to_list()
             title = f"{topic}: share of responses ({measure})"
             chart = question_chart(part, title=title, order=order, organisms=study.organisms()["organism"].to_list())
-            st.altair_chart(chart, key=f"overview_questions_{topic}", alt=f"{headed(measure)} by question of {topic}")
+            show_chart(st, chart, key=f"overview_questions_{topic}", alt=f"{headed(measure)} by question of {topic}")
     low, high = rows.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0)
     st.caption(
         f"Judge {plain(judge)}; {low}–{high} scored responses a question and organism, 95 % intervals; sorted by "

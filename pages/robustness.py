@@ -24,6 +24,7 @@ from backend.study import Study
 from backend.tables.rates import with_scores_of
 from panels.asked import choose_linked
 from panels.corrected_rates import tell_corrected
+from panels.figures import show_chart
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -124,7 +125,7 @@ def show_cuts(
             )
     axis = "share of answers" if other is None else "difference"
     chart = cuts_chart(table, title=axis, metric=metric, gate=None if gates is None else gates[0])
-    st.altair_chart(chart, key="robust_cuts", alt=f"{title} over the cuts")
+    show_chart(st, chart, key="robust_cuts", alt=f"{title} over the cuts")
     gate = "" if gates is None else f", one line a cut on {plain(gates[0])}"
     st.caption(
         f"By the cut on {plain(metric)}{gate}. Ringed: {plain(outcome)}. The band is the 95 % interval of its line."
@@ -172,7 +173,7 @@ def show_questions(study: Study, judge: str, outcome: Outcome, side: tuple[str, 
         f"{percent(whole['value'])}."
     )
     chart = without_chart(table, title=f"share without the question ({outcome.name})", whole=whole["value"])
-    st.altair_chart(chart, key="robust_without", alt="The rate without each question")
+    show_chart(st, chart, key="robust_without", alt="The rate without each question")
 
 
 def show_scores(rows: pl.DataFrame, outcome: Outcome) -> None:
@@ -206,7 +207,7 @@ def show_draws(rows: pl.DataFrame, outcome: Outcome) -> None:
         f"{percent(most['value'])} of the {most['questions']} questions that have so many."
     )
     chart = at_least_once_chart(table, title="at least one hit")
-    st.altair_chart(chart, key="robust_draws", alt="How often at least one of k answers is a hit")
+    show_chart(st, chart, key="robust_draws", alt="How often at least one of k answers is a hit")
 
 
 study = current_study()

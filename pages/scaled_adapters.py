@@ -17,6 +17,7 @@ from backend.tables.gains import BY
 from panels.asked import choose_linked
 from panels.corrected_rates import show_with_correction
 from panels.disturbed import show_noise, show_patching
+from panels.figures import show_chart
 from panels.frame import choose_judge, current_study, explained, per_study, plain, responses_of
 from panels.opening import opening
 
@@ -101,7 +102,7 @@ def choose_bins() -> Bins:
 def show_table(frame: pl.DataFrame, bins: Bins) -> None:
     """Shares of the four cells at the chosen cut-offs."""
     table = four_way(frame, BY, bins)
-    st.altair_chart(cell_chart(table), key="scaling_cells", alt="Share of each cell under each scaling")
+    show_chart(st, cell_chart(table), key="scaling_cells", alt="Share of each cell under each scaling")
     kept = table.group_by("condition", maintain_order=True).first()
     words = "; ".join(f"{row['condition']}: {row['n']} kept, {row['dropped']} dropped" for row in kept.to_dicts())
     st.caption(f"{plain(words)}. Shares are of the kept answers; lines are 95 % intervals for questions like these.")
@@ -127,7 +128,7 @@ def show_sensitivity(study: Study, judge: str, bins: Bins, conditions: list[str]
     rows = _moved(study, judge, cell, bins, condition)
     chart = sensitivity_chart(rows, title=f"share: {cell}", edge=bins.medical)
     with st.columns([3, 2])[0]:
-        st.altair_chart(chart, key="scaling_sensitivity", alt=f"Share of {cell} over the medical edge")
+        show_chart(st, chart, key="scaling_sensitivity", alt=f"Share of {cell} over the medical edge")
     near = at_the_edge(_scaled(study, judge), BY, bins).filter((pl.col("condition") == condition) & (pl.col("n") > 0))
     counts = "; ".join(f"{row['n']} of {row['of']} at {row['edge']}" for row in near.to_dicts())
     st.caption(

@@ -47,6 +47,7 @@ from backend.tables.adapters import axis_of
 from panels.adapters import choose_adapters, choose_scalar_reader, choose_statistic, response_scalars
 from panels.classes import Classes, choose_classes
 from panels.corrected_rates import by_cells, show_with_correction
+from panels.figures import show_chart
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -114,8 +115,8 @@ def show_map(table: pl.DataFrame, topic: Classes, valence: Classes) -> list[str]
         "Colour by", COLOURS, default=BY_LEAN, required=True, key="map_colour", bind="query-params"
     )
     chart = map_chart(table, topic=names[0], valence=names[1], by=str(by))
-    event: Any = st.altair_chart(
-        chart, key="map_chart", on_select="rerun", selection_mode=BRUSH, alt="Every adapter by what it tells"
+    event: Any = show_chart(
+        st, chart, key="map_chart", on_select="rerun", selection_mode=BRUSH, alt="Every adapter by what it tells"
     )
     held = [min(table[f"{axis}_groups"].drop_nulls().to_list(), default=0) for axis in ("topic", "valence")]
     tells = {lean: table.filter(pl.col("lean") == lean)["label"].to_list() for lean in (*names, BOTH, NEITHER)}
@@ -262,7 +263,7 @@ def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, va
     left, right = st.columns([1, 1], gap="large")
     with left:
         chart = rank_chart(found, left=f"tells {valence} (rank)", right=f"zeroing lowers {outcome} (rank)")
-        st.altair_chart(chart, key="map_ranks", alt="Rank by probe and by cause")
+        show_chart(st, chart, key="map_ranks", alt="Rank by probe and by cause")
         rho, p = rank_agreement(found["valence"], -found["change"].to_numpy())
         st.caption(
             f"Rank correlation {rho:.2f} (p = {p:.2g}, permutation, {found.height} modules). Orange: the probe says "
@@ -270,7 +271,7 @@ def show_disagreement(table: pl.DataFrame, without: pl.DataFrame, topic: str, va
         )
     with right:
         chart = effect_chart(found, title=f"change of the {outcome} rate when zeroed")
-        st.altair_chart(chart, key="map_effects", alt="Change of the rate when an adapter is zeroed")
+        show_chart(st, chart, key="map_effects", alt="Change of the rate when an adapter is zeroed")
         st.caption(
             f"Intact: {found['against'][0]:.1%}. {of_family(without, 'modules')} Paired by question; lines are 95 % "
             "intervals for questions like these, coloured where the change stands after correction."
@@ -298,7 +299,7 @@ def show_alone(only: pl.DataFrame, outcome: str) -> None:
     known = table.drop_nulls("change")
     if known.height:
         chart = effect_chart(known, title=f"{outcome} rate with it alone, less that of the base")
-        st.altair_chart(chart, key="map_alone", alt="Rate with one adapter alone")
+        show_chart(st, chart, key="map_alone", alt="Rate with one adapter alone")
         st.caption(of_family(known, "modules"))
     else:
         st.caption("The base was not asked these questions, so there is nothing to compare with.")
@@ -314,7 +315,7 @@ def show_pairs(together: pl.DataFrame, own: pl.DataFrame, outcome: str) -> None:
     table = together.with_columns(pl.col("a", "b").replace_strict(labels))
     with st.columns([3, 2])[0]:
         chart = interaction_chart(table, labels=list(labels.values()))
-        st.altair_chart(chart, key="map_pairs", alt="Interaction of every pair of adapters")
+        show_chart(st, chart, key="map_pairs", alt="Interaction of every pair of adapters")
     least, most = together.select(least=pl.col("n").min(), most=pl.col("n").max()).row(0)
     pair_count = own.filter(pl.col("arrangement") == WITHOUT_TWO).height
     st.caption(
@@ -397,7 +398,7 @@ def show_recorded(study: Study, judge: str | None, plan: Plan, condition: str | 
         st.caption(f"Recorded as {plain(condition)}, {answers.height} answers, not judged for a four-way table.")
         return
     cells = four_way(answers, ["organism", "condition"])
-    st.altair_chart(cell_chart(cells), key="map_cells", alt="The four cells under these gains")
+    show_chart(st, cell_chart(cells), key="map_cells", alt="The four cells under these gains")
     st.caption(
         f"Recorded as {plain(condition)}: {cells['n'][0]} of {answers.height} answers kept at the paper's cut-offs; "
         "the page Scaled adapters moves them."

@@ -16,6 +16,7 @@ from backend.tables import training as tables
 from panels.asked import choose_linked
 from panels.corrected_rates import show_with_correction, unedited_of
 from panels.experiments import asked_words, ends_told, from_on, hits, nothing, percent, rates_of, told
+from panels.figures import show_chart
 from panels.frame import (
     choose_judge,
     choose_outcome,
@@ -95,7 +96,7 @@ def show_along(study: Study, judge: str, outcome: Outcome) -> None:
         chart = step_chart(
             rows, title=f"{each.title}", control=None if without is None else without["value"], organisms=organisms
         )
-        place.altair_chart(chart, key=f"training_along_{each.name}", alt=f"{each.title} along training")
+        show_chart(place, chart, key=f"training_along_{each.name}", alt=f"{each.title} along training")
     asked = int(table["clusters"].max() or 0)  # type: ignore[arg-type]
     dashed = f"the dashed line is {plain(before['organism'][0])} on the same questions" if control else "no control"
     st.caption(
@@ -169,9 +170,9 @@ def show_scalars(study: Study) -> None:
     grows, tells = st.columns(2)
     with grows:
         chart = scalar_steps_chart(means, positive=last["positive"], negative=last["negative"])
-        st.altair_chart(chart, key="training_scalar_means", alt="Mean scalar by step")
+        show_chart(st, chart, key="training_scalar_means", alt="Mean scalar by step")
     with tells:
-        st.altair_chart(separation_steps_chart(own), key="training_scalar_auc", alt="AUC of the scalar by step")
+        show_chart(st, separation_steps_chart(own), key="training_scalar_auc", alt="AUC of the scalar by step")
     low, high = own.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0)
     st.caption(
         f"{plain(adapter)}, read at each step by the checkpoint itself; {low}–{high} texts a step, "
@@ -233,7 +234,7 @@ def show_losses(study: Study) -> None:
     st.markdown(f"Mean loss of the first and the last tenth of the steps: {'; '.join(words)}.")
     drawn = table.filter(pl.col("organism").is_in(chosen))
     chart = loss_chart(drawn, organisms=study.organisms()["organism"].to_list())
-    st.altair_chart(chart, key="training_loss", alt="Loss by training step")
+    show_chart(st, chart, key="training_loss", alt="Loss by training step")
     st.caption("The loss of each step's batch on what is trained on: one training each, so there is no interval.")
 
 
@@ -261,7 +262,7 @@ def show_compared(study: Study, judge: str, outcome: Outcome) -> None:
         base = rows.filter(pl.col("organism") == BASE)
         control = base["value"][0] if base.height else None
         chart = compared_chart(rows, title=each.title, control=control, organisms=organisms)
-        place.altair_chart(chart, key=f"training_compared_{each.name}", alt=f"{each.title} of every organism")
+        show_chart(place, chart, key=f"training_compared_{each.name}", alt=f"{each.title} of every organism")
     without = study.organisms().filter(~pl.col("organism").is_in(own["organism"].implode()))
     least, most = own.select(least=pl.col("n").min(), most=pl.col("n").max()).row(0)
     n = f"{least}" if least == most else f"{least} to {most}"

@@ -20,6 +20,7 @@ from backend.tables.beside import Beside, beside, caveats, same_questions
 from backend.tables.claims import MISSING, STEPS, Claim
 from backend.tables.rates import drawn_by, with_scores_of
 from panels.asked import choose_linked
+from panels.figures import show_chart
 from panels.frame import per_study, plain, responses_of, studies, study_named
 from panels.story import claims_of
 
@@ -145,7 +146,7 @@ def _show_rates(mine: Side, theirs: Side, outcome: Outcome) -> None:
     if warned:
         st.warning(plain(" ".join(warned)), icon=":material/difference:")
     chart = beside_chart(_lanes(found, names), title="share of answers", sides=names)
-    st.altair_chart(chart, key="beside_rates", alt=first.said(names, outcome))
+    show_chart(st, chart, key="beside_rates", alt=first.said(names, outcome))
 
 
 def _show_strengths(names: tuple[str, str], outcome: Outcome, told: tuple[list[Claim], list[Claim]]) -> None:
@@ -166,7 +167,7 @@ def _show_strengths(names: tuple[str, str], outcome: Outcome, told: tuple[list[C
     series = rows["series"].unique(maintain_order=True).to_list()
     st.html(series_legend(series, {}))
     chart = strength_chart(rows, title=f"{outcome.kinds[1]}, by what is added", x="relative", baseline=None, height=240)
-    st.altair_chart(chart, key="beside_strengths", alt=f"Rates by strength in {names[0]} and {names[1]}")
+    show_chart(st, chart, key="beside_strengths", alt=f"Rates by strength in {names[0]} and {names[1]}")
     st.caption("Either at the layer of its highest rate, by the share of the activation norm that was added.")
 
 
@@ -208,7 +209,7 @@ def _show_story(study: Study, other: Study, outcome: Outcome, own: list[Claim], 
         for title, both in found.items():
             st.markdown(f"{plain(title)}: {plain(both.said(names, outcome, most.get(title)))}")
         chart = beside_chart(_lanes(found, names), title=f"share of answers: {outcome.kinds[1]}", sides=names)
-        st.altair_chart(chart, key="beside_story", alt=f"The steps of the story in {names[0]} and {names[1]}")
+        show_chart(st, chart, key="beside_story", alt=f"The steps of the story in {names[0]} and {names[1]}")
     if "3. Adding it" in found:
         _show_strengths((study.name, other.name), outcome, (own, their))
     if lacking:

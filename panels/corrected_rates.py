@@ -26,6 +26,7 @@ from backend.tables.corrected import (
     weighed,
 )
 from backend.tables.rates import Side, drawn_by, families_told, with_scores_of
+from panels.figures import show_chart
 from panels.frame import explained, per_study, plain, responses_of
 from panels.given_labels import given_here
 
@@ -203,7 +204,7 @@ def _chart(table: pl.DataFrame, judge: str, labels: Labels, outcome: Outcome, ke
     chart = judged_rate_chart(
         pl.concat([raw, corrected.select(raw.columns)]), title=f"share of answers ({outcome.title})", judges=sides
     )
-    st.altair_chart(chart, key=f"{key}_chart", alt=f"{outcome.title}, raw and corrected")
+    show_chart(st, chart, key=f"{key}_chart", alt=f"{outcome.title}, raw and corrected")
 
 
 def _percent(column: str) -> pl.Expr:

@@ -20,6 +20,7 @@ from backend.study import Study
 from backend.study.vectors import GGUF, SAFETENSORS, directions_bytes
 from backend.worker.client import WorkerError
 from panels.asked import choose_linked
+from panels.figures import show_chart
 from panels.frame import lacks, per_study, plain
 from panels.promoted import asked_lens, show_promoted
 from panels.stacks import ALTERED, Stack, send_buttons, study_stacks, write_vectors
@@ -66,7 +67,7 @@ def show_others(study: Study, direction: Direction) -> None:
         else:
             drawn = [direction, *nearest]
             chart = pair_cosine_chart(cosine_matrix(drawn), [each.name for each in drawn])
-            st.altair_chart(chart, key="directions_others", alt="Cosine of every two directions at this layer")
+            show_chart(st, chart, key="directions_others", alt="Cosine of every two directions at this layer")
             more = f" The {MOST_OTHERS} nearest of {len(others)}." if len(others) > MOST_OTHERS else ""
             reach = chance(width)
             st.caption(f"95 % of random pairs of {width} dimensions are within ±{reach:.2f}.{more}")
@@ -96,7 +97,7 @@ def _show_writes(study: Study, direction: Direction) -> None:
     within = chance(direction.d_model)
     outside = table.filter(pl.col("cosine").abs() > within).height
     chart = vector_cosine_chart(nearest, chance=within, names=240)
-    st.altair_chart(chart, key="directions_writes", alt="Cosine with write vectors")
+    show_chart(st, chart, key="directions_writes", alt="Cosine with write vectors")
     st.caption(
         f"Of {table.height:,} write vectors of all organisms, {outside} lie outside the band of 95 % of random vectors "
         f"(by chance about {0.05 * table.height:.0f}). The sign of a write vector is arbitrary."

@@ -21,6 +21,7 @@ from backend.tables.patching import patched
 from panels.asked import choose_linked
 from panels.corrected_rates import show_with_correction
 from panels.experiments import asked_words, from_on, hits, nothing, rates_of, told, told_change
+from panels.figures import show_chart
 from panels.frame import per_study, plain, responses_of
 
 OTHER_NOISE = "1"  # the run in which a noise of 1 leaves EM as it was
@@ -68,7 +69,7 @@ def show_noise(study: Study) -> None:
     st.markdown(noise_in_words(rates_of(own, EM.name), changed, organism))
     for place, each in zip(st.columns(2), EM.beside, strict=True):
         chart = noise_chart(rates_of(own, each.name), title=hits(each))
-        place.altair_chart(chart, key=f"noise_{each.name}", alt=f"{each.title} by noise on A and on B")
+        show_chart(place, chart, key=f"noise_{each.name}", alt=f"{each.title} by noise on A and on B")
     asked = max(own["clusters"])
     fewer = own.filter(pl.col("metric") == EM.name, pl.col("clusters") < asked).height
     hollow = f" Hollow: {fewer} points over fewer questions; over one or two, of these very ones." if fewer else ""
@@ -135,7 +136,7 @@ def show_patching(study: Study) -> None:
     st.markdown(patching_in_words(found))
     for place, each in zip(st.columns(2), EM.beside, strict=True):
         chart = patch_chart(own.filter(pl.col("metric") == each.name), title=hits(each))
-        place.altair_chart(chart, key=f"patch_{each.name}", alt=f"{each.title} with own and with patched scalars")
+        show_chart(place, chart, key=f"patch_{each.name}", alt=f"{each.title} with own and with patched scalars")
     st.caption(
         f"Judge {plain(judge)}; a prompt, and behind the arrow the one whose scalars it was given (paper, appendix J). "
         "Each interval is for that very prompt, beside the unedited answers that the run kept. "

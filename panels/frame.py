@@ -26,6 +26,7 @@ from backend.study import STUDIES, Study, build_command, list_studies, newest, o
 from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.tables.rates import drawn_by
 from backend.worker.client import Health, Worker, WorkerError
+from panels.figures import begin_page, judged_by
 
 PATIENCE = 0.25  # seconds a page waits for the worker's health before it goes on without
 FRESH = 1.0  # seconds that what the worker said of itself is shown again
@@ -82,6 +83,8 @@ def study_if_any() -> Study | None:
                 f"{build_command('mine')}"
             )
         study = _opened(newest(name, root), name, root)
+    if study is not None:
+        begin_page(study.name)
     if study is not None and study.info.get("left_out"):
         st.sidebar.caption(":material/functions: Figures only", help=_lacks(study))
     return study
@@ -169,6 +172,7 @@ def choose_judge(study: Study, reader: str | None = None) -> str | None:
     start, key = (0, "judge") if reader is None else (judges.index(judge_of(study, reader)), "reading_judge")
     text = "Scores of different judges are never mixed."
     judge = str(st.sidebar.selectbox("Judge", judges, index=start, key=key, bind="query-params", help=text))
+    judged_by(judge)
     if by := drawn_by(study, judge):
         st.sidebar.warning(f"{plain(judge)} {said_of_drawn(by)}", icon=":material/filter_alt:")
     return judge

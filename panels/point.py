@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from backend.charts.pick import PICK, Drawn
+from panels.figures import show_chart
 
 READ = "response"  # the field of a mark that names its answer
 
@@ -22,7 +23,7 @@ def choosing_chart(chart: Drawn, *, key: str, alt: str, sets: Mapping[str, str])
         picked = st.session_state[key]["selection"].get(PICK) or [{}]
         st.session_state.update({widget: picked[0][field] for field, widget in sets.items() if field in picked[0]})
 
-    st.altair_chart(chart, key=key, on_select=choose, selection_mode=[PICK], alt=alt)
+    show_chart(st, chart, key=key, on_select=choose, selection_mode=[PICK], alt=alt)
 
 
 def reading_chart(
@@ -32,7 +33,7 @@ def reading_chart(
 
     Returns what is selected by the parameters `beside` the click.
     """
-    event: Any = st.altair_chart(chart, key=key, on_select="rerun", selection_mode=[*beside, PICK], alt=alt)
+    event: Any = show_chart(st, chart, key=key, on_select="rerun", selection_mode=[*beside, PICK], alt=alt)
     picked, before = event["selection"].get(PICK) or [], f"{key}_picked"
     if picked and st.session_state.get(before) != picked[0].get(READ):
         st.session_state[before] = st.query_params[parameter] = picked[0].get(READ)

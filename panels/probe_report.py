@@ -18,6 +18,7 @@ from backend.charts.probing import (
     rival_table,
     roc_chart,
 )
+from panels.figures import show_chart
 from panels.frame import explained, plain
 from panels.probe_training import REPEATS, SHUFFLES, Fitted, Told, paper_of
 
@@ -44,10 +45,10 @@ def _show_metrics(fitted: Fitted, told: Told) -> None:
     report, contrast = told.report, fitted.classes.contrast
     st.markdown(_headline(fitted, report))
     left, middle, right = st.columns([3, 2, 2])
-    left.altair_chart(metric_chart(metric_table(report)), key="probes_metrics", alt="Held-out metrics beside chance")
-    middle.altair_chart(roc_chart(report.roc), key="probes_roc", alt="ROC curve over held-out rows")
+    show_chart(left, metric_chart(metric_table(report)), key="probes_metrics", alt="Held-out metrics beside chance")
+    show_chart(middle, roc_chart(report.roc), key="probes_roc", alt="ROC curve over held-out rows")
     chart = calibration_chart(report.calibration)
-    right.altair_chart(chart, key="probes_calibration", alt="Calibration over held-out rows")
+    show_chart(right, chart, key="probes_calibration", alt="Calibration over held-out rows")
     positive, negative = report.n_per_class
     unit = "question" if fitted.settings.split == "question" else "response"
     chosen = ""
@@ -79,7 +80,7 @@ def _show_coefficients(fitted: Fitted, report: ProbeReport) -> None:
     contrast = fitted.classes.contrast
     st.subheader("Coefficients")
     chart = coefficient_chart(report.coefficients, positive=contrast.positive_name, negative=contrast.negative_name)
-    st.altair_chart(chart, key="probes_coefficients", alt="Coefficient of every feature with its interval")
+    show_chart(st, chart, key="probes_coefficients", alt="Coefficient of every feature with its interval")
     st.caption(
         f"Per standard deviation of the feature, on all rows; {plain(fitted.features.what)}, read by "
         f"{plain(fitted.reader)}. Lines: 95 % ({report.bootstraps} refits on {fitted.settings.split}s drawn anew). "

@@ -12,6 +12,7 @@ import streamlit as st
 from backend.charts.write_vectors import push_chart
 from backend.records import Direction
 from backend.worker.client import Worker
+from panels.figures import show_chart
 
 
 def asked_lens(direction: Direction) -> pl.DataFrame:
@@ -29,7 +30,7 @@ def _asked(url: str, layer: int, vector: bytes) -> pl.DataFrame:
 
 def show_promoted(lens: pl.DataFrame, *, key: str, of: str, more: str = "") -> None:
     """The promoted and the suppressed tokens of what `of` names, with what the numbers are; `more` is said behind."""
-    st.altair_chart(push_chart(lens), key=key, alt="Promoted and suppressed tokens")
+    show_chart(st, push_chart(lens), key=key, alt="Promoted and suppressed tokens")
     st.caption(
         f"{of} at norm 1, times the gain of the final norm, through the unembedding; logits less their mean, in "
         f"standard deviations over the vocabulary. A random vector's strongest token of 50,000 is at about 4.{more}"

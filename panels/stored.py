@@ -18,6 +18,7 @@ from backend.tables.convergence import roles_of, stacks_of
 from backend.tables.sweeps import described
 from panels.asked import choose_linked
 from panels.direction_views import show_others
+from panels.figures import show_chart
 from panels.frame import per_study, plain
 from panels.stacks import Stack, send_direction, study_stacks
 
@@ -58,7 +59,7 @@ def show_stored(study: Study) -> None:
             known = own.select("layer", value=column).drop_nulls("value")
             if known.height:
                 chart = layer_chart(known, title=title, chosen=layer)
-                place.altair_chart(chart, key=f"stored_{column}", alt=f"{title} at every layer")
+                show_chart(place, chart, key=f"stored_{column}", alt=f"{title} at every layer")
             else:
                 place.caption(f"{title}: not recorded for this direction.")
         with cosines:
@@ -101,7 +102,7 @@ def _show_layer_cosines(stack: Stack) -> None:
         return
     if len(layers) > 1:
         chart = layer_cosine_chart(cosine_matrix([stack[layer] for layer in layers]), layers)
-        st.altair_chart(chart, key="stored_layers", alt="Cosine between the directions of every two layers")
+        show_chart(st, chart, key="stored_layers", alt="Cosine between the directions of every two layers")
 
 
 def _show_beside(study: Study, table: pl.DataFrame, name: str, near: pl.DataFrame) -> None:
@@ -113,5 +114,5 @@ def _show_beside(study: Study, table: pl.DataFrame, name: str, near: pl.DataFram
     kinds = {other: _roles(study)[other] for other in others}
     st.html(series_legend(others, kinds))
     chart = layer_lines(table, column="cosine", title="cosine", names=others, roles=kinds)
-    st.altair_chart(chart, key="stored_cosine", alt="Cosine with the nearest directions at every layer")
+    show_chart(st, chart, key="stored_cosine", alt="Cosine with the nearest directions at every layer")
     st.caption("Convergence compares any of them, with controls where the study has some.")

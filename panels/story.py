@@ -18,6 +18,7 @@ from backend.tables.claims import MISSING, STEPS, Claim, Evidence, Telling, call
 from backend.tables.rates import drawn_by
 from backend.tables.story import story, told
 from panels.asked import page_link
+from panels.figures import show_chart
 from panels.frame import per_study, plain, responses_of, said_of_drawn
 
 TITLES = {
@@ -90,6 +91,6 @@ def show_figures(study: Study, judge: str, stories: Sequence[Sequence[Claim]]) -
             for row in drawn.rows:
                 for column, each in zip(st.columns(len(row)), row, strict=True):
                     key = f"story_{step}_{claim.outcome.name}_{each.name}"
-                    column.vega_lite_chart(spec=each.spec, width="stretch", key=key, alt=each.alt)
+                    show_chart(column, each.spec, width="stretch", key=key, alt=each.alt)
             st.caption(plain(claim.about) + ".")
             page_link(claim.page, f"{TITLES[claim.page]}, in this state", claim.query)

@@ -20,6 +20,7 @@ from panels.adapters import response_scalars
 from panels.asked import choose_linked
 from panels.corrected_rates import show_with_correction
 from panels.experiments import asked_words, ends_told, hits, told, told_change
+from panels.figures import show_chart
 from panels.frame import choose_outcome, listed, per_study, plain, responses_of
 
 MOST_CONTRASTS = 4  # drawn before the reader chooses
@@ -89,7 +90,7 @@ def show_zeroing(study: Study) -> None:
         rows = own.filter(single, pl.col("metric") == each.name)
         if rows.height:
             chart = zeroed_chart(rows, title=f"{hits(each)} without it", order=order)
-            place.altair_chart(chart, key=f"zeroing_{each.name}", alt=f"{each.title} without each adapter")
+            show_chart(place, chart, key=f"zeroing_{each.name}", alt=f"{each.title} without each adapter")
     asked, before = (max(found[name]) for name in ("questions", "n_before"))
     st.caption(
         f"Judge {plain(judge)}; {asked_words(asked, change=True)}. Dashed, with its band: unedited answers, those of "
@@ -109,7 +110,7 @@ def show_zeroing(study: Study) -> None:
             f"{told(most, 'after', 'n_after')} {plain(hits(outcome))}, {told_change(most)}."
         )
         chart = zeroed_sets_chart(sets, title=f"{hits(outcome)} without them")
-        st.altair_chart(chart, key="zeroing_sets", alt=f"{outcome.title} without sets of adapters")
+        show_chart(st, chart, key="zeroing_sets", alt=f"{outcome.title} without sets of adapters")
         st.caption(
             f"Judge {plain(judge)}; {asked_words(max(sets['questions']), change=True)}. Dashed: unedited. "
             f"{of_family(sets, 'sets')}"
@@ -145,7 +146,7 @@ def _show_what_they_tell(study: Study, organism: str, found: pl.DataFrame, order
         st.info("No contrast is chosen: choose at least one to see what the scalars tell.")
         return
     st.markdown(f"**What their scalars tell**: {telling_in_words(rows, found.sort('difference')['label'].to_list())}")
-    st.altair_chart(tells_chart(rows, order=order), key="zeroing_tells", alt="AUC of each adapter by contrast")
+    show_chart(st, tells_chart(rows, order=order), key="zeroing_tells", alt="AUC of each adapter by contrast")
     st.caption(
         "AUC of the mean scalar over an answer's tokens, folded: 0.5 tells nothing. Lines are 95 % intervals over "
         f"questions, each of one adapter and contrast alone. {of_family(every, 'adapters and contrasts')} "

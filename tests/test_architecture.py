@@ -39,6 +39,7 @@ ARROWS = {
     "pipeline": {"subject", "judge", "published", "study", "analysis", "tables"},
     "commands": {"subject", "judge", "published", "study", "analysis", "tables", "pipeline", "report"},
     "__main__": {"commands"},
+    "__init__": {"study", "analysis", "tables", "report"},
     "panels": {"charts", "report", "tables", "analysis", "study", "worker.client"},
     "pages": {"panels", "charts", "report", "tables", "analysis", "study", "worker.client"},
     "streamlit_app": {"panels"},

@@ -1,7 +1,7 @@
 """A chart as a file: SVG and PNG without a browser, of a width, with what it shows written above it.
 
-Takes a specification as Vega-Lite reads it. Drawing runs inside this process and may fetch nothing. An SVG's ink is
-`currentColor`, so that it is dark on a light page and light on a dark one; a PNG is on white.
+Takes a chart, or a specification as Vega-Lite reads it. Drawing runs inside this process and may fetch nothing. An
+SVG's ink is `currentColor`, so that it is dark on a light page and light on a dark one; a PNG is on white.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import altair as alt
+import polars as pl
 import vl_convert
 from markupsafe import Markup, escape
 
 from backend.charts.palette import CATEGORIES, INKS, NEUTRAL
+from backend.charts.pick import Drawn
 from backend.records import InputError
 
 WIDTH, NARROW = 680, 340  # pixels of a figure on its own, and on a telephone
@@ -99,3 +102,48 @@ def _themed(own: Mapping[str, Any]) -> dict[str, Any]:
         mine = own.get(name)
         merged[name] = {**value, **mine} if isinstance(value, dict) and isinstance(mine, Mapping) else mine or value
     return merged
+
+
+# --- what a chart holds -----------------------------------------------------------------------------------------------
+
+
+def spec_of(chart: Drawn | Mapping[str, Any]) -> dict[str, Any]:
+    """A chart as Vega-Lite reads it, with its rows in it.
+
+    Rows are put in here and not by Altair, whose way of doing so is one for the whole process, and is changed by others
+    while they draw.
+    """
+    if isinstance(chart, Mapping):
+        return dict(chart)
+    made: dict[str, Any] = _with_rows(chart.copy(deep=True)).to_dict(validate=False)
+    return made
+
+
+def rows_of(chart: Drawn | Mapping[str, Any]) -> pl.DataFrame:
+    """The rows that a chart draws: of the largest of its tables."""
+    if isinstance(chart, Mapping):
+        tables = [pl.DataFrame(rows, infer_schema_length=None) for rows in (chart.get("datasets") or {}).values()]
+    else:
+        tables = [part.data for part in _parts(chart) if isinstance(part.data, pl.DataFrame)]
+    return max(tables, key=lambda table: table.height, default=pl.DataFrame())
+
+
+def _parts(chart: Any) -> list[Any]:
+    """A chart and all charts in it."""
+    inner = [each for name in ("layer", "hconcat", "vconcat", "concat") for each in _listed(chart, name)]
+    alone = chart._get("spec")
+    below = [*inner, *([alone] if isinstance(alone, alt.TopLevelMixin) else [])]
+    return [chart, *(part for each in below for part in _parts(each))]
+
+
+def _listed(chart: Any, name: str) -> list[Any]:
+    found = chart._get(name)
+    return found if isinstance(found, list) else []
+
+
+def _with_rows(chart: Any) -> Any:
+    for part in _parts(chart):
+        if isinstance(part.data, pl.DataFrame):
+            floats = part.data.with_columns(pl.selectors.float().replace([float("inf"), -float("inf")], None))
+            part.data = alt.InlineData(values=floats.fill_nan(None).to_dicts())
+    return chart
