@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -108,12 +109,21 @@ def json_in(text: str | bytes) -> Any:
 
     That is a name that an object has twice, half of a surrogate pair, and nesting beyond any use.
     """
+    return _json(text, DEEPEST)
+
+
+def finite_json_in(text: str | bytes, deepest: int) -> Any:
+    """As `json_in`, of what is written out again as JSON: every number is finite, and it nests at most so deep."""
+    return _json(text, deepest, parse_constant=_no_number, parse_float=_finite)
+
+
+def _json(text: str | bytes, deepest: int, **hooks: Any) -> Any:
     try:
         said = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        value = json.loads(said, object_pairs_hook=_once)
+        value = json.loads(said, object_pairs_hook=_once, **hooks)
     except RecursionError as error:
-        raise ValueError(f"it nests deeper than {DEEPEST} levels") from error
-    _shallow(value, DEEPEST)
+        raise ValueError(f"it nests deeper than {deepest} levels") from error
+    _shallow(value, deepest)
     if _MAY_BE_HALF.search(said) and _HALF.search(json.dumps(value, ensure_ascii=False)):
         raise ValueError("it holds half of a surrogate pair, which is no character")
     return value
@@ -155,10 +165,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _shallow(value: Any, left: int) -> None:
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{shown(text)} is past any number")
+    return value
+
+
+def _shallow(value: Any, deepest: int, depth: int = 0) -> None:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if inside and not left:
-        raise ValueError(f"it nests deeper than {DEEPEST} levels")
+    if inside and depth == deepest:
+        raise ValueError(f"it nests deeper than {deepest} levels")
     for each in inside:
         if isinstance(each, dict | list):
-            _shallow(each, left - 1)
+            _shallow(each, deepest, depth + 1)

@@ -13,10 +13,12 @@ import torch
 
 from backend.records import Sampling
 
+LEAST = -9999.0  # nats: as OpenAI's API says of a token that cannot be drawn; JSON has no infinity
+
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Log probabilities (nats) of the model's own distribution: at temperature 1, before top-p."""
+    """Log probabilities (nats) of the model's own distribution: at temperature 1, before top-p; never below `LEAST`."""
 
     drawn: float
     likeliest: tuple[tuple[int, float], ...] = ()  # (token id, log probability), the likeliest first
@@ -25,6 +27,7 @@ class Likelihood:
 def likelihood(logits: torch.Tensor, token: int, likeliest: int) -> Likelihood:
     """Of one drawn token, from the (vocabulary,) logits that it was drawn from."""
     logs = torch.log_softmax(logits.double(), dim=-1)
+    logs = logs.clamp_min(LEAST)
     top = logs.topk(min(likeliest, logs.shape[0]))
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
     return Likelihood(float(logs[token]), tuple(pairs))

@@ -24,11 +24,11 @@ from starlette.concurrency import run_in_threadpool
 from backend.files import whole
 from backend.hosts import bracketed, is_loopback
 from backend.records import InputError
-from backend.worker.access import MIN_TOKEN, TOKEN_VARIABLE, Admission
+from backend.worker.access import Admission
 from backend.worker.history import History
 from backend.worker.intake import TimedHttp
 from backend.worker.metrics import requests_log
-from backend.worker.protocol import DEFAULT_PORT
+from backend.worker.protocol import DEFAULT_PORT, TOKEN_VARIABLE, token_in
 from backend.worker.service import Service
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.log:
         _log_requests()
     local = is_loopback(bracketed(options.host))
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if (refused := _token_refused(token, local)) is not None:
-        print(f"worker: {refused}", file=sys.stderr)
+    try:
+        token = _token(local)
+    except InputError as error:
+        print(f"worker: {error}", file=sys.stderr)
         return 2
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -106,16 +107,15 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _token_refused(token: str, local: bool) -> str | None:
-    """Why a worker cannot start with this token; None where it can."""
+def _token(local: bool) -> str:
+    """The token to ask for, none on this machine alone. Raises InputError where a worker cannot start with it."""
+    token = token_in(os.environ)
     if not token and not local:
-        return (
+        raise InputError(
             f"who opens the worker to other machines sets a token in {TOKEN_VARIABLE}, which they send with every "
             'request: python -c "import secrets; print(secrets.token_urlsafe())" makes one'
         )
-    if token and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
-        return f"the token in {TOKEN_VARIABLE} must be at least {MIN_TOKEN} ASCII characters without spaces"
-    return None
+    return token
 
 
 def _log_requests() -> None:
@@ -153,8 +153,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--history", type=Path, help="keep every question and answer in this folder (default: nowhere)")
     what = "GB that the keys and values of all answers may take (default: a quarter of what is free)"
     parser.add_argument("--memory", type=_positive, help=what)
-    what = f"requests a minute of one client (default: {RATE}; without limit on this machine alone)"
-    parser.add_argument("--rate", type=int, help=what)
+    what = f"requests a minute of one client, 0 without limit (default: {RATE}; on this machine alone 0)"
+    parser.add_argument("--rate", type=_rate, help=what)
     parser.add_argument("--drain", type=_positive, default=0.0, help="seconds that answers may take when told to stop")
     parser.add_argument("--log", action="store_true", help="a line of JSON a request on stderr, without what was said")
     parser.add_argument("--with-parent", action="store_true", help="end when stdin ends: whoever started this is gone")
@@ -171,6 +171,12 @@ def _organism(text: str) -> tuple[str, str]:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _rate(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of requests from 0")
     return int(text)
 
 

@@ -7,6 +7,7 @@ web page reaches the worker by renaming its own address. Every other address nee
 from __future__ import annotations
 
 import hmac
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,8 +21,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from backend.hosts import is_loopback
 from backend.worker.refusals import host_of, refusal
 
-TOKEN_VARIABLE = "EM_WORKER_TOKEN"
-MIN_TOKEN = 16  # characters
 KNOWN = 4096  # clients whose rate is remembered
 OPEN = ("/health",)  # what may be asked without a token: whether the worker is there
 
@@ -60,8 +59,9 @@ class Access:
             return refusal(request, 401, "this worker needs its token: send Authorization: Bearer TOKEN")
         wait = self._wait(host_of(request)) if self._admission.rate else 0.0
         if wait:
-            rate = f"more than {self._admission.rate} requests a minute came from you: try again in {wait:.0f} seconds"
-            return refusal(request, 429, rate, retry=max(1, round(wait)))
+            retry = math.ceil(wait)  # a second too early would be refused again
+            rate = f"more than {self._admission.rate} requests a minute came from you: try again in {retry} seconds"
+            return refusal(request, 429, rate, retry=retry)
         return None
 
     def _own(self, origin: str, host: str) -> bool:

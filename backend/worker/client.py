@@ -10,18 +10,14 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, is_dataclass
-from functools import cache
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-import numpy as np
-
-from backend.outside import json_in
 from backend.records import Direction, InputError, Sampling
+from backend.worker.heard import heard, heard_event, json_in_line
 from backend.worker.protocol import (
     DEFAULT_PORT,
     MAX_BODY,
@@ -39,12 +35,12 @@ from backend.worker.protocol import (
     Token,
     Waiting,
     asked_to_json,
-    event_from_line,
     generation_from_json,
     generation_to_json,
     health_from_json,
     lenses_to_json,
     pushed_from_json,
+    token_in,
 )
 
 __all__ = [
@@ -72,9 +68,6 @@ CONNECT = 2.0  # seconds
 LONGEST_LINE = 8 * 2**20  # bytes of one event: far more than the longest prompt's tokens
 LONGEST_ANSWER = 64 * 2**20  # bytes of what is no stream of events
 SILENCE = 30.0  # seconds: the worker says something four times a second, however long the model thinks
-
-
-R = TypeVar("R")
 
 
 class WorkerError(Exception):
@@ -105,8 +98,8 @@ class Worker:
         """What the worker holds and does; it answers while its model still loads. Raises WorkerError."""
         with self._request("GET", "/health", timeout=5.0) as reply:
             try:
-                return _checked(health_from_json(_said(reply)))
-            except _WRONG as error:
+                return heard(health_from_json, _said(reply))
+            except ValueError as error:
                 raise self._foreign() from error
 
     def generate(
@@ -151,8 +144,8 @@ class Worker:
             )
         with self._request("POST", "/v1/generations", body, timeout=SILENCE) as reply:
             try:
-                return _checked(_kept(_said(reply))).id
-            except _WRONG as error:
+                return heard(_kept, _said(reply)).id
+            except ValueError as error:
                 raise self._foreign() from error
 
     def events(self, id: str, arms: int, after: int = -1) -> Generator[tuple[int, Event], None, None]:
@@ -181,8 +174,8 @@ class Worker:
             with self._request("GET", f"/v1/generations/{quote(id, safe='')}", timeout=SILENCE) as reply:
                 try:
                     said = _said(reply)
-                    return _checked(_kept(said)), generation_from_json(said["request"])
-                except _WRONG as error:
+                    return heard(_kept, said), generation_from_json(said["request"])
+                except (ValueError, LookupError, TypeError) as error:
                     raise self._foreign() from error
         except _Refused as refusal:
             if refusal.status == 404:
@@ -195,8 +188,8 @@ class Worker:
         with self._request("GET", f"/v1/generations?limit={limit}{on}", timeout=SILENCE) as reply:
             try:
                 said = _said(reply)
-                return [_checked(_kept(line)) for line in said["data"]], bool(said["has_more"])
-            except _WRONG as error:
+                return [heard(_kept, line) for line in said["data"]], bool(said["has_more"])
+            except (ValueError, LookupError, TypeError) as error:
                 raise self._foreign() from error
 
     def cancel(self, id: str) -> None:
@@ -211,8 +204,8 @@ class Worker:
             raise WorkerError(f"{len(directions)} directions are too many for one question: ask for fewer at a time")
         with self._request("POST", "/lens", body, timeout=SILENCE) as reply:
             try:
-                return [_checked(lens) for lens in pushed_from_json(_said(reply))]
-            except _WRONG as error:
+                return heard(pushed_from_json, _said(reply))
+            except ValueError as error:
                 raise self._foreign() from error
 
     def stop(self, id: str) -> bool:
@@ -229,14 +222,17 @@ class Worker:
     def _request(
         self, method: str, path: str, body: bytes | None = None, *, timeout: float
     ) -> Iterator[http.client.HTTPResponse]:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            if token := token_in(os.environ):
+                headers["Authorization"] = f"Bearer {token}"
+        except InputError as error:
+            raise WorkerError(str(error)) from error
         with closing(self._connection()) as connection:
             try:
                 connection.connect()
                 connection.sock.settimeout(timeout)
                 with _hung_up(connection.sock):
-                    headers = {"Content-Type": "application/json"} if body is not None else {}
-                    if token := os.environ.get("EM_WORKER_TOKEN"):
-                        headers["Authorization"] = f"Bearer {token}"
                     connection.request(method, path, body, headers)
                     with connection.getresponse() as reply:
                         self._raise_refusal(reply)
@@ -268,7 +264,7 @@ class Worker:
                 message = message["message"]
             if not isinstance(message, str):
                 raise TypeError("its reason is no text")
-        except _WRONG as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise self._foreign() from error
         raise _Refused(message, reply.status)
 
@@ -276,11 +272,8 @@ class Worker:
         try:
             if len(line) == LONGEST_LINE:
                 raise ValueError("an event of that length")
-            event = _checked(event_from_line(line))
-            if isinstance(event, Token | End) and event.arm >= arms:
-                raise ValueError("an arm that was not asked for")
-            return event
-        except _WRONG as error:
+            return heard_event(line, arms)
+        except ValueError as error:
             raise self._foreign() from error
 
     def _number(self, told: bytes) -> int:
@@ -302,16 +295,12 @@ class Worker:
         )
 
 
-# what a garbled answer raises while it is read; json.loads of deep nesting raises RecursionError
-_WRONG = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, InputError)
-
-
 def _said(reply: http.client.HTTPResponse) -> Any:
     """What an answer says in JSON. Raises ValueError where it is longer than any."""
     body = reply.read(LONGEST_ANSWER)
     if len(body) == LONGEST_ANSWER:
         raise ValueError("an answer of that length")
-    return json_in(body)
+    return json_in_line(body)
 
 
 def _kept(said: Any) -> Kept:
@@ -327,40 +316,6 @@ def _kept(said: Any) -> Kept:
         said["seed"],
         said["tokens"],
     )
-
-
-def _checked(record: R) -> R:
-    """A record from outside, whose fields are of the kinds that it declares. Raises TypeError where one is not."""
-    of: type = type(record)
-    for name, kind in _kinds(of).items():
-        if not _is(getattr(record, name), kind):
-            raise TypeError(f"{name} is not of its kind")
-    return record
-
-
-@cache
-def _kinds(record: Hashable) -> dict[str, Any]:
-    return get_type_hints(record)
-
-
-def _is(value: Any, kind: Any) -> bool:
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if origin is Literal:
-        return value in inner
-    if origin is UnionType:
-        return any(_is(value, each) for each in inner)
-    if origin is tuple:
-        each = [inner[0]] * len(value) if inner[-1] is ... else inner
-        return isinstance(value, tuple) and all(map(_is, value, each))
-    if origin is Mapping:
-        return isinstance(value, dict) and all(isinstance(key, str) and _is(value[key], inner[1]) for key in value)
-    if origin is int:  # sizes, counts and ids
-        return type(value) is int and 0 <= value < 2**63
-    if origin is float:
-        return type(value) in (int, float) and abs(value) < 1e300  # false of NaN
-    if origin is np.ndarray:
-        return isinstance(value, np.ndarray) and value.ndim == 1
-    return isinstance(value, origin) and (not is_dataclass(origin) or bool(_checked(value)))
 
 
 class _Refused(WorkerError):

@@ -319,4 +319,4 @@ def _logprob(event: Token) -> dict[str, Any]:
 
 def _likely(token: str, nats: float) -> dict[str, Any]:
     """A token that is part of a character has no text of its own, and no bytes are told of it."""
-    return {"token": token, "logprob": max(nats, -9999.0), "bytes": None if "\ufffd" in token else list(token.encode())}
+    return {"token": token, "logprob": nats, "bytes": None if "\ufffd" in token else list(token.encode())}

@@ -30,7 +30,19 @@ from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Emission, Request
 from backend.subject.edits import compile_row
 from backend.subject.load import Subject
-from backend.worker.protocol import Busy, Done, End, Event, Failed, Generation, Health, Place, Start, Token
+from backend.worker.protocol import (
+    INTERRUPTED,
+    Busy,
+    Done,
+    End,
+    Event,
+    Failed,
+    Generation,
+    Health,
+    Place,
+    Start,
+    Token,
+)
 from backend.worker.room import Room
 
 Deliver = Callable[[Sequence[Event]], None]  # called from the engine's thread; must not block or raise
@@ -248,7 +260,7 @@ class Engine:
             with self._changed:
                 self._closed = True
             for job in (*self._running.values(), *self._waiting):
-                job.deliver([Failed("the worker was stopped before the answer was finished")])
+                job.deliver([Failed(INTERRUPTED)])
 
     def _next(self) -> tuple[list[_Job], list[_Job]] | None:
         """Wait for something to do: the jobs that leave and those that enter before the next step; None at the end."""
@@ -289,12 +301,14 @@ class Engine:
 
     def _turn(self, leaving: Sequence[_Job], entering: Sequence[_Job]) -> None:
         for job in leaving:
-            job.deliver(job.cancelled())
             self._decoder.remove(_Key(job.id))
+            job.deliver(job.cancelled())
         if entering:
             self._hand_out(self._enter(entering))
         if self._running:  # in the same turn: however many enter, the others go on
             self._hand_out(self._step())
+        if not self._running:
+            self._failed = False  # who comes next has nothing to do with it
 
     def _enter(self, jobs: Sequence[_Job]) -> list[Emission]:
         """Read the prompts of `jobs` and draw their first tokens; an error here is theirs alone."""
@@ -326,7 +340,7 @@ class Engine:
                 self._drop(self._running[key.job], again)
         if self._failed and self._running and not failed:
             self._drop(max(self._running.values(), key=lambda job: job.entered), reason)
-        self._failed = True
+        self._failed = not failed  # else who did it is gone
         return emissions
 
     def _drop(self, job: _Job, error: Exception) -> None:

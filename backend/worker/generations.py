@@ -21,17 +21,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
+from backend.edits import Edit
 from backend.records import InputError
-from backend.worker.history import INTERRUPTED, History
+from backend.worker.history import History, KeptFile
 from backend.worker.protocol import (
+    INTERRUPTED,
+    Busy,
     Done,
     End,
     Event,
     Failed,
     Generation,
+    Start,
     Token,
     asked_to_json,
-    generation_from_json,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 0.25  # seconds of silence after which a reader is told so
 KEPT = 64  # generations that stay in memory when they are over
+KEPT_BYTES = 128 * 2**20  # that they take at the most, but for the newest
 EXCERPT = 200  # characters of a question in a list
 Status = Literal["waiting", "writing", "finished", "cancelled", "failed", "interrupted"]
 
@@ -57,6 +61,7 @@ class Record:
     created: float  # seconds since 1970
     events: list[Event] = field(default_factory=list)
     handle: int | None = None  # its file, while it is written
+    size: int = 0  # bytes in memory, about
     _readers: set[Reader] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -115,6 +120,7 @@ class Record:
 
     def publish(self, events: Sequence[Event]) -> None:
         """More events; never blocks."""
+        self.size = (self.size or _asked_bytes(self.asked)) + sum(map(_event_bytes, events))
         self.events.extend(events)
         with self._lock:
             for reader in self._readers:
@@ -175,35 +181,45 @@ class Generations:
         self._lock = threading.Lock()  # guards the two below
         self._records: OrderedDict[str, Record] = OrderedDict()  # in memory, by their beginning
         self._index: dict[str, dict[str, Any]] = {}  # summaries of those that are on disk alone
+        self._closed = False
         self.interrupted = self._look() if history else []
         self._queue: SimpleQueue[tuple[Record, Sequence[Event], Engine | None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._keep, name="history", daemon=True)
         self._thread.start()
 
     def submit(self, engine: Engine, asked: Generation, kind: str, user: str) -> Record:
-        """Ask the engine, and keep what was asked first. Raises InputError and Busy as the engine does."""
+        """Ask the engine, and keep what was asked first. Raises InputError and Busy as the engine does.
+
+        Busy, too, when the worker is ending.
+        """
         record = Record(uuid.uuid4().hex, asked, kind, time.time())
         if self._history:
             said = {"kind": kind, "created": record.created, "request": asked_to_json(asked)}
             record.handle = self._history.begin(record.id, said)
-        with self._lock:
-            self._records[record.id] = record
         try:
+            with self._lock:
+                if self._closed:
+                    raise Busy("the worker is stopping: ask again when it is back")
+                self._records[record.id] = record
             engine.submit(asked, lambda events: self._queue.put((record, events, engine)), record.id, user)
         except BaseException:
             with self._lock:
-                del self._records[record.id]
+                self._records.pop(record.id, None)
             if self._history and record.handle is not None:
                 self._history.forget(record.id, record.handle)
             raise
         return record
 
     def find(self, id: str) -> Record | None:
-        """One of them, from memory or from the disk."""
+        """One of them, from memory or from the disk. Raises InputError where its file is none.
+
+        One that nobody writes and that has no end (the disk was full, or marking it failed) was interrupted.
+        """
         with self._lock:
             if id in self._records:
                 return self._records[id]
-        return self._read(id)
+        kept = self._history.read(id) if self._history else None
+        return None if kept is None else _ended(id, kept)
 
     def summaries(self) -> list[dict[str, Any]]:
         """A line for each, the newest first."""
@@ -218,29 +234,44 @@ class Generations:
             return any(not record.over for record in self._records.values())
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write what has come, and let go of the folder."""
+        """End those that are not over, write what has come, and let go of the folder; wait at most `timeout` seconds.
+
+        Where the disk takes longer the folder stays taken until it is done, or until the process is gone.
+        """
+        with self._lock:
+            self._closed = True
         self._queue.put(None)
         self._thread.join(timeout)
-        if self._history:
-            self._history.close()
 
     def _keep(self) -> None:
         while (turn := self._queue.get()) is not None:
-            record, events, engine = turn
-            if record.over:
-                continue  # its disk was full: nobody hears what is not kept
-            try:
-                if self._history and record.handle is not None:
-                    self._history.add(record.id, record.handle, events)
-            except Exception as error:
-                _log.error("a generation could not be kept", exc_info=error)
-                if engine:
-                    engine.cancel(record.id)
-                events = [Failed(f"the answer could not be kept: {error}")]
-            self._told(record.events, events, record.created)
-            record.publish(events)
-            if isinstance(events[-1], Done | Failed):
-                self._finish(record)
+            self._take(*turn)
+        while not self._queue.empty():
+            if (turn := self._queue.get()) is not None:
+                self._take(*turn)
+        with self._lock:
+            unfinished = [record for record in self._records.values() if not record.over]
+        for record in unfinished:  # the model is still at it: nobody waits for what it would say
+            self._take(record, [Failed(INTERRUPTED)], None)
+        if self._history:
+            self._history.close()
+
+    def _take(self, record: Record, events: Sequence[Event], engine: Engine | None) -> None:
+        """Keep events, then tell them to whoever reads."""
+        if record.over:
+            return  # its disk was full: nobody hears what is not kept
+        try:
+            if self._history and record.handle is not None:
+                self._history.add(record.id, record.handle, events)
+        except Exception as error:
+            _log.error("a generation could not be kept", exc_info=error)
+            if engine:
+                engine.cancel(record.id)
+            events = [Failed(f"the answer could not be kept: {error}")]
+        self._told(record.events, events, record.created)
+        record.publish(events)
+        if isinstance(events[-1], Done | Failed):
+            self._finish(record)
 
     def _finish(self, record: Record) -> None:
         if record.handle is not None:
@@ -248,7 +279,11 @@ class Generations:
             record.handle = None
         with self._lock:
             over = [each for each in self._records.values() if each.over]
-            for each in over[: max(0, len(over) - KEPT)]:
+            size = sum(each.size for each in over)
+            for left, each in zip(range(len(over), 1, -1), over, strict=False):
+                if left <= KEPT and size <= KEPT_BYTES:
+                    break
+                size -= each.size
                 del self._records[each.id]
                 if self._history:
                     self._index[each.id] = each.summary()
@@ -259,23 +294,45 @@ class Generations:
         interrupted = []
         for id in self._history.ids():
             try:
-                record = self._read(id)
-                assert record is not None
-                if not record.over:
-                    self._history.interrupt(id)
-                    record.events.append(Failed(INTERRUPTED))
+                kept = self._history.outline(id)
+                if kept is None:
+                    continue
+                record = _ended(id, kept)
+                if added := len(record.events) - len(kept.events):
                     interrupted.append(id)
-                self._index[id] = record.summary()
+                said = record.summary()
+                self._index[id] = {**said, "tokens": kept.tokens, "events": said["events"] + kept.tokens}
+                if added:
+                    self._history.interrupt(id)
             except InputError as error:
                 _log.warning("%s", error)
         return interrupted
 
-    def _read(self, id: str) -> Record | None:
-        found = self._history.read(id) if self._history else None
-        if found is None:
-            return None
-        said, events = found
-        try:
-            return Record(id, generation_from_json(said["request"]), str(said["kind"]), float(said["created"]), events)
-        except (LookupError, TypeError, ValueError) as error:
-            raise InputError(f"the generation {id} of the history cannot be read ({error}): remove its file") from error
+
+def _ended(id: str, kept: KeptFile) -> Record:
+    """What a file has, as a generation that is over."""
+    record = Record(id, kept.asked, kept.kind, kept.created, list(kept.events))
+    if not record.over:
+        record.events.append(Failed(INTERRUPTED))
+    return record
+
+
+def _asked_bytes(asked: Generation) -> int:
+    """About what a request takes in memory: its texts and its directions, which arms may share."""
+    edits: dict[int, Edit] = {id(edit): edit for arm in asked.arms for edit in arm.edits}
+    vectors = {id(direction): direction.vector.nbytes for edit in edits.values() for direction in edit.directions}
+    texts = sum(len(message["content"]) for message in asked.messages)
+    return 4096 + 4 * texts + 1024 * len(edits) + sum(vectors.values())
+
+
+def _event_bytes(event: Event) -> int:
+    """About what one takes."""
+    match event:
+        case Start():
+            return 512 + 64 * len(event.prompt_tokens)
+        case Token():
+            scalars = sum(128 + values.nbytes for values in event.scalars.values())
+            return 512 + scalars + 192 * len(event.likeliest)
+        case End():
+            return 512 + 512 * len(event.receipts)
+    return 256

@@ -10,29 +10,53 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from backend.files import extend, lock, written
-from backend.outside import json_in
+from backend.outside import bytes_of
 from backend.records import InputError
-from backend.worker.protocol import Done, Event, Failed, event_from_line, event_to_line
+from backend.worker.heard import heard_event, json_in_line
+from backend.worker.protocol import (
+    INTERRUPTED,
+    Done,
+    Event,
+    Failed,
+    Generation,
+    Token,
+    event_to_line,
+    generation_from_json,
+)
 
 FORMAT = 1
-INTERRUPTED = "the worker ended before the answer was finished"
+_TOKEN = event_to_line(Token(0, 0, ""))[:16]  # what the line of a token begins with
+_KIND = 40  # characters
+_LATEST = 1e11  # seconds since 1970: some thousand years
 _ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """What a file has."""
+
+    asked: Generation
+    kind: str  # the route that it came by
+    created: float  # seconds since 1970
+    events: list[Event] = field(default_factory=list)
+    tokens: int = 0  # beside the events
 
 
 class History:
     """A folder of generations, of one worker at a time. Raises InputError where another has it or it cannot be used."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self._undo = ExitStack()
         with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._undo.enter_context(lock(folder, "writing this history of generations"))
+        self.folder = folder.resolve()  # one folder has one lock, whatever it is called
+        self._undo.enter_context(lock(self.folder / "history", "writing this history of generations"))
 
     def close(self) -> None:
         """Let another worker have the folder."""
@@ -64,21 +88,49 @@ class History:
             if isinstance(events[-1], Done | Failed):
                 os.fsync(handle)
 
-    def read(self, id: str) -> tuple[dict[str, Any], list[Event]] | None:
+    def read(self, id: str) -> KeptFile | None:
         """What was asked, and every event; None where there is no such generation.
 
-        A line that a kill cut short is left out. Raises InputError on a file of another kind.
+        A line that is no event is left out: a kill may have cut it short. Raises InputError on a file of another kind.
         """
-        if not _ID.fullmatch(id) or not self._file(id).is_file():
+        if (found := self._asked(id)) is None:
             return None
-        lines = self._file(id).read_bytes().splitlines()
+        kept, lines = found
+        for line in lines:
+            with suppress(ValueError):
+                kept.events.append(heard_event(line, len(kept.asked.arms)))
+        return kept
+
+    def outline(self, id: str) -> KeptFile | None:
+        """As `read`, but tokens are counted and not read, which is what takes the time."""
+        if (found := self._asked(id)) is None:
+            return None
+        kept, lines = found
+        tokens = 0
+        for line in lines:
+            if line.startswith(_TOKEN):
+                tokens += line.endswith(b"}")
+                continue
+            with suppress(ValueError):
+                kept.events.append(heard_event(line, len(kept.asked.arms)))
+        return replace(kept, tokens=tokens)
+
+    def _asked(self, id: str) -> tuple[KeptFile, list[bytes]] | None:
+        """What the first line says, and the other lines."""
+        file = self._file(id)
+        if not _ID.fullmatch(id) or not os.path.lexists(file):
+            return None
+        first, *lines = bytes_of(file).split(b"\n")
         try:
-            asked = json_in(lines[0])
-            if asked["format"] != FORMAT:
-                raise ValueError(f"its format is {asked['format']}")
-            return asked, [event for line in lines[1:] for event in _event(line)]
+            said = json_in_line(first)
+            if said["format"] != FORMAT:
+                raise ValueError(f"its format is {str(said['format'])[:20]}")
+            kind, created = said["kind"], said["created"]
+            if not isinstance(kind, str) or len(kind) > _KIND or not _is_time(created):
+                raise ValueError("its kind is no text, or its beginning no time")
+            return KeptFile(generation_from_json(said["request"]), kind, float(created)), lines
         except (LookupError, ValueError, TypeError) as error:
-            raise InputError(f"{self._file(id)} is no generation of this version ({error}): remove it") from error
+            raise InputError(f"{file} is no generation of this version ({str(error)[:200]}): remove it") from error
 
     def ids(self) -> Iterator[str]:
         """Every generation's."""
@@ -98,12 +150,8 @@ class History:
         return self.folder / f"{id}.jsonl"
 
 
-def _event(line: bytes) -> list[Event]:
-    """The event of a line; none of a torn one."""
-    try:
-        return [event_from_line(line)]
-    except (LookupError, ValueError, TypeError):
-        return []
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LATEST
 
 
 def _line(value: dict[str, Any]) -> bytes:

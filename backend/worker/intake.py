@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +18,7 @@ import h11
 from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from backend.outside import DEEPEST, finite_json_in
 from backend.records import InputError
 from backend.worker.protocol import MAX_BODY, MAX_VALUES, Busy
 
@@ -28,6 +28,7 @@ ROOM_SECONDS = 10.0  # that one waits for others to be read
 HELD = 4 * MAX_BODY  # bytes of bodies at once: what they become in memory is a small multiple of it
 _DRAINED = 8 * MAX_BODY  # bytes read, and not kept, of a body that is too long, so that its sender hears why
 _SOON = 0.5  # seconds
+DEEPEST_BODY = DEEPEST // 2  # lists and objects in one another; what is kept of it lies some levels deeper
 _LARGE = 2**20  # bytes; what a smaller body leaves behind is soon used again
 
 
@@ -83,17 +84,16 @@ class Intake:
 
 
 def from_json(body: bytes) -> Any:
-    """What a body says. Raises InputError on what is no JSON, or would fill the memory with small values."""
+    """What a body says. Raises InputError on what is no JSON, or would fill the memory with small values.
+
+    What may be kept or said again is writable: finite, whole characters, not deeper than a history's file may be.
+    """
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise InputError(f"the request has more than {MAX_VALUES} values: use fewer arms or fewer layers")
     try:
-        return json.loads(body, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        return finite_json_in(body, DEEPEST_BODY)
+    except ValueError as error:
         raise InputError(f"the body is not JSON ({error})") from error
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
 
 
 def _declared(request: Request) -> int:

@@ -109,7 +109,7 @@ class _Kept:
         try:
             record = await run_in_threadpool(self._service.generations.find, request.path_params["id"])
         except InputError as error:
-            return refusal(request, 500, str(error))
+            return refusal(request, 404, str(error))  # its file is none of a generation
         return record or refusal(request, 404, "there is no such generation: GET /v1/generations lists what there is")
 
 

@@ -86,6 +86,9 @@ class Observed:
 
         try:
             await self._app(scope, receive, seen)
+        except Exception:
+            status = status or 500  # what is answered is made of it further out
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.asked(route, status)

@@ -30,6 +30,8 @@ MAX_NAME = 200  # characters
 MAX_STOPS = 4  # texts that end an answer
 MAX_LIKELIEST = 20  # tokens whose likelihoods are told beside a drawn one
 
+INTERRUPTED = "the worker ended before the answer was finished"
+
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": ...}
 Status = Literal["loading", "ready", "failed"]
 Reason = Literal["stop", "length", "cancelled"]
@@ -158,6 +160,18 @@ class Health:
     queue: int = 0  # requests that may wait
     memory: int = 0  # bytes that the keys and values of all rows may take
     per_token: int = 0  # bytes that one token of one row takes
+
+
+TOKEN_VARIABLE = "EM_WORKER_TOKEN"
+MIN_TOKEN = 16  # characters
+
+
+def token_in(environment: Mapping[str, str]) -> str:
+    """The token that workers ask for and clients send; empty where there is none. Raises InputError on what is none."""
+    token = environment.get(TOKEN_VARIABLE, "").strip()
+    if token and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+        raise InputError(f"the token in {TOKEN_VARIABLE} must be at least {MIN_TOKEN} ASCII characters without spaces")
+    return token
 
 
 # --- a request --------------------------------------------------------------------------------------------------------
@@ -394,9 +408,8 @@ def _float(value: np.float32) -> float | None:
     return float(str(value)) if math.isfinite(value) else None
 
 
-def event_from_line(line: bytes) -> Event:
-    """The inverse of `event_to_line`. Raises ValueError, KeyError or TypeError on what is not an event."""
-    value = json.loads(line)
+def event_from_json(value: Any) -> Event:
+    """The inverse of `event_to_line`, of what a line says. Raises any error on what is not an event: see `heard`."""
     match value["event"]:
         case "start":
             return Start(value["id"], tuple(value["prompt_tokens"]), tuple(value["arms"]))

@@ -206,4 +206,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _server_error(request: Request, error: Exception) -> Response:
-    return refusal(request, 500, f"the worker failed on this request ({type(error).__name__}: {error})")
+    reply = refusal(request, 500, f"the worker failed on this request ({type(error).__name__}: {error})")
+    reply.headers["Connection"] = "close"  # as the server does with it: the next request takes another
+    return reply

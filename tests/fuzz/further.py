@@ -22,7 +22,7 @@ import torch
 from peft import get_peft_model
 
 from backend.__main__ import main
-from backend.edits import Condition, Receipt
+from backend.edits import Add, Condition, Receipt, edits_to_json
 from backend.judge.distilled import METRICS
 from backend.judge.fitting.rows import advice_rows, read_readings, read_reference_scores
 from backend.pipeline.figures_only import publish_figures, write_figures
@@ -31,6 +31,8 @@ from backend.study import Draft, open_study
 from backend.subject.train import _checkpoint, _config, _resume
 from backend.subject.train_settings import TrainSettings
 from backend.worker.client import Arm, End, Place, Pushed, Start, Token, Waiting, Worker, WorkerError
+from backend.worker.generations import Generations
+from backend.worker.history import History
 from backend.worker.protocol import Done, Health, event_to_line, health_to_json, pushed_to_json
 from tests.fuzz import damage
 from tests.fuzz.damage import Damage
@@ -97,6 +99,39 @@ def generate(worker: Worker) -> None:
     for event in worker.generate("hey", [Arm("plain"), Arm("steered")]):
         if isinstance(event, End):
             assert all(receipt.words for receipt in event.receipts)
+
+
+# --- generations of a worker, on its disk -----------------------------------------------------------------------------
+
+KEPT = "a" * 32
+
+
+def history(root: Path) -> None:
+    asked = {
+        "messages": [{"role": "user", "content": "hey"}],
+        "arms": [{"name": "plain"}, {"name": "steered", "edits": edits_to_json([Add(direction(), 1.0)])}],
+        "stop": ["x"],
+    }
+    head = {"format": 1, "id": KEPT, "kind": "live", "created": 1.5, "request": asked}
+    (root / "history").mkdir()
+    (root / f"history/{KEPT}.jsonl").write_bytes(
+        json.dumps(head).encode() + b"\n" + b"".join(map(event_to_line, EVENTS))
+    )
+
+
+def read_history(root: Path) -> None:
+    """As a worker does that starts, lists what there is, and is asked for one of them."""
+    generations = Generations(History(root / "history"))
+    try:
+        told: list[Any] = generations.summaries()
+        record = generations.find(KEPT)
+        if record is not None:
+            assert record.over
+            told += [record.whole(), *(event_to_line(event).decode() for event in record.events)]
+        for each in told:
+            json.dumps(each, ensure_ascii=False, allow_nan=False).encode()
+    finally:
+        generations.close()
 
 
 # --- files that the embedded judge is fitted to -----------------------------------------------------------------------
@@ -229,6 +264,7 @@ def further_kinds() -> list[Kind]:
         Kind("worker's lenses", said("a", pushed), "a", damage.JSON, answered("a", lens, HEAD), 60, False),
         Kind("worker's events", said("a", events), "a", lines, answered("a", generate, HEAD), 150, False),
         Kind("worker's reply", said("a", HEAD + events), "a", damage.ANY, answered("a", generate), 60, False),
+        Kind("history", history, f"history/{KEPT}.jsonl", lines, read_history, 150),
         Kind("fit to a CSV", judged, "judged.csv", damage.CSV, read_judged("judged.csv"), 50),
         Kind("fit to a parquet", judged, "judged.parquet", damage.TABLES, read_judged("judged.parquet"), 40),
         Kind("readings", judged, "read.jsonl", lines, lambda root: read_readings(root / "read.jsonl"), 60),

@@ -10,7 +10,7 @@ from backend.edits import ANSWER, Ablate, Add, Gain, Where
 from backend.records import Direction, InputError, Sampling
 from backend.subject.chat import prompt_ids
 from backend.subject.decode import Decoder, Request, sample, stream
-from backend.subject.drawn import nucleus
+from backend.subject.drawn import LEAST, likelihood, nucleus
 from backend.subject.edits import Seam, compile_row
 from backend.subject.trace import Text, trace
 from tests.studies import tiny
@@ -240,3 +240,12 @@ def test_rows_that_do_not_fit_begin_again_half_at_a_time_with_the_same_texts(cap
         list(sample(subject, requests, batch=8))
     handle.remove()
     assert not any(module._forward_hooks for module in subject.model.modules())
+
+
+def test_likelihoods_are_the_models_and_finite():
+    logits = torch.tensor([2.0, 1.0, float("-inf"), -1e30])
+    told = likelihood(logits, 2, 4)
+    assert told.drawn == LEAST
+    assert [token for token, _ in told.likeliest][:2] == [0, 1]
+    right = torch.log_softmax(logits.double(), dim=0)
+    assert [nats for _, nats in told.likeliest] == pytest.approx([*right[:2].tolist(), LEAST, LEAST])

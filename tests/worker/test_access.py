@@ -76,6 +76,25 @@ def test_a_client_has_so_many_requests_a_minute_evenly():
     assert access._wait("b") == 0.0
 
 
+@pytest.mark.parametrize(("rate", "seconds"), [(1, 60), (11, 6), (50, 2), (600, 1)])
+def test_who_comes_back_when_told_is_served(rate, seconds):
+    now = [0.0]
+    passed = []
+
+    async def app(scope, receive, send):
+        passed.append(scope)
+
+    access = Access(app, Admission(rate=rate), lambda: now[0])
+    request = Request({"type": "http", "path": "/v1/x", "headers": [(b"host", b"localhost")], "client": ("a", 1)})
+    while (refused := access._refused(request)) is None:
+        pass
+    retry = int(refused.headers["retry-after"])
+    assert retry == seconds
+    assert f"in {seconds} seconds" in refused.body.decode()
+    now[0] += retry
+    assert access._refused(request) is None
+
+
 def test_past_its_rate_a_client_is_told_when_to_come_back():
     with asking(Admission(rate=2)) as worker, httpx2.Client(base_url=worker.url) as client:
         replies = [client.get("/v1/models") for _ in range(6)]
@@ -109,6 +128,17 @@ def test_metrics_count_requests_tokens_and_ends():
         "em_rows 4.0",
     ):
         assert line in text.splitlines(), line
+
+
+def test_what_the_worker_fails_on_is_counted_as_500():
+    class Broken(ScriptedEngine):
+        def submit(self, *arguments):
+            raise RuntimeError("no")
+
+    with serving(lambda: Broken()) as worker, httpx2.Client(base_url=worker.url) as client:
+        wait(lambda: worker.health().status == "ready")
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 500
+        assert 'em_requests_total{route="/v1/chat/completions",status="500"} 1.0' in client.get("/metrics").text
 
 
 def test_requests_are_logged_as_json_without_what_was_said(caplog):

@@ -1,6 +1,7 @@
 """The client: every way a worker can be absent or wrong becomes one sentence, and closing hangs up at once."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ START = b'{"event":"start","id":"1","prompt_tokens":["a"],"arms":["a"]}\n'
 @pytest.fixture
 def answering():
     """Makes a server that sends given bytes to its one client, and keeps the socket for the test to look at."""
-    opened = []
+    opened, asked = [], []
 
     def make(reply, close=True):
         listener = socket.create_server(("127.0.0.1", 0))
@@ -30,6 +31,7 @@ def answering():
             received = peer.recv(65536)
             while not received.endswith(b"}" if received.startswith(b"POST") else b"\r\n\r\n"):
                 received += peer.recv(65536)
+            asked.append(received)
             peer.sendall(reply)
             if close:
                 peer.close()
@@ -37,7 +39,7 @@ def answering():
         threading.Thread(target=serve, daemon=True).start()
         return Worker(f"http://127.0.0.1:{listener.getsockname()[1]}")
 
-    vars(make)["opened"] = opened
+    vars(make).update(opened=opened, asked=asked)
     yield make
     for sock in opened:
         sock.close()
@@ -59,6 +61,23 @@ def test_the_address_comes_from_the_environment(monkeypatch):
     assert Worker().url == "http://127.0.0.1:1234"
     monkeypatch.delenv("EM_WORKER_URL")
     assert Worker().url == "http://127.0.0.1:8600"
+
+
+def test_a_token_is_sent_without_what_an_editor_put_around_it(answering, monkeypatch):
+    monkeypatch.setenv("EM_WORKER_TOKEN", " a-token-of-some-length\n")
+    health = b'{"status": "ready", "model": "m", "organisms": {}}'
+    worker = answering(HEAD + health)
+    assert worker.health().model == "m"
+    assert b"Authorization: Bearer a-token-of-some-length\r\n" in answering.asked[-1]
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "a-token\nof-some-length-", "ein-schlüssel-der-lang-ist", "x\x00" * 20, "a b" * 20]
+)
+def test_a_token_that_is_none_is_said_and_not_sent(monkeypatch, token):
+    monkeypatch.setattr("os.environ", {**os.environ, "EM_WORKER_TOKEN": token})
+    with pytest.raises(WorkerError, match="token in EM_WORKER_TOKEN must be at least 16 ASCII"):
+        Worker("http://127.0.0.1:1").health()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://127.0.0.1", "http://", "http://127.0.0.1:none", "http://[::1"])

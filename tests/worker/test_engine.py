@@ -305,7 +305,7 @@ def test_closing_ends_every_request_and_refuses_new_ones(subject, engines):
         engine.submit(generation(max_new_tokens=2000), ear)
     ears[0].until(Token)
     engine.close()
-    assert all("stopped before" in ear.until()[-1].message for ear in ears)
+    assert all("ended before" in ear.until()[-1].message for ear in ears)
     with pytest.raises(Busy, match="stopping"):
         engine.submit(generation(), Ear())
 

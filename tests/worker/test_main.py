@@ -125,6 +125,9 @@ def test_a_port_in_use_is_said_plainly():
         ("--organism", "name=", "is not NAME=FOLDER"),
         ("--port", "70000", "is no port"),
         ("--port", "-1", "is no port"),
+        ("--rate", "-5", "is no number of requests"),
+        ("--rate", "1.5", "is no number of requests"),
+        ("--rate", "9" * 30, "is no number of requests"),
     ],
 )
 def test_malformed_options_are_refused(capsys, option, value, message):
