@@ -33,7 +33,7 @@ ARROWS = {
     "published": set(),
     "analysis": set(),
     "charts": {"analysis"},
-    "worker": {"subject"},
+    "worker": {"subject", "judge"},
     "tables": {"study", "analysis"},
     "pipeline": {"subject", "judge", "published", "study", "analysis", "tables"},
     "commands": {"subject", "judge", "published", "study", "analysis", "tables", "pipeline"},
