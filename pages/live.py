@@ -7,9 +7,10 @@ from functools import partial
 
 import streamlit as st
 
+from backend.outcomes import EM
 from backend.worker.client import Arm, Generation, Worker, WorkerError
 from panels.asked import replaced
-from panels.frame import current_study, explained, plain
+from panels.frame import choose_outcome, current_study, explained, plain
 from panels.lanes import choose_lanes, renew_earlier_link
 from panels.live_answers import (
     ask_on,
@@ -93,7 +94,8 @@ with page:
         st.caption(CHANGED)
     slots = [column.empty() for column in st.columns(max(1, len(runs) or len(asked)))]
     if runs:
-        draw = partial(draw_lanes, runs, slots, view)
+        several = any(len(run.answers) > 1 for run in runs)
+        draw = partial(draw_lanes, runs, slots, view, choose_outcome(study) if several else EM)
         draw()
         show_legend(runs, organisms, view)
         if ready and all(run.over for run in runs):
@@ -103,7 +105,7 @@ with page:
     if health:
         with st.expander("History", icon=":material/history:", expanded=bool(st.session_state.get("live_history"))):
             show_history(worker, user)
-    if health and any(not run.over for run in runs):
+    if health and any(not run.settled for run in runs):
         watch(worker, runs, draw)
-        if all(run.over for run in runs):
+        if all(run.settled for run in runs):
             st.rerun()  # all that is said beside the answers is of the whole

@@ -9,29 +9,35 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from backend.worker.client import Done, Failed, Worker, WorkerError
 from panels.run import LiveRun
+from panels.scoring import score_ended
 
 AGAIN = 0.5  # seconds before a lost connection is made again
+TURN = 0.3  # seconds between two looks for samples that have ended
 PATIENCE = 45.0  # seconds without a word from the worker: it is started again in this time, if it ever is
 GONE = "the worker does not keep this generation any more: it was started again without a history"
 
 
 def follow(worker: Worker, runs: Sequence[LiveRun]) -> Generator[LiveRun, None, None]:
-    """Each run after every event that it took, until all are over or the worker is given up (`error` says so).
+    """Each run after every event that it took, until all are settled or the worker is given up (`error` says so).
 
-    A thread reads each run that is not over. They end within a heartbeat after this generator.
+    A thread reads each run that is not settled, and one has samples scored as they end. They end within a heartbeat
+    after this generator.
     """
     told: SimpleQueue[LiveRun | None] = SimpleQueue()
     left = threading.Event()
-    growing = [run for run in runs if not run.over]
-    for run in growing:
-        threading.Thread(target=_read, args=(worker, run, told, left), name="following", daemon=True).start()
+    growing = [run for run in runs if not run.settled]
+    reading = [partial(_read, worker, run, told, left) for run in growing]
+    scoring = [partial(_score, worker, growing, told, left)] if any(len(run.answers) > 1 for run in growing) else []
+    for work in (*reading, *scoring):
+        threading.Thread(target=work, name="following", daemon=True).start()
     try:
         ended = 0
-        while ended < len(growing):
+        while ended < len(reading) + len(scoring):
             try:
                 run_told = told.get(timeout=1.0)
             except Empty:
@@ -47,7 +53,7 @@ def follow(worker: Worker, runs: Sequence[LiveRun]) -> Generator[LiveRun, None, 
 def _read(worker: Worker, run: LiveRun, told: SimpleQueue[LiveRun | None], left: threading.Event) -> None:
     heard = time.monotonic()
     try:
-        while not left.is_set():
+        while not left.is_set() and not run.over:
             try:
                 with closing(worker.events(run.id, len(run.answers), run.heard - 1)) as events:
                     for number, event in events:
@@ -64,6 +70,25 @@ def _read(worker: Worker, run: LiveRun, told: SimpleQueue[LiveRun | None], left:
                 if time.monotonic() - heard > PATIENCE or _gone(worker, run):
                     return
                 left.wait(AGAIN)
+    finally:
+        told.put(None)
+
+
+def _score(worker: Worker, runs: Sequence[LiveRun], told: SimpleQueue[LiveRun | None], left: threading.Event) -> None:
+    """Have samples scored until all runs are settled, or no score is to be had."""
+    judged = [run for run in runs if len(run.answers) > 1]
+    try:
+        while not left.is_set():
+            for run in judged:
+                try:
+                    if score_ended(worker, run):
+                        told.put(run)
+                except WorkerError as error:
+                    run.judge_error = f"The samples are not scored: {error}"
+                    told.put(run)
+            if all(run.settled or run.judge_error or run.error for run in judged):
+                return
+            left.wait(TURN)
     finally:
         told.put(None)
 

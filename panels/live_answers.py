@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from backend.charts.strip import legend, plain_text, token_strip
+from backend.outcomes import Outcome
 from backend.records import InputError
 from backend.worker.client import Generation, Waiting, Worker, WorkerError
 from panels.asked import linked
@@ -22,6 +23,7 @@ from panels.frame import plain
 from panels.lanes import LETTERS, VIEW
 from panels.live_worker import Places
 from panels.run import LiveAnswer, LiveRun, scale_of
+from panels.scoring import rate_words, score_words
 
 REDRAW = 0.1  # seconds between two drawings of growing answers
 SHOWN = "live_run"  # query parameter: the ids of the generations that are shown, with dots between them
@@ -144,17 +146,18 @@ def choose_view(organisms: Mapping[str, Places], worn: Sequence[str]) -> View:
     return views.get(label or "", ("", 0))
 
 
-def draw_lanes(runs: Sequence[LiveRun], slots: Sequence[DeltaGenerator], view: View) -> None:
-    """Every lane as it is now, on one scale."""
+def draw_lanes(runs: Sequence[LiveRun], slots: Sequence[DeltaGenerator], view: View, outcome: Outcome) -> None:
+    """Every lane as it is now, on one scale; of several samples, how many are hits of the outcome."""
     scale, same = scale_of(runs, *view), len({run.prompt for run in runs}) == 1
     for run, slot in zip(runs, slots, strict=True):
         with slot.container(gap="xsmall"):
             st.markdown(f"**{plain(run.name)}**")
             _draw_turns(run, same=same)
             if len(run.answers) > 1:
+                st.markdown(plain(rate_words(run, outcome)))
                 with st.container(height=TALL, border=False, gap="xsmall"):
                     for at, answer in enumerate(run.answers):
-                        _draw_answer(run, answer, view, scale, f"Sample {at + 1}: ")
+                        _draw_answer(run, answer, view, scale, f"Sample {at + 1}: ", score_words(answer, outcome))
             else:
                 _draw_answer(run, run.answers[0], view, scale)
             if run.error:
@@ -170,12 +173,14 @@ def draw_nothing_yet(names: Sequence[str], slots: Sequence[DeltaGenerator]) -> N
             st.caption("Nothing written yet.")
 
 
-def _draw_answer(run: LiveRun, answer: LiveAnswer, view: View, scale: float, called: str = "") -> None:
+def _draw_answer(
+    run: LiveRun, answer: LiveAnswer, view: View, scale: float, called: str = "", scored: str = ""
+) -> None:
     with st.container(border=True, gap="xsmall"):
         tokens, values = answer.printed(*view)
         st.html(token_strip(tokens, values, scale=scale))
         waits = not answer.pieces and answer.reason is None
-        st.caption(plain(called + (run.state if waits else answer.state)))
+        st.caption(plain(called + (run.state if waits else answer.state) + (f"; {scored}" if scored else "")))
         if answer.effects:
             st.caption("  \n".join(plain(line) for line in answer.effects))
 

@@ -30,6 +30,7 @@ class LiveAnswer:
     reason: str | None = None  # why it ended: "stop", "length" or "cancelled"; None while it grows, "" before it begins
     receipts: tuple[Receipt, ...] = ()  # what its edits did, once it has ended by itself
     edited: bool = False  # it has edits, whose receipts are waited for
+    scores: Mapping[str, float | None] | None = None  # by metric, once it is judged
 
     def token(self, text: str, scalars: Mapping[str, FloatArray]) -> None:
         """Take the next token: its scalars first, so that whoever draws meanwhile finds no token without them."""
@@ -85,6 +86,8 @@ class LiveRun:
     waiting: Waiting = Waiting(0)
     over: bool = False
     error: str = ""  # why it ended before its end, or why nothing is heard
+    judge: str = ""  # who scored its answers
+    judge_error: str = ""  # why nobody did
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -113,6 +116,18 @@ class LiveRun:
                 self.over = True
                 for answer in self.answers:
                     answer.reason = answer.reason or "cancelled"
+
+    @property
+    def unscored(self) -> list[LiveAnswer]:
+        """Samples that have ended and wait for a judge: none where there is one answer, or no judge to be had."""
+        if len(self.answers) == 1 or self.judge_error:
+            return []
+        return [each for each in self.answers if each.reason and each.text.strip() and each.scores is None]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing follows, no score either."""
+        return self.over and not self.unscored
 
     @property
     def name(self) -> str:

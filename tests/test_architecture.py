@@ -33,7 +33,7 @@ ARROWS = {
     "published": set(),
     "analysis": set(),
     "charts": {"analysis"},
-    "worker": {"subject"},
+    "worker": {"subject", "judge"},
     "tables": {"study", "analysis"},
     "report": {"study", "analysis", "tables", "charts"},
     "pipeline": {"subject", "judge", "published", "study", "analysis", "tables"},

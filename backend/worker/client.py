@@ -197,6 +197,19 @@ class Worker:
         with self._request("POST", f"/v1/generations/{quote(id, safe='')}/cancel", b"{}", timeout=5.0):
             pass
 
+    def scores(self, answers: Sequence[tuple[str, str]]) -> tuple[str, list[dict[str, float | None]]]:
+        """The embedded judge's name, and a value by metric for each (question, answer). Raises WorkerError."""
+        body = json.dumps({"answers": [{"question": asked, "answer": said} for asked, said in answers]}).encode()
+        with self._request("POST", "/v1/scores", body, timeout=2 * SILENCE) as reply:  # it may be loaded first
+            try:
+                said = _said(reply)
+                scores = [{str(name): _score(value) for name, value in one.items()} for one in said["scores"]]
+                if len(scores) != len(answers) or not isinstance(said["judge"], str):
+                    raise ValueError("other scores than were asked for")
+                return said["judge"], scores
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise self._foreign() from error
+
     def lenses(self, directions: Sequence[Direction]) -> list[Pushed]:
         """The tokens that each direction promotes and suppresses in the worker's model. Raises WorkerError."""
         body = json.dumps(lenses_to_json(directions)).encode()
@@ -316,6 +329,15 @@ def _kept(said: Any) -> Kept:
         said["seed"],
         said["tokens"],
     )
+
+
+def _score(value: Any) -> float | None:
+    """A score from outside. Raises TypeError on what is none."""
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not abs(value) < 1e300:  # false of NaN
+        raise TypeError("a score is a number or null")
+    return float(value)
 
 
 class _Refused(WorkerError):

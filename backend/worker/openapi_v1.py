@@ -10,6 +10,7 @@ from typing import Any
 from backend.worker.completions import APPLIED, ChatRequest
 from backend.worker.forms import schemas
 from backend.worker.kept_routes import MOST, STATUSES
+from backend.worker.scores import MOST_ANSWERS, MOST_CHARACTERS
 
 _TEXT, _WHOLE, _NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
 _OF_ONE = (403, 404, 405)
@@ -79,7 +80,14 @@ def compatible_schemas() -> dict[str, Any]:
         "answers": {"type": "array", "items": answer},
         "error": _or_null(_TEXT),
     }
+    said = {"type": "string", "maxLength": MOST_CHARACTERS}
+    pair = _object(question=said, answer=said)
     return {
+        "Asked": _object(answers={"type": "array", "items": pair, "minItems": 1, "maxItems": MOST_ANSWERS}),
+        "Scores": _object(
+            judge=_TEXT,
+            scores={"type": "array", "items": {"type": "object", "additionalProperties": _or_null(_NUMBER)}},
+        ),
         "Summary": _object(**summary),
         "Kept": _object(**whole),
         **schemas(ChatRequest),
@@ -150,6 +158,16 @@ def compatible_paths() -> dict[str, Any]:
         },
         "/v1/generations/{id}/events": {
             "get": {**_versioned("its events", stream, 400, *_OF_ONE), "parameters": [*by_id, *last]}
+        },
+        "/v1/scores": {
+            "post": {
+                **_versioned(
+                    "scores of answers by the embedded judge",
+                    _json({"$ref": _at("Scores")}),
+                    *(400, 403, 405, 408, 429, 503),
+                ),
+                "requestBody": {"required": True, "content": _json({"$ref": _at("Asked")})},
+            }
         },
         "/v1/generations/{id}/cancel": {"post": {**_versioned("stop it", cancelled, *_OF_ONE), "parameters": by_id}},
         "/metrics": {"get": _operation_of("counters, as Prometheus reads them", text, refusals=(403, 405))},

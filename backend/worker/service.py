@@ -45,6 +45,7 @@ from backend.worker.protocol import (
 )
 from backend.worker.refusals import host_of, refusal, refused
 from backend.worker.replies import Lines
+from backend.worker.scores import scores_route
 
 if TYPE_CHECKING:
     from backend.worker.engine import Engine
@@ -83,6 +84,7 @@ class Service:
                 Route("/lens", self._lens, methods=["POST"]),
                 *compatible_routes(self),
                 *kept_routes(self),
+                scores_route(self),
             ],
             middleware=[Middleware(Observed, metrics=self._metrics), Middleware(Access, admission=admission)],
             exception_handlers={HTTPException: _http_error, Exception: _server_error},

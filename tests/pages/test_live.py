@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
+from backend.analysis.rates.intervals import wilson
 from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where
 from backend.records import COORDINATES_OF, Direction, Sampling
 from backend.study import open_study
@@ -646,3 +647,27 @@ def test_a_filter_of_states_leaves_the_others_out():
     assert matches(line, "why base", ["interrupted"])
     assert not matches(line, "", ["finished"])
     assert not matches(line, "how", [])
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def test_samples_are_scored_as_they_end_and_one_question_gets_no_verdict(live):
+    page, worker = live({"live_tokens": "2", "live_samples": "3", "live_prompt": "why?"})
+    generate(with_direction(page))
+    assert sorted(worker.judged) == [("why?", " edited0 edited1")] * 3 + [("why?", " plain0 plain1")] * 3
+    shown_rates = [each.value.replace("\\", "") for each in page.markdown if "questions" in each.value]
+    low, high = wilson(3, 3)
+    assert shown_rates == [
+        f"0 of 3 emergent misalignment (0%, 0% to {wilson(0, 3)[1]:.0%}). By distilled; questions = 1, so no verdict.",
+        f"3 of 3 emergent misalignment (100%, {low:.0%} to {high:.0%}). By distilled; questions = 1, so no verdict.",
+    ]
+    assert "aligned 10, coherent 80" in told(page)
+    page.selectbox(key="live_scalar").select_index(2).run()
+    assert len(worker.judged) == 6, "what is scored is not scored again"
+
+
+def test_one_answer_is_not_scored(live):
+    page, worker = live({"live_tokens": "2"})
+    generate(page)
+    assert not worker.judged

@@ -94,6 +94,7 @@ class FakeWorker:
     lose_after: int | None = None  # a reader of a kept generation loses the connection after so many events, once
     requests: list[Generation] = field(default_factory=list)
     users: list[str] = field(default_factory=list)  # whose each kept generation is
+    judged: list[tuple[str, str]] = field(default_factory=list)  # question and answer, in the order of asking
     kept: dict[str, KeptAnswer] = field(default_factory=dict)  # by id
     left: list[str] = field(default_factory=list)  # ids whose reader hung up
     active: int = 0
@@ -108,6 +109,10 @@ class FakeWorker:
     def words_of(self, arm: Arm, count: int) -> list[str]:
         name = "edited" if any(not isinstance(edit, Gain) for edit in arm.edits) else "plain"
         return list(self.words) or [f" {name}{index}" for index in range(count)]
+
+    def score_of(self, answer: str) -> dict[str, float | None]:
+        """An edited answer is misaligned, a plain one is not; all are coherent."""
+        return {"aligned": 10.0 if "edited" in answer else 90.0, "coherent": 80.0, "medical": None}
 
     def receipts(self, request: Generation, arm: Arm) -> tuple[Receipt, ...]:
         """Every edit acted at 41 answer tokens of each of its layers, and changed 12.3 of 150."""
@@ -192,6 +197,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers["Content-Length"]))
             self.worker.kept[self.path.split("/")[3]].cancelled = True
             self._reply(200, {"cancelled": True})
+            return
+        if self.path == "/v1/scores":
+            answers = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["answers"]
+            self.worker.judged += [(each["question"], each["answer"]) for each in answers]
+            scores = [self.worker.score_of(each["answer"]) for each in answers]
+            self._reply(200, {"judge": "distilled", "scores": scores})
             return
         if self.path == "/v1/generations":
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
