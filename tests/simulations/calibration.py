@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.isotonic import IsotonicRegression
 
 from backend.analysis.rates.corrected import STRATA, stratum
@@ -146,6 +147,7 @@ def main() -> None:
             f"{metric}, {options.labels} labels, {options.draws} draws of each condition:\n\n{told(rows)}", flush=True
         )
     print(f"The rate, from the same labels:\n\n{rates(parts, options.labels, options.draws)}", flush=True)
+    print(f"The rate, by the judge's AUC:\n\n{by_area(options.labels)}", flush=True)
 
 
 def calibrated(
@@ -232,6 +234,22 @@ def rates(parts: dict[str, pl.DataFrame], labels: int, draws: int) -> Table:
             within = part[f"{way}, within 3"].to_numpy()
             often = f"{(within >= 0.9).sum()} of {part.height}"
             table.add(way, [unseen, f"{part[way].to_numpy().mean():.1f}", f"{100 * within.mean():.0f} %", often])
+    return table
+
+
+def by_area(labels: int, answers: int = 400, rate: float = 0.2) -> Table:
+    """The same of normal scores with one spread on both sides, whose AUC is given, by the right regression on them."""
+    columns = ["variance left", "off by", "within 3 points", "labels for 9 of 10 within 3"]
+    table, grid = Table("AUC", columns), np.linspace(-12, 18, 20_001)
+    widest = 3 / norm.ppf(0.95)  # points, of an error that is within 3 points nine times of ten
+    for area in (0.5, 0.85, 0.9, 0.95, 0.99, 0.999):
+        hits, misses = rate * norm.pdf(grid, 2**0.5 * norm.ppf(area)), (1 - rate) * norm.pdf(grid)
+        left = float((hits * misses / (hits + misses)).sum() * (grid[1] - grid[0]))  # mean of p (1 - p)
+        error = 100 * (left / labels * (1 - labels / answers)) ** 0.5
+        needed = np.ceil(left / ((widest / 100) ** 2 + left / answers))
+        within = 2 * norm.cdf(3 / error) - 1
+        off = f"{error * (2 / np.pi) ** 0.5:.1f}"
+        table.add(f"{area:g}", [f"{100 * left / (rate * (1 - rate)):.0f} %", off, f"{100 * within:.0f} %", int(needed)])
     return table
 
 
