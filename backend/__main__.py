@@ -19,6 +19,8 @@ from backend.commands import (
     import_published,
     judge,
     labels,
+    recipe,
+    run,
     sample,
     sweep,
     train,
@@ -39,6 +41,8 @@ COMMANDS = (
     extract,
     directions,
     sweep,
+    recipe,
+    run,
     app,
 )
 
