@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help app check quick test build bench simulate clean
+.PHONY: help app check quick test build demo bench simulate clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/make \1\t\2/' | expand -t 14
@@ -24,6 +24,10 @@ ifneq ($(SHIPPED),)
 	@$(BIN)/python -m backend import-figures cache/paper --name paper --if-absent
 	@$(BIN)/python -m backend build --folder cache/demo --name demo --if-absent
 endif
+
+# DEMO_OPTIONS="--dry-run" only says what is done and what is left.
+demo: .venv/installed-dev  ## the demo study as its recipe asks for it: what is not made yet is made
+	@$(BIN)/python -m backend run cache/demo/recipe.yaml --folder cache/demo $(DEMO_OPTIONS)
 
 check: .venv/installed-dev  ## format, lint, types: seconds
 	$(BIN)/ruff format --check .

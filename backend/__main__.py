@@ -19,7 +19,9 @@ from backend.commands import (
     import_published,
     judge,
     labels,
+    recipe,
     report,
+    run,
     sample,
     studies,
     sweep,
@@ -43,6 +45,8 @@ COMMANDS = (
     directions,
     sweep,
     studies,
+    recipe,
+    run,
     app,
 )
 

@@ -105,9 +105,18 @@ def _projections(one: Trace) -> FloatArray:
     return one.projections if one.projections.size else np.zeros((0, len(one.tokens)), dtype=np.float32)
 
 
-def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUDIES, progress: Progress) -> Path:
+def build(
+    folder: StudyFolder,
+    subject: Subject,
+    name: str,
+    *,
+    root: Path = STUDIES,
+    progress: Progress,
+    forget: bool = True,
+) -> Path:
     """Trace what is not traced yet, publish the study `name`, and return its file.
 
+    Traces are kept for the next build where they shall not be forgotten.
     Raises InputError on responses that cannot be traced or an empty folder, before anything is published.
     """
     responses, _ = folder.answers(), folder.outcomes  # both are refused before anything is traced
@@ -124,7 +133,7 @@ def build(folder: StudyFolder, subject: Subject, name: str, *, root: Path = STUD
             read.append(traces)
             before += len(texts)
         path = _publish(folder, subject, responses, read, name, root)
-        for traces in read:
+        for traces in read if forget else ():
             traces.forget()
     return path
 

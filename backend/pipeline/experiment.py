@@ -21,7 +21,7 @@ from backend.pipeline import grids
 from backend.pipeline.disturbance import disturbance, matched_subspace, some
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.grids import Mean, Stack, Strengths, Taken
-from backend.pipeline.sweep import Cell, Progress, Sweep, run_sweep
+from backend.pipeline.sweep import Cell, Progress, Sweep, SweepRunner, run_sweep
 from backend.records import BASE, BASELINE, ITSELF, Adapter, Direction, InputError, Response
 from backend.subject.load import Subject
 from backend.subject.trace import Text
@@ -230,10 +230,12 @@ def conduct(
     *,
     batch: int,
     progress: Progress,
+    run: SweepRunner = run_sweep,
 ) -> Kept:
     """Sample a sweep and keep it in the folder, with the unedited answers `cut` for it and how it was sampled.
 
-    The record has the receipts of every cell's edits, over all of its answers, to four digits.
+    `run` answers it, here and now unless said otherwise. The record has the receipts of every cell's edits, over all
+    of its answers, to four digits.
     """
     start = time.monotonic()
     receipts: dict[str, dict[str, list[Receipt]]] = {}
@@ -243,7 +245,7 @@ def conduct(
         known = own.get(cell.condition.name)
         own[cell.condition.name] = [a + b for a, b in zip(known, told, strict=True)] if known else list(told)
 
-    with run_sweep(subject, sweep, batch=batch, progress=progress, told=told) as answers:
+    with run(subject, sweep, batch=batch, progress=progress, told=told) as answers:
         seconds = round(time.monotonic() - start)
         record = {
             **record,

@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import polars as pl
 
@@ -37,6 +37,21 @@ from backend.subject.load import Subject
 PART = 96  # answers a part
 PILOT = 6  # forward passes behind an estimate
 Progress = Callable[[int, int], None]  # gets how many answers are there, of how many
+
+
+class SweepRunner(Protocol):
+    """Answers a sweep as `run_sweep` does: here, or where else a model is."""
+
+    def __call__(
+        self,
+        subject: Subject,
+        sweep: Sweep,
+        *,
+        batch: int = BATCH,
+        progress: Progress = ...,
+        told: Callable[[Cell, Sequence[Receipt]], None] = ...,
+    ) -> AbstractContextManager[list[Response]]:
+        """All answers, in the order of cells, questions and seeds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +196,7 @@ def run_sweep(
                 finished=answer.finished,
                 sampling=sweep.sampling,
             )
-            parts.add(_Answered(response, tuple(answer.receipts)))
+            parts.add(Answered(response, tuple(answer.receipts)))
             progress(done, sweep.size)
         answered = {each.response.id: each for each in parts}
         for key, (cell, *_) in by_key.items():
@@ -191,18 +206,18 @@ def run_sweep(
 
 
 @dataclass(frozen=True)
-class _Answered:
+class Answered:
     """A response, and what the edits did that it was sampled under."""
 
     response: Response
     receipts: tuple[Receipt, ...]
 
 
-def _parts(subject: Subject, sweep: Sweep) -> Parts[_Answered]:
+def _parts(subject: Subject, sweep: Sweep) -> Parts[Answered]:
     return Parts(
         work.place(f"sweep-{sweep.name}", _fingerprint(subject, sweep)),
-        _answers_to,
-        _read_answers,
+        write_answered,
+        read_answered,
         lambda answered: answered.response.id,
         suffix=".parquet",
         doing=f"sampling {sweep.name!r}",
@@ -210,18 +225,20 @@ def _parts(subject: Subject, sweep: Sweep) -> Parts[_Answered]:
     )
 
 
-def _answers_to(out: BinaryIO, answered: Sequence[_Answered]) -> None:
+def write_answered(out: BinaryIO, answered: Sequence[Answered]) -> None:
+    """Responses with their receipts, as Parquet."""
     told = [json.dumps([receipt.to_json() for receipt in each.receipts]) for each in answered]
     frame = response_frame([each.response for each in answered])
     frame.with_columns(pl.Series("receipts", told, dtype=pl.String)).write_parquet(out, compression="zstd")
 
 
-def _read_answers(path: Path) -> list[_Answered]:
+def read_answered(path: Path) -> list[Answered]:
+    """The inverse of `write_answered`. Raises InputError on a damaged file."""
     responses = read_responses(path)
     with understood(path, "a part of a sweep", "it is sampled again"):
         told = pl.read_parquet(path, columns=["receipts"])["receipts"]
         receipts = [tuple(Receipt.from_json(one) for one in json.loads(each)) for each in told]
-    return [_Answered(*each) for each in zip(responses, receipts, strict=True)]
+    return [Answered(*each) for each in zip(responses, receipts, strict=True)]
 
 
 def shortened(subject: Subject, response: Response, tokens: int) -> Response:

@@ -100,7 +100,7 @@ class Organism:
 
 def read_organism(folder: Path | str, model: nn.Module, blocks: Sequence[nn.Module]) -> Organism:
     """Read a peft LoRA folder (or hub id) for `model`. Raises InputError unless every weight has its place in it."""
-    where = _local(folder)
+    where = adapter_folder(folder)
     config = _config(where)
     weights = _weights(where)
     layer_of = _layers_by_path(model, blocks)
@@ -108,7 +108,8 @@ def read_organism(folder: Path | str, model: nn.Module, blocks: Sequence[nn.Modu
     return Organism(str(folder), tuple(sorted(loras, key=lambda lora: (lora.layer, lora.module))))
 
 
-def _local(folder: Path | str) -> Path:
+def adapter_folder(folder: Path | str) -> Path:
+    """Where the files of a peft folder or hub id lie here. Raises InputError where there is none of that name."""
     path = Path(folder).expanduser()
     if path.is_dir():
         return path

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from backend.files import whole_folder
-from backend.outside import in_a_line, shown
+from backend.outside import in_a_line, json_of, shown
 from backend.records import InputError
 from backend.subject.adapters import Organism, read_organism
 from backend.subject.asked import altered, check_cache, wanted
@@ -183,6 +183,14 @@ def _whole(found: Mapping[str, Any]) -> None:
         raise InputError(
             f"{len(missing)} of its weights are not in its files, {shown(missing[0])} for one: fetch it again"
         )
+
+
+def depth(name: str) -> int | None:
+    """How many blocks a model has by its config, where that lies here; None where only loading it tells."""
+    config = Path(_source(name)) / "config.json"
+    said = json_of(config) if config.is_file() else None
+    layers = said.get("num_hidden_layers") if isinstance(said, dict) else None
+    return layers if isinstance(layers, int) else None
 
 
 def dress(name: str, model: Any, tokenizer: Any, organisms: Mapping[str, Path | str]) -> Subject:

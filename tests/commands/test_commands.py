@@ -41,6 +41,8 @@ GOOD = {
     "sweep gain": "sweep gain --folder {folder} --name s --organism o",
     "sweep coalitions": "sweep coalitions --folder {folder} --name s --organism o",
     "studies": "studies <what> <study> --name x",
+    "recipe": "recipe <file>",
+    "run": "run <recipe> --folder {folder}/new",
     "app": "app --folder {folder}",
 }
 POSITIONALS = {
@@ -55,11 +57,13 @@ POSITIONALS = {
     ("import-figures", "folder"): "{folder}",
     ("studies", "what"): "rename",
     ("studies", "study"): "no-such-study",
+    ("recipe", "file"): "{folder}/recipe.yaml",
+    ("run", "recipe"): "{folder}/recipe.yaml",
     ("directions", "what"): "export",
     ("directions", "file"): "{folder}/out.safetensors",
 }
 SWEEPS = ("sweep steer", "sweep ablate", "sweep gain", "sweep coalitions")
-LOAD = ("train", "sample", "judge", "build", "extract", *SWEEPS, "app")
+LOAD = ("train", "sample", "judge", "build", "extract", *SWEEPS, "run", "app")
 
 LEAST_0 = ("-1", "1.5", "x", "", "nan", "99999999999")
 LEAST_1 = (*LEAST_0, "0")
@@ -82,7 +86,7 @@ SAMPLED = {
     "--n": LEAST_1,
 }
 SWEPT = {**SAMPLED, "--name": NAME, "--questions": (*TEXT, "x", "medical,", "all,x"), "--batch": LEAST_1}
-BAD = {
+BAD: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {
         "data": (*PATH, "nowhere.jsonl"),
         "folder": (*PATH, ".", "..", "organisms/.x", "organisms/" + "x" * 250, "organisms/a\0b", "organisms/ "),
@@ -186,6 +190,13 @@ BAD = {
         "--factors": ("", "a", "1,", "nan", "0,inf"),
     },
     "sweep coalitions": {**SWEPT, "--organism": (*NAME, "nobody", "base"), "--pairs": LEAST_1},
+    "recipe": {"file": (*PATH, "nowhere.yaml")},
+    "run": {
+        "recipe": (*PATH, "nowhere.yaml"),
+        "--folder": PATH,
+        "--until": (*TEXT, "nowhere"),
+        "--only": (*TEXT, "nowhere", "publish"),
+    },
     "app": {
         "--study": NAME,
         "--folder": FOLDER,
@@ -204,6 +215,7 @@ def folder(tmp_path):
     (own.path / "organisms" / "o").mkdir(parents=True)
     (own.path / "study.json").write_text(json.dumps({"title": "T", "base": "smollm2"}))
     (own.path / "rows.jsonl").write_text("{}\n")
+    (own.path / "recipe.yaml").write_text("title: T\nstudy: t\nanswers: [{organisms: base, n: 1}]\n")
     (own.path / "organisms" / "o" / "adapter_config.json").write_text("{}")
     vectors = [np.full(4, layer, dtype=np.float32) for layer in (1, 2)]
     own.add_directions([Direction("v", layer, v, 10.0, {}) for layer, v in zip((1, 2), vectors, strict=True)])
