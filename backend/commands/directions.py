@@ -12,11 +12,13 @@ from backend.records import InputError
 
 if TYPE_CHECKING:
     from backend.pipeline.folder import StudyFolder
+    from backend.records import Direction
 
 
 def add(commands: Any) -> None:
     """Register the command on an argparse subparser collection."""
-    parser = commands.add_parser("directions", help="list, import or export directions (safetensors, GGUF)")
+    what = "list, import or export directions (safetensors, GGUF, and forms of other tools)"
+    parser = commands.add_parser("directions", help=what)
     parser.add_argument("what", choices=("list", "import", "export"))
     parser.add_argument("file", type=values.path, nargs="?", help="import: the file; export: where it goes")
     add_folder(parser)
@@ -24,6 +26,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--name", type=values.name, help=what)
     what = "export: the published study that holds it, instead of the folder"
     parser.add_argument("--study", type=values.name, help=what)
+    what = "the file is another tool's: saklas (.safetensors), persona-vectors (.pt, row L + 1), hotwire (.pt, row L)"
+    parser.add_argument("--form", choices=("saklas", "persona-vectors", "hotwire"), help=what)
     parser.set_defaults(run=run)
 
 
@@ -52,9 +56,12 @@ def _list(folder: StudyFolder) -> None:
 
 
 def _import(folder: StudyFolder, options: argparse.Namespace) -> None:
+    from backend.interchange.direction_forms import read_form
     from backend.study.vectors import read_directions
 
-    stack = read_directions(options.file)
+    if options.file.suffix == ".pt" and not _is_torch(options.form):
+        raise InputError(f"{options.file} does not say which of its rows is which layer: say whose it is with --form")
+    stack = read_form(options.file, options.form) if options.form else read_directions(options.file)
     print(folder.add_directions([replace(d, name=options.name) for d in stack] if options.name else stack))
 
 
@@ -66,8 +73,28 @@ def _export(folder: StudyFolder, options: argparse.Namespace) -> None:
         raise InputError("say which direction to export with --name; the command list shows them")
     where = open_study(options.study).direction_stack if options.study else folder.direction
     stack = where(options.name)
+    if options.form:
+        _write_form(options, stack)
+        return
     if options.file.suffix == ".gguf" and any(d.layer == 0 for d in stack):
         print("layer 0 is left out: a control vector cannot hold it")
         stack = [d for d in stack if d.layer]
     write_directions(options.file, stack)
     print(f"{options.file}: {len(stack)} layers of {options.name!r}")
+
+
+def _write_form(options: argparse.Namespace, stack: list[Direction]) -> None:
+    from backend.files import whole
+    from backend.interchange.direction_forms import form_bytes
+
+    suffix = ".pt" if _is_torch(options.form) else ".safetensors"
+    if options.file.suffix != suffix:
+        raise InputError(f"a {options.form} file ends in {suffix}: name it so")
+    content = form_bytes(stack, options.form)
+    with whole(options.file) as out:
+        out.write(content)
+    print(f"{options.file}: {len(stack)} layers of {options.name!r} as {options.form} has them")
+
+
+def _is_torch(form: str | None) -> bool:
+    return form in ("persona-vectors", "hotwire")

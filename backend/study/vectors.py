@@ -4,7 +4,7 @@ One file holds one direction by name: a vector at each of its layers. Both forma
 this workbench does, so a layer keeps its number:
 
 safetensors  a tensor `layer.L` a layer, (d_model,) float32, or (k, d_model) where a control is a subspace of k vectors;
-             name, activation norms and provenance as JSON in the metadata.
+             name, activation norms and provenance as JSON in the metadata. `layer_L`, as saklas has it, is read too.
 GGUF         a tensor `direction.L` (d_model,) float32 a layer, with the keys general.architecture "controlvector",
              controlvector.model_hint and controlvector.layer_count. llama.cpp adds direction.L behind block L, blocks
              counted from 0 (its loader stores it at (L - 1) * n_embd and its graph reads block il at (il - 1) * n_embd,
@@ -148,7 +148,7 @@ def _read_safetensors(path: Path) -> list[Direction]:
         if half:
             every = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
             tensors |= {name: _widened(said) for name, said in every if name in half}
-    return _directions(path, _by_layer(path, tensors, re.compile(r"layer\.([0-9]{1,4})")), metadata)
+    return _directions(path, _by_layer(path, tensors, re.compile(r"layer[._]([0-9]{1,4})")), metadata)
 
 
 def _widened(said: Mapping[str, Any]) -> FloatArray:
