@@ -12,6 +12,7 @@ from backend.commands import (
     app,
     build,
     directions,
+    downstream,
     extract,
     figures,
     figures_of,
@@ -38,6 +39,7 @@ COMMANDS = (
     import_figures,
     extract,
     directions,
+    downstream,
     sweep,
     app,
 )

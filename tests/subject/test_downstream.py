@@ -1,6 +1,5 @@
 """A planted path is recovered: where a vector goes, which parts it excites, and what freezing each takes away."""
 
-
 import numpy as np
 import pytest
 import torch
