@@ -24,6 +24,7 @@ SECTIONS = {
         ("probes", "Probes", "How well the scalars tell two classes of responses apart."),
         ("directions", "Directions", "Mean-difference directions layer by layer, and what each is like."),
         ("convergence", "Convergence", "Whether the directions of organisms agree, beside their controls."),
+        ("downstream", "Downstream", "What a direction sets off behind its layer, part by part, to the answer."),
     ],
     "Interventions": [
         ("steering", "Steering", "What adding a direction does to misalignment and coherence, beside its controls."),

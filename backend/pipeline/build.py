@@ -25,6 +25,7 @@ from backend.pipeline import work
 from backend.pipeline.extract import study_directions
 from backend.pipeline.folder import StudyFolder
 from backend.pipeline.lenses import add_lenses
+from backend.pipeline.measured import measurements
 from backend.pipeline.question_sets import QUESTIONS
 from backend.records import BASE, Direction, FloatArray, InputError, Question, Response, Score, Trace
 from backend.study import STUDIES, Draft
@@ -230,6 +231,11 @@ def _publish(
         found = _directions(folder, subject, responses, scores, read[0])
         draft.add_directions(found)
         add_lenses(draft, subject, found)
+        measured: dict[str, dict[str, Any]] = {}
+        for run in measurements(folder.path):
+            measured.setdefault(run.kind, {})[run.name] = dict(run.record)
+            draft.add_measured(run.kind, run.name, run.frame)
+        draft.meta(measured=measured)
         return draft.publish()
 
 

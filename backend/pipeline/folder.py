@@ -14,6 +14,7 @@
     directions/NAME.*       one direction at its layers, safetensors or a control-vector GGUF
     sweeps/NAME.parquet     the responses of all cells of a sweep, and the unedited ones they are compared with
     sweeps/NAME.json        its conditions, with directions by reference, and how it was sampled
+    measured/KIND/NAME.*    what a run measured with the model (`pipeline.measured`)
 
 A study is built from such a folder alone. Every file is whole or not there (`backend.files`).
 """

@@ -1,6 +1,6 @@
-"""Responses and scores as tables, and as Parquet files that are written whole or not at all.
+"""Responses, scores and measurements as tables, and as Parquet files that are written whole or not at all.
 
-This module knows the one tabular form of both records; a study holds the same columns.
+This module knows the one tabular form of each; a study holds the same columns.
 """
 
 from __future__ import annotations
@@ -40,6 +40,18 @@ SCORE: dict[str, Any] = {
     "value": pl.Float64,
     "raw": pl.String,
 }
+MEASURED: dict[str, Any] = {  # one number of a measurement; what does not apply is "" or null
+    "measure": pl.String,  # what was measured
+    "vector": pl.String,  # of which direction or control
+    "reader": pl.String,  # in which organism, or the base
+    "side": pl.String,  # on which class of texts
+    "segment": pl.String,  # at tokens of the prompt or the answer
+    "layer": pl.Int32,
+    "part": pl.String,  # of which part of the model, or which token
+    "strength": pl.Float64,
+    "question": pl.String,  # "" is the mean over questions
+    "value": pl.Float64,
+}
 _PLAIN = [field.name for field in fields(Response) if field.name != "sampling"]
 
 
@@ -76,6 +88,18 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
 def read_scores(path: Path) -> list[Score]:
     """The scores of a file, in its order. Raises InputError when it is no such file."""
     return [Score(**row) for row in _read(path, SCORE, nullable=("value",)).iter_rows(named=True)]
+
+
+def write_measured(path: Path, frame: pl.DataFrame) -> None:
+    """Replace the file by the numbers of a measurement, in the columns of `MEASURED`, atomically; five digits each."""
+    frame = frame.select(*MEASURED).with_columns(pl.col("value").round_sig_figs(5))
+    with whole(path) as out:
+        frame.write_parquet(out, compression="zstd", compression_level=19)
+
+
+def read_measured(path: Path) -> pl.DataFrame:
+    """The inverse. Raises InputError when it is no such file."""
+    return _read(path, MEASURED, nullable=("layer", "strength"))
 
 
 def response_frame(responses: Iterable[Response]) -> pl.DataFrame:

@@ -222,6 +222,12 @@ class Draft:
             raise InputError(f"a lens names the adapter {adapter!r} of {organism!r}: add the organism first")
         self._lens(f"adapter of {organism}", adapter, None, top, bottom)
 
+    def add_measured(self, kind: str, run: str, frame: pl.DataFrame) -> None:
+        """The numbers of one measurement, in the columns of `parquet.MEASURED`; what is not finite is left out."""
+        self._once("measurement", kind, run)
+        frame = frame.filter(pl.col("value").is_finite())
+        self._insert("measured", frame.with_columns(kind=pl.lit(kind), run=pl.lit(run)))
+
     def publish(self) -> Path:
         """Sort, summarise, and give the file its name; returns its path. The draft takes nothing more."""
         self._refuse_unknown()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backend.study.measured import Measurements
 from backend.study.organisms import Organisms
 from backend.study.residuals import Residuals
 from backend.study.responses import Responses
@@ -15,7 +16,7 @@ from backend.study.scalars import Scalars
 from backend.study.schema import STUDIES, newest
 
 
-class Study(Organisms, Responses, Scalars, Residuals):
+class Study(Organisms, Responses, Scalars, Residuals, Measurements):
     """One published study. Immutable: whatever it returned may be kept, and a new build is a new Study."""
 
 

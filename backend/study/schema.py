@@ -21,8 +21,8 @@ LONGEST_KEY = 1000  # characters of any name in it
 SUFFIX = ".duckdb"
 SEGMENTS = {"prompt": (0, 0), "answer": (1, 1), "all": (0, 2)}  # first and last code; 2 is the end-of-turn token
 
-# Files of format 1 are of four generations: the first has neither `projections`, `lens` nor `sources`, each later one
-# has one more of them. `means` is there where traces held residual means. `Connection._has` asks which there are.
+# Files of format 1 are of five generations: the first has none of `projections`, `lens`, `sources` and `measured`, each
+# later one has one more. `means` is there where traces held residual means. `Connection._has` asks which there are.
 TABLES = """
 CREATE TABLE meta (key TEXT, value TEXT);
 CREATE TABLE organisms (organism INTEGER, name TEXT, base TEXT, record TEXT);
@@ -46,6 +46,8 @@ CREATE TABLE projections (reader INTEGER, response INTEGER, direction TEXT, laye
     value FLOAT);
 CREATE TABLE lens (kind TEXT, owner TEXT, layer INTEGER, side TEXT, rank INTEGER, token TEXT, value DOUBLE);
 CREATE TABLE sources (response INTEGER, source TEXT);
+CREATE TABLE measured (kind TEXT, run TEXT, measure TEXT, vector TEXT, reader TEXT, side TEXT, segment TEXT,
+    layer INTEGER, part TEXT, strength DOUBLE, question TEXT, value DOUBLE);
 """
 MEANS = "CREATE {kind} TABLE {name} (reader INTEGER, segment TINYINT, layer INTEGER, response INTEGER, mean FLOAT[{d}])"
 

@@ -40,6 +40,7 @@ _INFO: dict[str, Callable[[Any], bool]] = {  # what pages take for granted of th
     "baselines": lambda said: isinstance(said, dict) and all(isinstance(each, str) for each in said.values()),
     "settings": lambda said: isinstance(said, dict) and all(isinstance(each, dict) for each in said.values()),
     "sweeps": lambda said: isinstance(said, dict) and all(isinstance(each, dict) for each in said.values()),
+    "measured": lambda said: isinstance(said, dict) and all(isinstance(each, dict) for each in said.values()),
     "report": lambda said: isinstance(said, dict),
     "outcomes": lambda said: bool(outcomes_of({"outcomes": said})),
 }

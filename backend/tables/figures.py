@@ -28,7 +28,7 @@ from backend.outcomes import EM, Outcome, topic_outcomes
 from backend.records import InputError
 from backend.study import Study
 from backend.study.outcome_json import outcomes_of
-from backend.tables import gains, rates
+from backend.tables import downstream, gains, rates
 from backend.tables import training as trainings
 from backend.tables.adapters import axis_of, largest, response_scalars, separations
 from backend.tables.claims import Evidence, Telling, told_outcomes
@@ -335,6 +335,29 @@ def convergence(study: Study, _: Choices) -> Iterator[Table]:
     yield Table("convergence", "Cosine between directions over the layers they share", cosines)
 
 
+def followed(study: Study, _: Choices) -> Iterator[Table]:
+    """What directions set off behind their layers, of every run: courses, shares of parts, tokens, appendix D."""
+    runs = downstream.runs(study)
+    if not runs:
+        yield _nothing("downstream", "no direction that was followed downstream")
+    for run, record in runs.items():
+        sample = f"{record['answers']} answers to {record['questions']} questions, which are the sample"
+        for measure in downstream.COURSES:
+            for segment in ("answer", "prompt"):
+                own, controls = downstream.course(study, run, measure, segment)
+                yield Table("downstream", f"{run}: {measure} at {segment} tokens by layer", own, (sample,))
+                yield Table("downstream", f"{run}: {measure} at {segment} tokens by layer, controls", controls)
+        yield Table("downstream", f"{run}: gain by the smallest length's", downstream.linearity(study, run), (sample,))
+        yield Table("downstream", f"{run}: change of log probability", downstream.changes(study, run), (sample,))
+        for reader in record["readers"]:
+            table = downstream.shares(study, run, reader, downstream.BETWEEN)
+            yield Table("downstream", f"{run}: parts of {reader}, between the classes", table, (sample,))
+        yield Table("downstream", f"{run}: tokens", downstream.tokens(study, run), (sample,))
+        own, controls = downstream.resemblance(study, run)
+        yield Table("downstream", f"{run}: cosine with the organism's change (appendix D)", own, (sample,))
+        yield Table("downstream", f"{run}: cosine with the organism's change, controls", controls)
+
+
 # --- interventions ---------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +445,7 @@ PAGES: dict[str, Page] = {
     "probes": probes,
     "directions": directions,
     "convergence": convergence,
+    "downstream": followed,
     "steering": steering,
     "ablation": ablation,
     "scaled_adapters": scaled_adapters,

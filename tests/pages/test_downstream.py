@@ -1,0 +1,55 @@
+"""The page Downstream: every section with its sentence and its controls, and sentences where there is nothing."""
+
+import pytest
+
+from backend.records import BASE
+from tests.conftest import said
+from tests.studies import followed
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("followed")
+    followed.followed_study(root)
+    return root / "studies"
+
+
+@pytest.fixture
+def open_followed(open_page, root, monkeypatch):
+    def run(**query):
+        monkeypatch.setenv("EM_STUDIES", str(root))
+        monkeypatch.setenv("EM_STUDY", followed.STUDY)
+        return open_page("downstream", **query)
+
+    return run
+
+
+def test_every_section_says_what_was_found_beside_its_controls(open_followed):
+    page = open_followed()
+    assert not page.exception
+    words = said(page)
+    assert "what one more random direction of that length would give" in words
+    assert "4 drawn" in words
+    assert "The log probability of misaligned less aligned answers changes by **+" in words
+    assert "**MLP" in words or "**attention" in words
+    assert "is most like the organism's at layer 2: a cosine of **1.00**" in words
+    assert len(page.get("vega_lite_chart")) == 5
+
+
+def test_an_organism_with_one_adapter_gets_a_sentence(open_followed):
+    [error] = [each.value for each in open_followed().error]
+    assert "at least 2 write vectors, and here are 1" in error.replace("\\", "")
+
+
+def test_a_link_shows_the_reader_it_names(open_followed):
+    page = open_followed(downstream_reader=BASE, downstream_measure="aside", downstream_at="prompt")
+    assert not page.exception
+    assert f"in {BASE}" in page.markdown[0].value
+    assert "orthogonal to the direction" in page.markdown[0].value
+
+
+def test_a_study_without_runs_says_how_to_have_one_and_decomposes_its_directions(open_page):
+    page = open_page("downstream")
+    assert not page.exception
+    assert "python -m backend downstream" in page.info[0].value
+    assert "write vectors of" in said(page)
