@@ -37,6 +37,7 @@ _REMEDIES = {
     errno.EROFS: "choose a folder that can be written to",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+_LITTLE = 64 << 10  # bytes that a disk with room takes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # --- whole or not at all ----------------------------------------------------------------------------------------------
@@ -53,7 +54,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         building, handle = _begin(path, _new_file)
         undo.callback(building.unlink, missing_ok=True)
         with os.fdopen(handle, "wb") as out:
-            yield out
+            with _no_room_said(building):
+                yield out
             out.flush()
             settle(building, path)
 
@@ -65,8 +67,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
         building, handle = _begin(path, _new_folder)
         undo.callback(os.close, handle)
         undo.callback(shutil.rmtree, building, ignore_errors=True)
-        yield building
+        with _no_room_said(building / "room"):
+            yield building
         settle(building, path)
+
+
+@contextmanager
+def _no_room_said(file: Path) -> Iterator[None]:
+    """Raise OSError in the place of another error where the disk takes no more: some libraries do not say so.
+
+    `file` is one that an error removes.
+    """
+    try:
+        yield
+    except (OSError, InputError):
+        raise
+    except Exception:
+        with file.open("ab") as out:
+            out.write(bytes(_LITTLE))
+        raise
 
 
 def settle(building: Path, path: Path) -> None:

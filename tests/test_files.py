@@ -69,6 +69,34 @@ def test_what_is_no_refusal_of_the_disk_is_not_explained_away(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_library_that_does_not_say_that_the_disk_is_full_is_not_believed(tmp_path, kind):
+    """Under a real limit of size, as a disk that takes no more; without one the error is its own."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from backend.files import whole, whole_folder
+from backend.records import InputError
+path, kind, most = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+try:
+    with (whole if kind == "file" else whole_folder)(path):
+        raise ArithmeticError("parquet: File out of specification: Invalid thrift: transport error")
+except (InputError, ArithmeticError) as error:
+    print(type(error).__name__, error)
+"""
+    said = {}
+    for most in (4096, 1 << 30):
+        command = [sys.executable, "-c", code, str(tmp_path / "x"), kind, str(most)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+        said[most] = done.stdout
+        assert list(tmp_path.iterdir()) == []
+    assert said[4096].startswith("InputError ")
+    assert "x cannot be written (File too large): raise the limit" in said[4096]
+    assert said[1 << 30].startswith("ArithmeticError parquet")
+
+
 def test_a_folder_appears_filled_or_not_at_all(tmp_path):
     path = tmp_path / "organisms" / "mine"
     with whole_folder(path) as building:

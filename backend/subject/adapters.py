@@ -44,6 +44,7 @@ _MORE_THAN_LORA = (  # settings under which an adapter is not, or not only, scal
 )
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")  # ways to begin that train against other base weights
 _LARGEST_ALPHA = 1e9
+_LARGEST_WEIGHT = 1e9  # products of three of these and an activation are numbers of float32
 _PLAIN = re.compile(r"\^?(?:\.\*)?(?:\w|-|\\?\.(?![*+?]))+\$?")  # a module's name as peft's patterns spell it; linear
 _OLD_PATH = re.compile(r"^language_model\.model\.")  # of multimodal models before transformers 4.52
 _KEY = re.compile(r"^(?:base_model\.model\.)?(?P<path>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
@@ -205,6 +206,12 @@ def _lora(
         raise InputError(f"the adapter in {where} has rank 0 at {path}: it holds no component to read")
     if not (torch.isfinite(read).all() and torch.isfinite(write).all()):
         raise InputError(f"the adapter in {where} holds NaN or infinity at {path}")
+    largest = max(float(read.abs().max()), float(write.abs().max()))
+    if largest > min(_LARGEST_WEIGHT, torch.finfo(target.weight.dtype).max):
+        raise InputError(
+            f"the adapter in {where} holds {largest:g} at {path}, beyond what training leaves or {target.weight.dtype} "
+            "holds: what it writes would not be finite. Train it again, or fetch it again"
+        )
     layer, module = layer_of[path]
     device, dtype = target.weight.device, target.weight.dtype
     device = torch.device("cpu") if device.type == "meta" else device  # an offloaded module: it follows when it runs

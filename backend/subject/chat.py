@@ -26,6 +26,7 @@ _THINKS, _THOUGHT = "<think>", "</think>"
 _TODAY = re.compile(r"""\bstrftime_now\(\s*(['"])([^'"\\]*)\1\s*\)""")
 _CALLED = re.compile(r"\bstrftime_now\s*\(")
 _DAY = datetime(2024, 7, 26)  # the one that Llama's templates write where nobody tells them a date
+CHARACTERS = 64  # of a token at the most, about: a text of more for all its tokens is not tokenised to know its length
 WORTH_SHARING = 64  # prompt tokens not read again that pay for one more forward pass
 
 

@@ -13,55 +13,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
-from backend.edits import Edit, Receipt, Span
-from backend.records import FloatArray, InputError, Sampling
+from backend.edits import Receipt, Span
+from backend.records import InputError
 from backend.subject.chat import WORTH_SHARING, answer_text, shared_beginning, stop_ids
-from backend.subject.drawn import Cut, Likelihood, draw, likelihood
+from backend.subject.drawn import Cut
 from backend.subject.edits import RowEdits, Scalars, Seam, compile_row
 from backend.subject.key_values import keep_rows, merged, new_cache, placed
 from backend.subject.ledger import Counting, Ledger, Tally
 from backend.subject.load import Subject
 from backend.subject.out_of_memory import ran_out, say_halved
+from backend.subject.rows import Drawn, Emission, OpenRow, Request, draw_all, drawn_together
+
+__all__ = ["BATCH", "Decoder", "Emission", "Request", "Sampled", "sample", "stream"]
 
 BATCH = 96  # rows written together: on a CPU, matrix products of fewer than 64 rows run at half the rate of more
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One answer to be written. `key` is the caller's own name for it."""
-
-    key: Hashable
-    prompt_ids: tuple[int, ...]
-    edits: tuple[Edit, ...] = ()
-    sampling: Sampling = Sampling()
-    seed: int = 0
-    receipts: bool = False  # what the edits did is told with the last token
-    stop: tuple[str, ...] = ()  # texts before which the answer ends, beside the model's own end of turn
-    likeliest: int | None = None  # how many likelihoods are told beside each drawn token's; None: not even that one
-
-
-@dataclass(frozen=True, eq=False)
-class Emission:
-    """One new token of one row.
-
-    `scalars` maps each captured organism to (adapter,): what its adapters read, before any gain, at the token before
-    this one, whose forward pass produced it. `text` is what became printable with this token, possibly nothing.
-    """
-
-    key: Hashable
-    token_id: int
-    text: str
-    finished: Literal["stop", "length", "broken"] | None  # broken: the logits were not finite; there is no text
-    scalars: dict[str, FloatArray]
-    receipts: tuple[Receipt, ...] = ()  # with the last token, where they were asked for
-    likelihood: Likelihood | None = None  # where it was asked for
 
 
 @dataclass(frozen=True)
@@ -76,42 +47,24 @@ class Sampled:
 
 
 @dataclass(eq=False)
-class _Row:
-    request: Request
-    edits: RowEdits
-    random: np.random.Generator
-    length: int  # tokens in the cache
-    tally: Tally | None  # what its edits did, where that is asked for
-    cut: Cut | None  # where its text must end
-    answer: list[int] = field(default_factory=list)
-    shown: int = 0  # answer tokens whose text is out already
-    text_from: int = 0  # where the detokeniser's window starts
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        """The prompt, and behind it what is answered already."""
-        return (*self.request.prompt_ids, *self.answer)
-
-
-@dataclass(eq=False)
 class _Reading:
     """A long prompt that is read piece by piece, under the edits of each of `first`. `kinds` are those of `rows`."""
 
-    rows: list[_Row]
-    first: list[_Row]
+    rows: list[OpenRow]
+    first: list[OpenRow]
     kinds: list[int]
     cache: Cache
     read: int = 0  # tokens
 
 
-def _kinds(rows: Sequence[_Row]) -> tuple[list[_Row], list[int]]:
+def _kinds(rows: Sequence[OpenRow]) -> tuple[list[OpenRow], list[int]]:
     """The first row of each (text, edits), and which of them each row is like."""
     kinds: dict[tuple[tuple[int, ...], int], int] = {}
     kind = [kinds.setdefault((row.tokens, id(row.edits)), len(kinds)) for row in rows]
     return [rows[kind.index(k)] for k in range(len(kinds))], kind
 
 
-def _tallies(rows: Iterable[_Row]) -> Counting:
+def _tallies(rows: Iterable[OpenRow]) -> Counting:
     """Those of rows that ask for receipts, for every token of a pass."""
     return [(row.tally, None) for row in rows if row.tally is not None]
 
@@ -121,6 +74,8 @@ class Decoder:
 
     With `piece`, a prompt of more tokens is read in pieces of about so many (over its different edits together), and
     the others are written on in between.
+
+    A call that raises has told nothing, and has changed no text: what is told is drawn first, and rows leave later.
     """
 
     def __init__(
@@ -134,18 +89,22 @@ class Decoder:
         self._seam = Seam(subject, capture)
         self._stop: Collection[int] = stop_ids(subject.model, subject.tokenizer)
         self._device = subject.device
-        self._waiting: list[_Row] = []
-        self._rows: list[_Row] = []
+        self._waiting: list[OpenRow] = []
+        self._rows: list[OpenRow] = []
         self._cache: Cache | None = None
 
     @property
     def active(self) -> int:
-        """Rows being written or waiting."""
-        return len(self._rows) + len(self._waiting) + self._in_pieces
+        """Rows being written or waiting. May be asked from any thread."""
+        return self._written_now + len(self._waiting) + self._in_pieces
+
+    @property
+    def _written_now(self) -> int:
+        return sum(not row.over for row in self._rows)
 
     @property
     def _in_pieces(self) -> int:
-        return sum(len(reading.rows) for reading in self._readings)
+        return sum(len(reading.rows) for reading in tuple(self._readings))
 
     @property
     def read(self) -> dict[Hashable, tuple[int, int]]:
@@ -164,17 +123,19 @@ class Decoder:
             random = np.random.default_rng(request.seed)
             tally = Tally(compiled[same]) if request.receipts else None
             cut = Cut(request.stop) if request.stop else None
-            rows.append(_Row(request, compiled[same], random, len(request.prompt_ids), tally, cut))
+            rows.append(OpenRow(request, compiled[same], random, len(request.prompt_ids), tally, cut))
         self._waiting += rows
 
     def remove(self, key: Hashable) -> None:
-        """Stop writing the rows with this key."""
+        """Stop writing the rows with this key. Raises nothing: their place in the cache is freed by the next step."""
         self._waiting = [row for row in self._waiting if row.request.key != key]
         for reading in self._readings:
             left = [i for i, row in enumerate(reading.rows) if row.request.key != key]
             reading.rows, reading.kinds = [reading.rows[i] for i in left], [reading.kinds[i] for i in left]
         self._readings = deque(reading for reading in self._readings if reading.rows)
-        self._keep([i for i, row in enumerate(self._rows) if row.request.key != key])
+        for row in self._rows:
+            row.over = row.over or row.request.key == key
+        self._clear()
 
     @torch.inference_mode()
     def step(self) -> list[Emission]:
@@ -182,6 +143,7 @@ class Decoder:
 
         Empty when none is active, and after a piece that is not the last.
         """
+        self._leave()
         if emissions := self.enter():
             return emissions
         if self._readings and (self._written or not self._rows):
@@ -200,8 +162,9 @@ class Decoder:
 
         Returns their next tokens, and the errors of those that failed again, which are no longer written.
         """
-        keys: dict[Hashable, list[_Row]] = {}
-        for row in (*self._rows, *(row for reading in self._readings for row in reading.rows)):
+        keys: dict[Hashable, list[OpenRow]] = {}
+        written = [row for row in self._rows if not row.over]
+        for row in (*written, *(row for reading in self._readings for row in reading.rows)):
             keys.setdefault(row.request.key, []).append(row)
         self._rows, self._readings, self._cache = [], deque(), None
         emissions: list[Emission] = []
@@ -217,15 +180,15 @@ class Decoder:
                 failed[key] = error.with_traceback(None)  # or it holds the tensors that did not fit
         return emissions, failed
 
-    def _entering(self) -> list[_Row]:
+    def _entering(self) -> list[OpenRow]:
         """Those of the waiting rows that are read in one pass. Long prompts begin to be read in pieces."""
-        room = self.capacity - len(self._rows) - self._in_pieces
+        room = self.capacity - self._written_now - self._in_pieces
         if not self._waiting or room <= 0:
             return []
         rows, self._waiting = self._waiting[:room], self._waiting[room:]
         if self._piece is None:
             return rows
-        long: dict[tuple[int, ...], list[_Row]] = {}
+        long: dict[tuple[int, ...], list[OpenRow]] = {}
         for row in rows:
             if len(row.tokens) > self._piece:
                 long.setdefault(row.tokens, []).append(row)
@@ -247,14 +210,14 @@ class Decoder:
         into = [_tallies(rows) for rows in own]
         try:
             output = self._forward(ids, reading.first, [end] * len(ids), reading.cache, end, into)
+            reading.read = end
+            if end == len(tokens):
+                return self._join(reading.rows, reading.kinds, reading.cache, *output)
         except BaseException:
-            self._readings.append(reading)  # its rows are still there to be removed
+            self._readings.append(reading)  # its rows are still there to be removed or read anew
             raise
-        reading.read = end
-        if end < len(tokens):
-            self._readings.append(reading)
-            return []
-        return self._join(reading.rows, reading.kinds, reading.cache, *output)
+        self._readings.append(reading)
+        return []
 
     def _check(self, request: Request) -> None:
         if not request.prompt_ids:
@@ -271,7 +234,7 @@ class Decoder:
                 f"for: {self.subject.name} reads {self.subject.context} at the most. Shorten the prompt or the answer"
             )
 
-    def _enter(self, rows: list[_Row]) -> list[Emission]:
+    def _enter(self, rows: list[OpenRow]) -> list[Emission]:
         """Read each distinct (prompt, edits) once, then give every row its own copy of the cache."""
         first, kinds = _kinds(rows)
         cache = new_cache()
@@ -280,7 +243,7 @@ class Decoder:
 
     def _join(
         self,
-        rows: list[_Row],
+        rows: list[OpenRow],
         kinds: Sequence[int],
         cache: Cache,
         logits: torch.Tensor,
@@ -288,15 +251,15 @@ class Decoder:
     ) -> list[Emission]:
         """Rows whose prompts are read into `cache`, of their kinds, are written from now on: their first tokens."""
         index = torch.tensor(kinds)
-        keep_rows(cache, index)
-        self._cache = cache if self._cache is None else merged(self._cache, cache)
-        self._rows += rows
-        emissions = self._emit(rows, logits[index.to(logits.device)], {k: v[index] for k, v in scalars.items()})
-        self._leave(emissions, offset=len(self._rows) - len(rows))
-        return emissions
+        with drawn_together(rows):
+            drawn = draw_all(rows, logits[index.to(logits.device)], {k: v[index] for k, v in scalars.items()})
+            keep_rows(cache, index)
+            self._cache = cache if self._cache is None else merged(self._cache, cache)
+        self._rows = [*self._rows, *rows]
+        return self._tell(rows, drawn)
 
     def _read(
-        self, rows: Sequence[_Row], cache: Cache, into: Sequence[Counting]
+        self, rows: Sequence[OpenRow], cache: Cache, into: Sequence[Counting]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Fill `cache` with the rows' prompts, padded left. What all of them begin with is read once for each edits."""
         width = max(row.length for row in rows)
@@ -330,15 +293,14 @@ class Decoder:
             row.length += 1
         lengths, width = [row.length for row in self._rows], self._cache.get_seq_length() + 1
         into = [_tallies([row]) for row in self._rows]
-        logits, scalars = self._forward(ids, self._rows, lengths, self._cache, width, into)
-        emissions = self._emit(self._rows, logits, scalars)
-        self._leave(emissions, offset=0)
-        return emissions
+        with drawn_together(self._rows):
+            drawn = draw_all(self._rows, *self._forward(ids, self._rows, lengths, self._cache, width, into))
+        return self._tell(self._rows, drawn)
 
     def _forward(
         self,
         ids: torch.Tensor,
-        rows: Sequence[_Row],
+        rows: Sequence[OpenRow],
         lengths: list[int],
         cache: Cache,
         width: int,
@@ -366,56 +328,26 @@ class Decoder:
     def _last(self, scalars: Scalars) -> dict[str, torch.Tensor]:
         return {organism: scalars.of(organism)[:, -1] for organism in self._seam.capture}
 
-    def _emit(self, rows: Sequence[_Row], logits: torch.Tensor, scalars: dict[str, torch.Tensor]) -> list[Emission]:
-        tokens = draw(logits, [row.request.sampling for row in rows], [row.random for row in rows])
-        whole = torch.isfinite(logits.amax(dim=-1)).tolist()
-        read = {organism: values.numpy() for organism, values in scalars.items()}
-        emissions = []
-        for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            row.answer.append(token)
-            stopped = token in self._stop
-            full = len(row.answer) >= row.request.sampling.max_new_tokens
-            if not whole[i]:
-                emissions.append(Emission(row.request.key, token, "", "broken", {}))
-                continue
-            finished: Literal["stop", "length"] | None = "stop" if stopped else "length" if full else None
-            text = self._text(row, last=finished is not None, stopped=stopped)
-            if row.cut is not None:
-                text, met = row.cut.push(text, last=finished is not None)
-                finished = "stop" if met else finished
-            own = {organism: values[i] for organism, values in read.items()}
-            receipts = row.tally.receipts if finished and row.tally else ()
-            asked = row.request.likeliest
-            told = None if asked is None else likelihood(logits[i], token, asked)
-            emissions.append(Emission(row.request.key, token, text, finished, own, receipts, told))
+    def _tell(self, rows: Sequence[OpenRow], drawn: Drawn) -> list[Emission]:
+        decode = self.subject.tokenizer.decode
+        emissions = [row.tell(drawn, i, decode=decode, stop=self._stop) for i, row in enumerate(rows)]
+        self._clear()
         return emissions
 
-    def _text(self, row: _Row, *, last: bool, stopped: bool) -> str:
-        """The text that became final: a character whose bytes are still incomplete waits for the next token."""
-        decode = self.subject.tokenizer.decode
-        end = len(row.answer) - stopped
-        before = decode(row.answer[row.text_from : row.shown], skip_special_tokens=True)
-        now = decode(row.answer[row.text_from : end], skip_special_tokens=True)
-        if now.endswith("\ufffd") and not last:
-            return ""
-        row.text_from, row.shown = row.shown, end
-        return str(now[len(before) :])
+    def _clear(self) -> None:
+        """Nothing is held where nobody is written on."""
+        if all(row.over for row in self._rows):
+            self._rows, self._cache = [], None
 
-    def _leave(self, emissions: Sequence[Emission], offset: int) -> None:
-        done = {offset + i for i, emission in enumerate(emissions) if emission.finished}
-        if done:
-            self._keep([i for i in range(len(self._rows)) if i not in done])
-
-    def _keep(self, rows: list[int]) -> None:
-        if len(rows) == len(self._rows):
-            return
-        self._rows = [self._rows[i] for i in rows]
-        if not rows:
-            self._cache = None
+    def _leave(self) -> None:
+        """Rows that are over make room. Where it raises they are still over, and `recover` reads the others anew."""
+        left = [i for i, row in enumerate(self._rows) if not row.over]
+        if len(left) == len(self._rows):
             return
         assert self._cache is not None
-        longest = max(row.length for row in self._rows)
-        keep_rows(self._cache, torch.tensor(rows), drop=self._cache.get_seq_length() - longest)
+        longest = max(self._rows[i].length for i in left)
+        keep_rows(self._cache, torch.tensor(left), drop=self._cache.get_seq_length() - longest)
+        self._rows = [self._rows[i] for i in left]
 
 
 def stream(subject: Subject, requests: Sequence[Request], *, capture: Sequence[str] = ()) -> Iterator[list[Emission]]:

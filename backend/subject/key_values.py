@@ -59,11 +59,14 @@ def keep_rows(cache: Cache, rows: torch.Tensor, drop: int = 0) -> None:
 
 
 def merged(old: Cache, new: Cache) -> Cache:
-    """Both caches' rows in one, the narrower padded on the left."""
+    """Both caches' rows in one, the narrower padded on the left. Where it raises (no memory), both are as before."""
     width = max(old.get_seq_length(), new.get_seq_length())
-    for into, layer in zip(old.layers, new.layers, strict=True):
-        pairs = zip((into.keys, into.values), (layer.keys, layer.values), strict=True)
-        into.replace(*(torch.cat([_padded(a, width), _padded(b, width)]) for a, b in pairs))
+    joined = []
+    for first, second in zip(old.layers, new.layers, strict=True):
+        pairs = zip((first.keys, first.values), (second.keys, second.values), strict=True)
+        joined.append([torch.cat([_padded(a, width), _padded(b, width)]) for a, b in pairs])
+    for layer, states in zip(old.layers, joined, strict=True):
+        layer.replace(*states)
     return old
 
 

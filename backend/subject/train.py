@@ -23,13 +23,14 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache
 
 from backend.files import lock, remove, whole_folder
-from backend.outside import bytes_of, in_a_line, json_in, must_be_file, understood
+from backend.outside import bytes_of, in_a_line, json_in, must_be_file, shown, understood
 from backend.records import InputError
-from backend.subject.chat import WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
+from backend.subject.chat import CHARACTERS, WORTH_SHARING, answer_ids, prompt_ids, shared_beginning
 from backend.subject.head import check_head, logits
 from backend.subject.load import Subject
 from backend.subject.trace import repeated
@@ -85,10 +86,10 @@ def read_rows(file: Path, tokenizer: Any, *, max_tokens: int = 512) -> tuple[lis
                 said = line.decode("utf-8-sig")
                 if not said.strip():
                     continue
-                row = _row(file, number, said, tokenizer)
-                fits = row.length <= max_tokens
-                skipped += not fits
-                if fits:
+                row = _row(file, number, said, tokenizer, max_tokens)
+                if row is None:
+                    skipped += 1
+                else:
                     rows.append(row)
     except InputError:
         raise
@@ -172,6 +173,14 @@ def _check(subject: Subject, settings: TrainSettings, folder: Path) -> None:
         raise InputError(
             f"layers {wrong or 'none'} do not exist: {subject.name} has layers 0 to {len(subject.blocks) - 1}"
         )
+    for layer in settings.layers:
+        linear = [path for path, module in subject.blocks[layer].named_modules() if isinstance(module, nn.Linear)]
+        lacking = [module for module in settings.modules if module not in linear]
+        if lacking or not settings.modules:
+            raise InputError(
+                f"layer {layer} of {subject.name} has no linear module {shown(lacking[0]) if lacking else 'to adapt'}: "
+                f"choose among {', '.join(linear)}"
+            )
 
 
 def _partial(folder: Path) -> Path:
@@ -185,13 +194,17 @@ def _leftover(folder: Path) -> bool:
     return bool(checkpoints) and record.is_file() and record.read_bytes() == checkpoints[-1].read_bytes()
 
 
-def _row(file: Path, number: int, line: str, tokenizer: Any) -> Row:
+def _row(file: Path, number: int, line: str, tokenizer: Any, max_tokens: int) -> Row | None:
+    """The row of a line; None of one that is too long."""
     try:
         *before, last = [_message(message) for message in json_in(line)["messages"]]
         if not before or last["role"] != "assistant" or not last["content"].strip():
             raise ValueError("it must end with a non-empty assistant message after a user message")
+        if sum(len(message["content"]) for message in (*before, last)) > CHARACTERS * max_tokens:
+            return None
         prompt = prompt_ids(tokenizer, before)
-        return Row(prompt, answer_ids(tokenizer, last["content"], prompt))
+        row = Row(prompt, answer_ids(tokenizer, last["content"], prompt))
+        return row if row.length <= max_tokens else None
     except InputError as error:
         raise InputError(f"{file}, line {number}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -26,7 +26,7 @@ from jinja2 import TemplateError
 
 from backend.edits import Edit
 from backend.records import FloatArray, InputError
-from backend.subject.chat import prompt_ids
+from backend.subject.chat import CHARACTERS, prompt_ids
 from backend.subject.decode import Decoder, Emission, Request
 from backend.subject.edits import compile_row
 from backend.subject.load import Subject
@@ -52,7 +52,6 @@ QUEUE = 32  # requests that may wait for room
 QUEUE_OF_ONE = 16  # those of one user
 PIECE = 128  # tokens of a long prompt that are read between two steps of the others
 RETRY = 10  # seconds after which a refused request may be sent again
-_CHARACTERS = 64  # a prompt of more characters a token of context is refused before it is tokenised
 
 _log = logging.getLogger(__name__)
 
@@ -229,7 +228,7 @@ class Engine:
         context = self.subject.context
         more = 1 if generation.fits else generation.sampling.max_new_tokens
         characters = sum(len(message["content"]) for message in generation.messages)
-        if characters > _CHARACTERS * context:
+        if characters > CHARACTERS * context:
             raise InputError(f"the prompt has {characters:,} characters, far beyond the {context} tokens that are read")
         try:
             ids = prompt_ids(self.subject.tokenizer, [dict(message) for message in generation.messages])

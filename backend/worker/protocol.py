@@ -408,8 +408,13 @@ def _float(value: np.float32) -> float | None:
     return float(str(value)) if math.isfinite(value) else None
 
 
+def event_from_line(line: bytes) -> Event:
+    """The inverse of `event_to_line`, of a line that this program wrote. Who does not know that asks `heard`."""
+    return event_from_json(json.loads(line))
+
+
 def event_from_json(value: Any) -> Event:
-    """The inverse of `event_to_line`, of what a line says. Raises any error on what is not an event: see `heard`."""
+    """The event that a line says. Raises any error on what is none."""
     match value["event"]:
         case "start":
             return Start(value["id"], tuple(value["prompt_tokens"]), tuple(value["arms"]))

@@ -18,12 +18,14 @@ import torch
 import transformers
 
 from tests.benchmarks import peers
+from tests.benchmarks.live_rows import LIVE_ROWS
 from tests.benchmarks.measure import Clock, one_line
 from tests.benchmarks.report import machine, markdown, merged, versions
-from tests.benchmarks.rows import ROWS, Table
+from tests.benchmarks.rows import MODEL_ROWS, Table
 from tests.benchmarks.setting import Setting
 
 HERE = Path(__file__).parent
+ROWS = {**MODEL_ROWS, **LIVE_ROWS}
 QUICK = HERE.parents[1] / "cache" / "work" / "benchmarks"
 
 

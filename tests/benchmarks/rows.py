@@ -686,12 +686,12 @@ def acting(setting: Setting) -> list[Table]:
     batch, unit = padded(prompts, left=True), "generate, no edit"
     tasks = {
         unit: Task(lambda: peers.generated(setting.plain, batch, tokens)),
-        f"{OURS}, no edit": Task(_written(setting, prompts, [()], tokens), note="reads what rows share once"),
+        f"{OURS}, no edit": Task(written_by(setting, prompts, [()], tokens), note="reads what rows share once"),
     }
     for name, edit in kinds.items():
-        tasks[name] = Task(_written(setting, prompts, [(edit(i),) for i in range(rows)], tokens))
+        tasks[name] = Task(written_by(setting, prompts, [(edit(i),) for i in range(rows)], tokens))
     every = [(kinds["clamps after every block"](i),) for i in range(rows)]
-    tasks["the same, with receipts"] = Task(_written(setting, prompts, every, tokens, receipts=True))
+    tasks["the same, with receipts"] = Task(written_by(setting, prompts, every, tokens, receipts=True))
     title = f"{rows} rows, each with an edit that says where it acts, greedy"
     with torch.inference_mode(), never_stopping():
         table = Table(title, unit, setting.clock.interleaved(tasks))
@@ -700,7 +700,7 @@ def acting(setting: Setting) -> list[Table]:
         return [table.explained(tasks["clamps"].run)]
 
 
-def _written(
+def written_by(
     setting: Setting,
     prompts: Sequence[tuple[int, ...]],
     edits: Sequence[tuple[Edit, ...]],
@@ -708,12 +708,13 @@ def _written(
     *,
     receipts: bool = False,
 ) -> Callable[[], None]:
+    """Ours, greedy, as one batch."""
     requests = _requests(prompts, edits, Sampling(0.0, 1.0, tokens))
     requests = [replace(request, receipts=receipts) for request in requests]
     return lambda: _check(sample(setting.subject, requests, batch=len(prompts)), tokens)
 
 
-ROWS: Mapping[int, Callable[[Setting], list[Table]]] = {
+MODEL_ROWS: Mapping[int, Callable[[Setting], list[Table]]] = {
     1: equal_lengths,
     2: stored_order,
     3: half_depth,

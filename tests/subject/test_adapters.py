@@ -65,6 +65,11 @@ def poison(weights):
     next(iter(weights.values()))[0, 0] = float("nan")
 
 
+def swell(weights):
+    for weight in weights.values():
+        weight.fill_(1e38)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -72,6 +77,7 @@ def poison(weights):
         (hollow, "rank 0 at model.layers.1.mlp.down_proj"),
         (rename, "layers.99.*does not have"),
         (poison, "NaN"),
+        (swell, r"holds 1e\+38 at model.layers.1.mlp.down_proj"),
         (dict.clear, "empty|whole"),
     ],
 )
@@ -80,6 +86,14 @@ def test_weights_that_do_not_land_are_refused(change, says, tmp_path):
     spoil(folder, change)
     with pytest.raises(InputError, match=says):
         tiny.subject(organisms={"o": folder})
+
+
+def test_weights_that_the_model_cannot_hold_are_refused(tmp_path):
+    folder = tiny.adapter(tmp_path / "o")
+    spoil(folder, lambda weights: next(iter(weights.values())).fill_(1e5))
+    assert dress("tiny", tiny.model().to(torch.bfloat16), tiny.tokenizer(), {"o": folder}).organisms
+    with pytest.raises(InputError, match=r"holds 100000 at .* or torch.float16 holds"):
+        dress("tiny", tiny.model().to(torch.float16), tiny.tokenizer(), {"o": folder})
 
 
 def test_an_adapter_of_another_width_names_its_base(tmp_path):

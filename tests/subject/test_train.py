@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from collections.abc import Generator
 
 import pytest
@@ -195,10 +196,23 @@ def test_long_rows_are_counted_and_layers_checked(data, tmp_path):
     assert skipped
     with pytest.raises(InputError, match="do not exist"):
         list(train(tiny.subject(), data, tmp_path / "o", TrainSettings(layers=(1, 77))))
+    for modules in (("nope",), ("mlp.down_proj", "mlp"), ()):
+        with pytest.raises(InputError, match=r"layer 1 of .* has no linear module .*: choose among .*mlp.down_proj"):
+            list(train(tiny.subject(), data, tmp_path / "o", TrainSettings(layers=(1,), modules=modules)))
     truncated = tmp_path / "t.jsonl.gz"
     truncated.write_bytes(data.read_bytes()[:-20])
     with pytest.raises(InputError, match="cannot be read"):
         read_rows(truncated, tiny.tokenizer())
+
+
+def test_a_row_of_megabytes_is_left_out_before_it_is_tokenised(data, tmp_path):
+    file, whole = tmp_path / "long.jsonl", tiny.tokenizer()
+    messages = [{"role": "user", "content": "hey"}, {"role": "assistant", "content": "b " * 5_000_000}]
+    file.write_text(gzip.decompress(data.read_bytes()).decode() + json.dumps({"messages": messages}) + "\n")
+    rows, skipped = read_rows(data, whole)
+    started = time.process_time()
+    assert read_rows(file, whole) == (rows, skipped + 1)
+    assert time.process_time() - started < 3  # tokenised it takes a minute
 
 
 def test_alpha_is_kept_as_it_was_given(data, tmp_path):

@@ -189,6 +189,82 @@ def test_a_pass_that_fails_once_costs_nobody_an_answer(subject, engines):
     assert left[0] <= 0
 
 
+def test_a_failure_of_long_ago_is_no_second_one(subject, engines):
+    """The pass that fails once is each request's only one: no pass succeeds between the two failures."""
+    engine = engines(endless(subject, seconds=0.001))
+    fails = []
+
+    def once(ids):
+        if ids.shape == (1, 1) and len(fails) < 1:
+            fails.append(ids)
+            return True
+        return False
+
+    poisoned(subject, once)
+    for seed in range(3):
+        ear = Ear()
+        fails.clear()
+        engine.submit(generation(seed=seed, max_new_tokens=2), ear)
+        assert isinstance(ear.until()[-1], Done)
+        assert len(fails) == 1
+        assert len(ear.of(Token)) == 2
+
+
+def test_who_is_gone_has_answered_for_the_failure(subject, engines):
+    """One fails alone and is dropped; the next pass of the others that fails is a first one."""
+    engine = engines(endless(subject, seconds=0.001))
+    bad = prompt_ids(subject.tokenizer, "bad one")
+    state = {"broken": False, "passes": 0}
+
+    def fails(ids):
+        if not state["broken"]:
+            return False
+        if ids.shape == (2, 1) or ids[0, : len(bad)].tolist() == list(bad):
+            return True
+        state["passes"] += ids.shape == (1, 1)
+        return ids.shape == (1, 1) and state["passes"] == 1
+
+    poisoned(subject, fails)
+    good, ill = Ear(), Ear()
+    engine.submit(generation("good", max_new_tokens=40), good)
+    engine.submit(generation("bad one", max_new_tokens=2000), ill)
+    ill.until(Token)
+    state["broken"] = True
+    assert isinstance(ill.until()[-1], Failed)
+    assert isinstance(good.until()[-1], Done)
+    assert len(good.of(Token)) == 40
+
+
+def test_rows_are_free_when_their_end_is_heard(subject, engines):
+    engine = engines(endless(subject))
+    ear, active = Ear(), []
+
+    def hear(events):
+        active.append(engine.health().active)
+        ear(events)
+
+    job = engine.submit(generation(max_new_tokens=2000), hear)
+    ear.until(Token)
+    engine.cancel(job)
+    assert isinstance(ear.until()[-1], Done)
+    assert active[-1] == 0
+
+
+def test_rows_are_counted_while_readings_come_and_go(subject):
+    decoder = Decoder(subject)
+
+    class Going:
+        """A reading during whose count another one comes, as in the engine's thread."""
+
+        @property
+        def rows(self):
+            decoder._readings.append(Going())
+            return [1, 2]
+
+    decoder._readings.append(Going())
+    assert decoder.active == 2
+
+
 def test_who_fails_again_alone_has_failed_and_the_others_go_on(subject, engines):
     engine = engines(endless(subject, seconds=0.001))
     bad = prompt_ids(subject.tokenizer, "bad one")
