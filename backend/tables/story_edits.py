@@ -213,7 +213,9 @@ def _controls(here: pl.DataFrame, of: Telling, key: Mapping[str, Any]) -> list[t
         return []
     off = (pl.col(unit) - key[unit]).abs()
     near = rows.filter(off <= NEARLY * abs(key[unit])).sort(off, maintain_order=True)
-    near = near.unique("series", keep="first", maintain_order=True).sort(pl.col("role") == ITSELF, maintain_order=True)
+    near = near.unique("series", keep="first", maintain_order=True).sort(
+        pl.col("like") != of.along, pl.col("role") == ITSELF, maintain_order=True
+    )
     lanes = _numbered([_control(row, of) for row in near.iter_rows(named=True)])
     return [bar(lane, row, CONTROL) for lane, row in zip(lanes, near.iter_rows(named=True), strict=True)]
 
@@ -295,6 +297,7 @@ def removed(of: Telling) -> Claim:
     taken = taken.unique("to", keep="first", maintain_order=True)
     other = (pl.col("role") == ITSELF) & ~pl.col("direction").is_in(list(of.directions))
     controls = alike.filter(pl.col("role").is_in(CONTROLS) | other, pl.col("to") == key["to"])
+    controls = controls.sort(pl.col("like") != of.along, pl.col("role") == ITSELF, maintain_order=True)
     cost = coherent.get(key["cell"])
     dear = _costs(cost)
     broken = f" It breaks the model: coherence was {percent(cost['before'])}." if dear and cost else ""
