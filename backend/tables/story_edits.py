@@ -13,6 +13,7 @@ import polars as pl
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF, RANDOM, SHUFFLES, SUBSPACE
 from backend.analysis.rates.changes import changes
+from backend.analysis.rates.families import with_family
 from backend.analysis.rates.rates import MATTERS
 from backend.edits import EVERY
 from backend.outcomes import COHERENT
@@ -78,6 +79,7 @@ def added(of: Telling) -> Claim:
     about = about_of(asked.filter(organism=worn)["question_id"].n_unique())
     here = steered(sweep, topics, of.outcome, about).filter(organism=worn)
     own = _rows(here, of.outcome.name, kind="steer", direction=of.along)
+    own = with_family(own.drop("q_value", "family", "stands"))  # of the cells that the best is chosen from
     coherent = _coherence(of, sweep, worn, own["cell"].to_list(), topics)
     fair = own.filter([not _costs(coherent.get(cell)) for cell in own["cell"]])
     key = (fair if fair.height else own).sort("value", descending=True, maintain_order=True).row(0, named=True)
@@ -155,7 +157,7 @@ def _at_its_best(
     if key["verdict"] is None:
         return f"{said}; it was asked nothing without the edit.", UNKNOWN
     if key["clear"] and not key["stands"]:
-        return f"{said}: clear alone, not among the {key['family']} steered cells.", UNKNOWN
+        return f"{said}: clear alone, not among the {key['family']} cells of this direction.", UNKNOWN
     return f"{said}{doubt(key['verdict'], rise=True)}.", verdict_of(key["verdict"], rise=True)
 
 
