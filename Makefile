@@ -69,7 +69,7 @@ bench: .venv-bench/installed  ## the model core against other libraries, in an e
 	  $(BENCH)/pip install --quiet --no-deps "$$peer" || echo "not installed: $$peer"; done
 	@touch $@
 
-# SIMULATE_OPTIONS="--full" writes the tables of docs/statistics.md anew: a quarter of an hour of one core.
+# SIMULATE_OPTIONS="--full" writes the tables of docs/statistics.md anew: half an hour of one core.
 simulate: .venv/installed-dev  ## intervals and tests on studies whose truth is known: minutes
 	$(BIN)/python -m tests.simulations $(SIMULATE_OPTIONS)
 

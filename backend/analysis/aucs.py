@@ -141,13 +141,14 @@ class _Classed:
     def _freedom(self) -> float:
         """Degrees of freedom of the variance: Welch's for two classes of groups, of one less than all at most.
 
-        A class counts by what it would bring to the variance if rows of a group were all alike, and a group by its
-        share of that: a few large groups among small ones are few (Satterthwaite 1946).
+        A class counts by what it would bring to the variance if rows of a group were all alike. All are as many groups
+        of one size as would leave a variance as unsure (Satterthwaite 1946): few large ones among small ones are few.
         """
-        sides = [of / of.sum() for of in (self.positive, self.negative)]
-        weights = [float((side**2).sum()) for side in sides]
-        rest = [weight**2 / (_alike(side) - 1) for weight, side in zip(weights, sides, strict=True)]
-        return min(sum(weights) ** 2 / sum(rest), _alike(sides[0] + sides[1]) - 1)
+        shares = [float((of**2).sum() / of.sum() ** 2) for of in (self.positive, self.negative)]
+        rest = [share**2 / (held - 1) for share, held in zip(shares, groups_with(self.codes, self.labels), strict=True)]
+        squares = (self.positive + self.negative) ** 2
+        alike = float(squares.sum() ** 2 / (squares**2).sum())
+        return min(sum(shares) ** 2 / sum(rest), max(alike, 2.0) - 1)
 
     def _design_effect(self, value: Floats, left: Floats) -> Floats:
         """By how much groups make the variance larger than that of independent rows, (column,), 1 at least.
@@ -177,11 +178,6 @@ class _Classed:
         further = (wins - expected) * (wins - pairs / 2) > 0 and variance > 1e-9
         off = (wins - expected) / np.sqrt(variance) if further else 0.0
         return expected / pairs, 2 * float(ndtr(-abs(off)))
-
-
-def _alike(shares: Floats) -> float:
-    """How many equal groups would leave a variance as unsure as these do, (group,) shares of the rows; 2 at least."""
-    return max(float((shares**2).sum() ** 2 / (shares**4).sum()), 2.0)
 
 
 def _negatives_below(negative: Bools, changes: Bools) -> tuple[Floats, Floats]:

@@ -13,6 +13,7 @@ import polars as pl
 
 from backend.analysis.conditions.controls import CONTROLS, ITSELF, RANDOM, SHUFFLES, SUBSPACE
 from backend.analysis.rates.changes import changes
+from backend.analysis.rates.families import with_family
 from backend.analysis.rates.rates import MATTERS
 from backend.edits import EVERY
 from backend.outcomes import COHERENT
@@ -78,6 +79,7 @@ def added(of: Telling) -> Claim:
     about = about_of(asked.filter(organism=worn)["question_id"].n_unique())
     here = steered(sweep, topics, of.outcome, about).filter(organism=worn)
     own = _rows(here, of.outcome.name, kind="steer", direction=of.along)
+    own = with_family(own.drop("q_value", "family", "stands"))  # of the cells that the best is chosen from
     coherent = _coherence(of, sweep, worn, own["cell"].to_list(), topics)
     fair = own.filter([not _costs(coherent.get(cell)) for cell in own["cell"]])
     key = (fair if fair.height else own).sort("value", descending=True, maintain_order=True).row(0, named=True)
@@ -155,7 +157,7 @@ def _at_its_best(
     if key["verdict"] is None:
         return f"{said}; it was asked nothing without the edit.", UNKNOWN
     if key["clear"] and not key["stands"]:
-        return f"{said}: clear alone, not among the {key['family']} steered cells.", UNKNOWN
+        return f"{said}: clear alone, not among the {key['family']} cells of this direction.", UNKNOWN
     return f"{said}{doubt(key['verdict'], rise=True)}.", verdict_of(key["verdict"], rise=True)
 
 
@@ -213,7 +215,9 @@ def _controls(here: pl.DataFrame, of: Telling, key: Mapping[str, Any]) -> list[t
         return []
     off = (pl.col(unit) - key[unit]).abs()
     near = rows.filter(off <= NEARLY * abs(key[unit])).sort(off, maintain_order=True)
-    near = near.unique("series", keep="first", maintain_order=True).sort(pl.col("role") == ITSELF, maintain_order=True)
+    near = near.unique("series", keep="first", maintain_order=True).sort(
+        pl.col("like") != of.along, pl.col("role") == ITSELF, maintain_order=True
+    )
     lanes = _numbered([_control(row, of) for row in near.iter_rows(named=True)])
     return [bar(lane, row, CONTROL) for lane, row in zip(lanes, near.iter_rows(named=True), strict=True)]
 
@@ -295,6 +299,7 @@ def removed(of: Telling) -> Claim:
     taken = taken.unique("to", keep="first", maintain_order=True)
     other = (pl.col("role") == ITSELF) & ~pl.col("direction").is_in(list(of.directions))
     controls = alike.filter(pl.col("role").is_in(CONTROLS) | other, pl.col("to") == key["to"])
+    controls = controls.sort(pl.col("like") != of.along, pl.col("role") == ITSELF, maintain_order=True)
     cost = coherent.get(key["cell"])
     dear = _costs(cost)
     broken = f" It breaks the model: coherence was {percent(cost['before'])}." if dear and cost else ""

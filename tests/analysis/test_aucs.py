@@ -41,11 +41,13 @@ def test_the_variance_is_that_of_leaving_one_question_out(ties):
         variance = 15 / 16 * ((left - value) ** 2).sum()
         effect = variance / newcombe(value, labels)
         assert effect > 1
-        sides = [np.bincount(question[side], minlength=16) / side.sum() for side in (labels, ~labels)]
-        shares = [(side**2).sum() for side in sides]
-        alike = [(side**2).sum() ** 2 / (side**4).sum() for side in (*sides, sides[0] + sides[1])]
-        welch = sum(shares) ** 2 / sum(share**2 / (n - 1) for share, n in zip(shares, alike, strict=False))
-        freedom = min(welch, alike[2] - 1)
+        shares = [
+            (np.bincount(question[side], minlength=16) ** 2).sum() / side.sum() ** 2 for side in (labels, ~labels)
+        ]
+        held = [len(np.unique(question[side])) for side in (labels, ~labels)]
+        welch = sum(shares) ** 2 / sum(share**2 / (n - 1) for share, n in zip(shares, held, strict=True))
+        sizes = np.bincount(question)
+        freedom = min(welch, (sizes**2).sum() ** 2 / (sizes**4).sum() - 1)
         reach = student.ppf(0.975, freedom)
         for end in (row["low"], row["high"]):  # an end is ruled out just so, with the variance it would have
             assert abs(value - end) == pytest.approx(reach * np.sqrt(effect * newcombe(end, labels)), rel=1e-6)

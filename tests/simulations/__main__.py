@@ -1,6 +1,6 @@
 """`python -m tests.simulations`: the tables of docs/statistics.md from studies whose truth is known.
 
-Small by default, and printed; `--full` writes them into the document (one core, a quarter of an hour).
+Small by default, and printed; `--full` writes them into the document (one core, half an hour).
 """
 
 from __future__ import annotations
