@@ -170,6 +170,13 @@ def _head(net: nn.Sequential) -> Head:
 QUANTILES, KNOTS = np.linspace(0, 1, 101), np.linspace(0, 1, 201)
 
 
+def halfway(said: FloatArray, truth: FloatArray) -> FloatArray:
+    """The values at KNOTS of a map half-way between expected scores and the scores' distribution, see `calibrated`."""
+    expected = IsotonicRegression(out_of_bounds="clip").fit(said, truth).predict(KNOTS)
+    alike = np.interp(KNOTS, np.quantile(said, QUANTILES), np.quantile(truth, QUANTILES))
+    return np.asarray((expected + alike) / 2)
+
+
 def calibrated(head: Head, said: FloatArray, truth: FloatArray) -> Head:
     """The head with a rising map a metric, from answers it was not fitted to.
 
@@ -182,9 +189,6 @@ def calibrated(head: Head, said: FloatArray, truth: FloatArray) -> Head:
     for m in range(len(METRICS)):
         known = ~np.isnan(truth[:, m])
         if known.any():
-            x, y = said[known, m].astype(np.float64), truth[known, m].astype(np.float64)
-            expected = IsotonicRegression(out_of_bounds="clip").fit(x, y).predict(KNOTS)
-            alike = np.interp(KNOTS, np.quantile(x, QUANTILES), np.quantile(y, QUANTILES))
-            values[m] = (expected + alike) / 2
+            values[m] = halfway(said[known, m].astype(np.float64), truth[known, m].astype(np.float64))
     knots = np.tile(KNOTS, (len(METRICS), 1))
     return replace(head, knots=knots.astype(np.float32), values=values.astype(np.float32))
