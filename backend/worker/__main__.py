@@ -22,9 +22,9 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 
 from backend.files import whole
-from backend.hosts import bracketed, is_loopback
+from backend.hosts import bracketed, is_loopback, token_refused
 from backend.records import InputError
-from backend.worker.access import MIN_TOKEN, TOKEN_VARIABLE, Admission
+from backend.worker.access import TOKEN_VARIABLE, Admission
 from backend.worker.history import History
 from backend.worker.intake import TimedHttp
 from backend.worker.metrics import requests_log
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log_requests()
     local = is_loopback(bracketed(options.host))
     token = os.environ.get(TOKEN_VARIABLE, "")
-    if (refused := _token_refused(token, local)) is not None:
+    if (refused := token_refused(TOKEN_VARIABLE, token, local=local)) is not None:
         print(f"worker: {refused}", file=sys.stderr)
         return 2
     if options.with_parent:
@@ -104,18 +104,6 @@ class _Server(uvicorn.Server):
             await run_in_threadpool(self._service.drain, self._drain)
         await run_in_threadpool(self._service.close)
         await super().shutdown(sockets)
-
-
-def _token_refused(token: str, local: bool) -> str | None:
-    """Why a worker cannot start with this token; None where it can."""
-    if not token and not local:
-        return (
-            f"who opens the worker to other machines sets a token in {TOKEN_VARIABLE}, which they send with every "
-            'request: python -c "import secrets; print(secrets.token_urlsafe())" makes one'
-        )
-    if token and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
-        return f"the token in {TOKEN_VARIABLE} must be at least {MIN_TOKEN} ASCII characters without spaces"
-    return None
 
 
 def _log_requests() -> None:
