@@ -30,7 +30,8 @@ SHOWN = "live_run"  # query parameter: the ids of the generations that are shown
 KNOWN = "live_known"  # session state: the runs of this session, by id
 MOST_KNOWN = 32
 EXCERPT = 400  # characters of a prompt that is said again
-TALL = 620  # pixels that several samples of a lane take
+FEW = 3  # samples of a lane that are shown at their full height
+TALL = 620  # pixels that more of them take
 
 View = tuple[str, int]  # organism and adapter whose scalars colour the tokens
 
@@ -155,7 +156,7 @@ def draw_lanes(runs: Sequence[LiveRun], slots: Sequence[DeltaGenerator], view: V
             _draw_turns(run, same=same)
             if len(run.answers) > 1:
                 st.markdown(plain(rate_words(run, outcome)))
-                with st.container(height=TALL, border=False, gap="xsmall"):
+                with st.container(height=TALL if len(run.answers) > FEW else "content", border=False, gap="xsmall"):
                     for at, answer in enumerate(run.answers):
                         _draw_answer(run, answer, view, scale, f"Sample {at + 1}: ", score_words(answer, outcome))
             else:
@@ -209,6 +210,12 @@ def show_legend(runs: Sequence[LiveRun], organisms: Mapping[str, Places], view: 
     if adapter < len(places):
         name = f"scalar of {organism} {places[adapter][0]}, before any gain"
         st.html(legend(scale_of(runs, *view), name))
+    table = st.toggle("Values as a table", key="live_table", help="The first answer of each lane, token by token.")
+    if table:
+        for run, column in zip(runs, st.columns(len(runs)), strict=True):
+            tokens, values = run.answers[0].printed(*view)
+            column.caption(plain(run.name))
+            column.dataframe({"token": tokens, "scalar": values}, hide_index=True, height=300)
     st.caption(
         f"Asked: {plain(excerpt(runs[0].prompt))}  \nThe scalar shown on a token was read at that token; the last one "
         "has none yet."

@@ -671,3 +671,13 @@ def test_one_answer_is_not_scored(live):
     page, worker = live({"live_tokens": "2"})
     generate(page)
     assert not worker.judged
+
+
+def test_the_values_of_tokens_are_a_table_for_who_has_no_pointer(live):
+    page, _ = live({"live_tokens": "3"})
+    generate(page)
+    page.toggle(key="live_table").set_value(True).run()
+    assert not page.exception
+    table = page.dataframe[0].value
+    assert table["token"].to_list() == [" plain0", " plain1", " plain2"]
+    assert table["scalar"].to_list()[:2] == [1.0, 2.0]
