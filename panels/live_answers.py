@@ -27,6 +27,7 @@ from panels.scoring import rate_words, score_words
 
 REDRAW = 0.1  # seconds between two drawings of growing answers
 SHOWN = "live_run"  # query parameter: the ids of the generations that are shown, with dots between them
+LAST = "live_last"  # session state: what the parameter was when this session left the page
 KNOWN = "live_known"  # session state: the runs of this session, by id
 MOST_KNOWN = 32
 EXCERPT = 400  # characters of a prompt that is said again
@@ -50,8 +51,8 @@ def begin(worker: Worker, asked: Sequence[Generation], user: str) -> None:
 
 
 def show(ids: Sequence[str]) -> None:
-    """Let the page show these generations."""
-    st.query_params[SHOWN] = ".".join(ids)
+    """Let the page show these generations, now and when this session comes back to it."""
+    st.query_params[SHOWN] = st.session_state[LAST] = ".".join(ids)
 
 
 def shown_runs(worker: Worker | None) -> list[LiveRun]:
@@ -59,12 +60,18 @@ def shown_runs(worker: Worker | None) -> list[LiveRun]:
 
     Raises InputError where the worker does not keep one, and WorkerError.
     """
-    ids = [id for id in (linked(SHOWN) or "").split(".") if id]
+    named = linked(SHOWN)
+    if named is None and LAST in st.session_state:
+        named = st.query_params[SHOWN] = st.session_state[LAST]
+    ids = [id for id in (named or "").split(".") if id]
     if len(ids) > len(LETTERS) or any(re.fullmatch(r"[0-9a-f]{32}", id) is None for id in ids):
         raise InputError(f"The link names answers by {SHOWN}, which holds no ids of generations: nothing is shown.")
     if worker is None:
         return [run for id, run in st.session_state.get(KNOWN, {}).items() if id in ids]
-    return [_known(worker, id) for id in dict.fromkeys(ids)]
+    runs = [_known(worker, id) for id in dict.fromkeys(ids)]
+    if named:
+        st.session_state[LAST] = named
+    return runs
 
 
 def _known(worker: Worker, id: str) -> LiveRun:

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from backend.analysis.rates.intervals import wilson
-from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where
+from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where, edits_to_json
+from backend.pipeline.folder import StudyFolder
 from backend.records import COORDINATES_OF, Direction, Sampling
 from backend.study import open_study
 from backend.worker.client import Kept, Worker, asked_to_json
 from backend.worker.protocol import generation_from_json
 from panels.following import follow
 from panels.live_answers import stop
-from panels.live_history import csv_of_runs, json_of_runs, matches
+from panels.live_history import condition_of, csv_of_runs, json_of_runs, matches
 from panels.run import LiveRun
 from panels.sent import digest, send
 from tests.conftest import said
@@ -647,6 +648,24 @@ def test_a_filter_of_states_leaves_the_others_out():
     assert matches(line, "why base", ["interrupted"])
     assert not matches(line, "", ["finished"])
     assert not matches(line, "how", [])
+
+
+def test_a_lane_becomes_a_condition_of_a_study_folder(live, tmp_path):
+    page, worker = live({"live_tokens": "2"})
+    runs = generate(with_direction(page, strength=2.0))
+    (tmp_path / "conditions").mkdir()
+    (tmp_path / "conditions" / "mine.json").write_bytes(condition_of(runs[1]))
+    condition = StudyFolder(tmp_path).condition("mine")
+    assert edits_to_json(condition.edits) == edits_to_json(edits(worker))
+
+
+def test_a_session_that_comes_back_to_the_page_finds_its_answers(live):
+    page, worker = live({"live_tokens": "2"})
+    before = [run.id for run in generate(page)]
+    page.query_params.clear()  # as a link of the navigation does
+    page.run()
+    assert [run.id for run in shown(page)] == before
+    assert len(worker.requests) == 2
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
