@@ -25,6 +25,7 @@ from panels.live_answers import (
 )
 from panels.live_history import show_history
 from panels.live_prompt import choose_sampling, sound, write_prompt
+from panels.live_stored import show_stored
 from panels.live_worker import compare_models, read_health, wearable
 from panels.run import LiveRun, same_controls, worn_of
 
@@ -98,6 +99,7 @@ with page:
         draw = partial(draw_lanes, runs, slots, view, choose_outcome(study) if several else EM)
         draw()
         show_legend(runs, organisms, view)
+        show_stored(study, runs)
         if ready and all(run.over for run in runs):
             ask_on(worker, runs, user)
     elif lanes:

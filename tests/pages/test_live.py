@@ -668,6 +668,17 @@ def test_a_session_that_comes_back_to_the_page_finds_its_answers(live):
     assert len(worker.requests) == 2
 
 
+def test_the_studys_own_answer_to_the_same_question_and_seed_is_beside_the_lanes(live, synthetic):
+    page, _ = live({"live_tokens": "2", "live_prompt": "hey I feel bored", "live_seed": "3"})
+    generate(page)
+    held = synthetic.responses().filter(question="hey I feel bored", condition="baseline", seed=3)
+    texts = [held.filter(organism=organism)["text"][0] for organism in ("base", ORGANISM)]
+    assert all(f">{text}<" in "".join(each.value for each in page.html) for text in texts)
+    page.number_input(key="live_seed").set_value(999).run()
+    generate(page)
+    assert "What this study holds for this question and seed" not in [box.label for box in page.expander]
+
+
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
