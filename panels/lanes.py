@@ -183,7 +183,10 @@ def _preset(
     """A button that sets widgets of a lane, and brings every adapter of an organism back to a gain of 1."""
 
     def fill() -> None:
-        st.session_state.update({_key(letter, name): value for name, value in {**values, **more()}.items()})
+        chosen = {_key(letter, name): value for name, value in {**values, **more()}.items()}
+        # a widget that is not there yet would not write what it begins with into the address
+        st.query_params.update({key: str(value) for key, value in chosen.items() if key not in st.session_state})
+        st.session_state.update(chosen)
         for key in map(str, list(st.session_state)):
             if on and key.startswith(gain_key(letter, "")):
                 st.session_state[key] = 1.0
@@ -210,10 +213,9 @@ def _telling(
     with explained():
         hits = [outcome.contrast.positive_name for outcome in outcomes_of(study.info)]
 
-    def worth(name: str) -> tuple[bool, bool, bool]:
-        said = next(iter(fitting[name].values())).provenance
-        tells = any(str(said.get("positive", "")).startswith(f"{hit}:") for hit in hits)
-        return tells, _of(fitting[name]) == organism, said.get("balance", "none") == "none"
+    def worth(name: str) -> tuple[bool, bool]:
+        positive = str(next(iter(fitting[name].values())).provenance.get("positive", ""))
+        return any(positive.startswith(f"{hit}:") for hit in hits), _of(fitting[name]) == organism
 
     if not fitting:
         return None

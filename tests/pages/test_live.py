@@ -484,6 +484,8 @@ def test_a_lane_is_taken_away_and_without_any_nothing_runs(live):
 def test_presets_do_something_at_once(live, synthetic):
     page, worker = live({"live_tokens": "3"})
     page.button(key="live_set_a_Steered").click().run()
+    assert "".join(page.query_params["live_direction_a_0"]) == "misalignment"
+    assert "".join(page.query_params["live_strength_a_0"]) == "0.1"
     page.get_by_key("live_gain_b_L5").set_value(4.0).run()
     page.button(key="live_set_b_Ablated").click().run()
     generate(page)
