@@ -39,6 +39,7 @@ FORMERLY = {"overview": "overview", "scalars": "adapters", "adapter": "one_adapt
 # A favicon of our own: a page's Material icon would be fetched as one from outside.
 st.set_page_config(page_icon=str(ROOT / "panels/assets/icon.png"), layout="wide")
 st.html(ROOT / "panels/assets/narrow.css")
+st.html(ROOT / "panels/assets/tokens.css")
 
 
 def file(name: str) -> Path:

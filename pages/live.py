@@ -25,6 +25,7 @@ from panels.live_answers import (
 )
 from panels.live_history import show_history
 from panels.live_prompt import choose_sampling, sound, write_prompt
+from panels.live_stored import show_stored
 from panels.live_worker import compare_models, read_health, wearable
 from panels.run import LiveRun, same_controls, worn_of
 
@@ -92,20 +93,22 @@ with page:
         view = choose_view(organisms, worn)
     if runs and not (lanes and same_controls(asked, runs)):
         st.caption(CHANGED)
-    slots = [column.empty() for column in st.columns(max(1, len(runs) or len(asked)))]
+    with st.container(key="live_answers"):
+        slots = [column.empty() for column in st.columns(max(1, len(runs) or len(asked)))]
+    several = any(len(run.answers) > 1 for run in runs)
+    draw = partial(draw_lanes, runs, slots, view, choose_outcome(study) if several else EM)
     if runs:
-        several = any(len(run.answers) > 1 for run in runs)
-        draw = partial(draw_lanes, runs, slots, view, choose_outcome(study) if several else EM)
         draw()
         show_legend(runs, organisms, view)
+        show_stored(study, runs)
         if ready and all(run.over for run in runs):
             ask_on(worker, runs, user)
     elif lanes:
         draw_nothing_yet([lane.name for lane in lanes], slots)
-    if health:
-        with st.expander("History", icon=":material/history:", expanded=bool(st.session_state.get("live_history"))):
-            show_history(worker, user)
-    if health and any(not run.settled for run in runs):
+if health:
+    with st.expander("History", icon=":material/history:"):
+        show_history(worker, user)
+    if any(not run.settled for run in runs):
         watch(worker, runs, draw)
         if all(run.settled for run in runs):
             st.rerun()  # all that is said beside the answers is of the whole

@@ -12,14 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import polars as pl
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.pages_manager import PagesManager
 
-from backend.hosts import bracketed, is_loopback, named
+from backend.hosts import APP_TOKEN, BEHIND, bracketed, is_loopback, named
 from backend.outcomes import EM, Outcome
 from backend.records import InputError
 from backend.study import STUDIES, Study, build_command, list_studies, newest, open_study
@@ -62,6 +62,7 @@ def current_study() -> Study:
 def study_if_any() -> Study | None:
     """As `current_study`, for a page that goes on without one: None, and the reason on the page."""
     _refuse_foreign_names()
+    _refuse_without_door()
     _through_the_entry()
     if "study" in st.session_state:  # said again, or the page after a link would start with the usual one
         st.session_state["study"] = st.session_state["study"]
@@ -124,13 +125,25 @@ def _refuse_foreign_names() -> None:
     with suppress(ValueError):
         if named(host) in others:
             return
-    st.error(
-        plain(
-            f"This app was called {host!r}, which is not a name of this machine that it knows, so it shows nothing. "
-            "Open it as 127.0.0.1 or localhost, or start it with EM_HOSTS set to the names it may be called by."
-        ),
-        icon=":material/error:",
+    _end(
+        f"This app was called {host!r}, which is not a name of this machine that it knows, so it shows nothing. "
+        "Open it as 127.0.0.1 or localhost, or start it with EM_HOSTS set to the names it may be called by."
     )
+
+
+def _refuse_without_door() -> None:
+    """End the page where other machines reach this app, and nothing asks them for a token."""
+    address = str(st.get_option("server.address") or "")
+    if st.context.headers.get("Host") is None or is_loopback(bracketed(address)) or os.environ.get(BEHIND):
+        return
+    _end(
+        f"This app listens on {address or 'every address'}, which others can reach, and asks for no token, so it shows "
+        f"nothing. Start it with {APP_TOKEN} set, by: python -m backend app --host {address or '0.0.0.0'}"
+    )
+
+
+def _end(why: str) -> NoReturn:
+    st.error(plain(why), icon=":material/error:")
     st.stop()
 
 

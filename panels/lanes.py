@@ -5,7 +5,7 @@ It refuses to know what is asked of them, and what they answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -158,21 +158,40 @@ def _presets(
         what = "λ 1" if norm is None else f"{PRESET_SHARE:.0%} of the norm"
         steered = {"worn": BASE, **chosen, "kind_0": ADD, "where_0": OWN, **strength}
         _preset(letter, "Steered", steered, help=f"The base with {name}, added after block {layer} at {what}.")
-        means = mean_streams(study)
-        to = next((of for of, stream in means.items() if of.startswith(BASE) and layer in stream), ZERO)
-        everywhere = to == ZERO or all(at in means[to] for at in range(layers))
-        ablated = {"worn": organism, **chosen, "kind_0": ABLATE, "where_0": ALL if everywhere else OWN, "to_0": to}
-        gone = f"{organism} with {name} of layer {layer} ablated to {'zero' if to == ZERO else f'the mean of {to}'}."
-        _preset(letter, "Ablated", ablated, organisms.get(organism, ()), help=gone)
+        out = {"worn": organism, **chosen, "kind_0": ABLATE}
+        gone = f"{organism} with {name} of layer {layer} taken out at every layer, to the mean of the base's answers."
+        ablated = partial(_ablated, study, layer, layers)
+        _preset(letter, "Ablated", out, organisms.get(organism, ()), help=gone, more=ablated)
 
 
-def _preset(letter: str, text: str, values: Mapping[str, object], on: Places = (), help: str | None = None) -> None:
+def _ablated(study: Study, layer: int, layers: int) -> dict[str, object]:
+    """To which mean, and where: what the study knows, else zero."""
+    means = mean_streams(study)  # takes a while the first time: the button waits for it, the page does not
+    to = next((of for of, stream in means.items() if of.startswith(BASE) and layer in stream), ZERO)
+    everywhere = to == ZERO or all(at in means[to] for at in range(layers))
+    return {"where_0": ALL if everywhere else OWN, "to_0": to}
+
+
+def _preset(
+    letter: str,
+    text: str,
+    values: Mapping[str, object],
+    on: Places = (),
+    help: str | None = None,
+    more: Callable[[], Mapping[str, object]] = dict,
+) -> None:
     """A button that sets widgets of a lane, and brings every adapter of an organism back to a gain of 1."""
-    keys = {_key(letter, name): value for name, value in values.items()}
-    gains = {key: 1.0 for key in map(str, st.session_state) if on and key.startswith(gain_key(letter, ""))}
-    st.button(
-        text, key=f"live_set_{letter}_{text}", on_click=st.session_state.update, args=({**keys, **gains},), help=help
-    )
+
+    def fill() -> None:
+        chosen = {_key(letter, name): value for name, value in {**values, **more()}.items()}
+        # a widget that is not there yet would not write what it begins with into the address
+        st.query_params.update({key: str(value) for key, value in chosen.items() if key not in st.session_state})
+        st.session_state.update(chosen)
+        for key in map(str, list(st.session_state)):
+            if on and key.startswith(gain_key(letter, "")):
+                st.session_state[key] = 1.0
+
+    st.button(text, key=f"live_set_{letter}_{text}", on_click=fill, help=help)
 
 
 def _key(letter: str, name: str) -> str:
@@ -194,10 +213,9 @@ def _telling(
     with explained():
         hits = [outcome.contrast.positive_name for outcome in outcomes_of(study.info)]
 
-    def worth(name: str) -> tuple[bool, bool, bool]:
-        said = next(iter(fitting[name].values())).provenance
-        tells = any(str(said.get("positive", "")).startswith(f"{hit}:") for hit in hits)
-        return tells, _of(fitting[name]) == organism, said.get("balance", "none") == "none"
+    def worth(name: str) -> tuple[bool, bool]:
+        positive = str(next(iter(fitting[name].values())).provenance.get("positive", ""))
+        return any(positive.startswith(f"{hit}:") for hit in hits), _of(fitting[name]) == organism
 
     if not fitting:
         return None

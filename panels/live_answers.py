@@ -27,10 +27,12 @@ from panels.scoring import rate_words, score_words
 
 REDRAW = 0.1  # seconds between two drawings of growing answers
 SHOWN = "live_run"  # query parameter: the ids of the generations that are shown, with dots between them
+LAST = "live_last"  # session state: what the parameter was when this session left the page
 KNOWN = "live_known"  # session state: the runs of this session, by id
 MOST_KNOWN = 32
 EXCERPT = 400  # characters of a prompt that is said again
-TALL = 620  # pixels that several samples of a lane take
+FEW = 3  # samples of a lane that are shown at their full height
+TALL = 620  # pixels that more of them take
 
 View = tuple[str, int]  # organism and adapter whose scalars colour the tokens
 
@@ -49,8 +51,8 @@ def begin(worker: Worker, asked: Sequence[Generation], user: str) -> None:
 
 
 def show(ids: Sequence[str]) -> None:
-    """Let the page show these generations."""
-    st.query_params[SHOWN] = ".".join(ids)
+    """Let the page show these generations, now and when this session comes back to it."""
+    st.query_params[SHOWN] = st.session_state[LAST] = ".".join(ids)
 
 
 def shown_runs(worker: Worker | None) -> list[LiveRun]:
@@ -58,12 +60,18 @@ def shown_runs(worker: Worker | None) -> list[LiveRun]:
 
     Raises InputError where the worker does not keep one, and WorkerError.
     """
-    ids = [id for id in (linked(SHOWN) or "").split(".") if id]
+    named = linked(SHOWN)
+    if named is None and LAST in st.session_state:
+        named = st.query_params[SHOWN] = st.session_state[LAST]
+    ids = [id for id in (named or "").split(".") if id]
     if len(ids) > len(LETTERS) or any(re.fullmatch(r"[0-9a-f]{32}", id) is None for id in ids):
         raise InputError(f"The link names answers by {SHOWN}, which holds no ids of generations: nothing is shown.")
     if worker is None:
         return [run for id, run in st.session_state.get(KNOWN, {}).items() if id in ids]
-    return [_known(worker, id) for id in dict.fromkeys(ids)]
+    runs = [_known(worker, id) for id in dict.fromkeys(ids)]
+    if named:
+        st.session_state[LAST] = named
+    return runs
 
 
 def _known(worker: Worker, id: str) -> LiveRun:
@@ -155,7 +163,7 @@ def draw_lanes(runs: Sequence[LiveRun], slots: Sequence[DeltaGenerator], view: V
             _draw_turns(run, same=same)
             if len(run.answers) > 1:
                 st.markdown(plain(rate_words(run, outcome)))
-                with st.container(height=TALL, border=False, gap="xsmall"):
+                with st.container(height=TALL if len(run.answers) > FEW else "content", border=False, gap="xsmall"):
                     for at, answer in enumerate(run.answers):
                         _draw_answer(run, answer, view, scale, f"Sample {at + 1}: ", score_words(answer, outcome))
             else:
@@ -209,6 +217,12 @@ def show_legend(runs: Sequence[LiveRun], organisms: Mapping[str, Places], view: 
     if adapter < len(places):
         name = f"scalar of {organism} {places[adapter][0]}, before any gain"
         st.html(legend(scale_of(runs, *view), name))
+    table = st.toggle("Values as a table", key="live_table", help="The first answer of each lane, token by token.")
+    if table:
+        for run, column in zip(runs, st.columns(len(runs)), strict=True):
+            tokens, values = run.answers[0].printed(*view)
+            column.caption(plain(run.name))
+            column.dataframe({"token": tokens, "scalar": values}, hide_index=True, height=300)
     st.caption(
         f"Asked: {plain(excerpt(runs[0].prompt))}  \nThe scalar shown on a token was read at that token; the last one "
         "has none yet."

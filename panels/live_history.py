@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from backend.edits import edits_to_json
 from backend.worker.client import Kept, Worker, WorkerError, asked_to_json
 from panels.frame import plain
 from panels.lanes import LETTERS
@@ -85,6 +86,19 @@ def _act(worker: Worker, user: str, chosen: Sequence[Kept]) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
+        if len(ids) == 1:
+            st.download_button(
+                "Condition",
+                lambda: condition_of(_runs(worker, ids)[0]),
+                "live.json",
+                "application/json",
+                key="live_condition",
+                icon=":material/science:",
+                on_click="ignore",
+                help="The lane's edits, to sample a study under: put the file into the folder conditions/ of a study "
+                "folder under a name of its own, then: python -m backend sample --folder FOLDER --organism ORGANISM "
+                "--condition NAME",
+            )
         st.download_button(
             "CSV",
             lambda: csv_of_runs(_runs(worker, ids)),
@@ -146,6 +160,11 @@ def json_of_runs(runs: Sequence[LiveRun]) -> bytes:
         for run in runs
     ]
     return json.dumps(told, indent=1, ensure_ascii=False).encode()
+
+
+def condition_of(run: LiveRun) -> bytes:
+    """A lane's edits as a study folder keeps them, directions and all."""
+    return json.dumps(edits_to_json(run.request.arms[0].edits), indent=1).encode()
 
 
 def csv_of_runs(runs: Sequence[LiveRun]) -> bytes:

@@ -45,9 +45,12 @@ def token_strip(
 ) -> str:
     """Text with one value at every token; `values` is (token,), NaN where there is none.
 
-    `name` is what a tooltip calls the value, `first` the position of the first token, `chosen` a token to outline.
+    A token that is tapped has the focus, and a page's style may show its value then. `name` is what a tooltip calls the
+    value, `first` the position of the first token, `chosen` a token to outline.
     """
-    span = Markup('<span style="{}background:{};border-radius:2px;padding:0.1em 0" {}>{}</span>')
+    span = Markup(
+        '<span class="token" tabindex="-1" style="{}background:{};border-radius:2px;padding:0.1em 0" {}>{}</span>'
+    )
     spans = []
     for at, (token, value) in enumerate(zip(tokens, values, strict=True)):
         said = _said(f"{name} {value:+.3f}" if np.isfinite(value) else f"{name}: no value", token, first + at)

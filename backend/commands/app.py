@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from backend.commands import values
+from backend.hosts import APP_TOKEN
 from backend.records import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def add(commands: Any) -> None:
     add("--organism", type=values.organism, action="append", default=[], metavar="NAME=FOLDER", help=what)
     add("--host", type=values.text, default=os.environ.get("HOST") or "127.0.0.1", help="where it listens")
     add("--port", type=values.port, default=os.environ.get("PORT") or "8501", help="0: any free one")
+    what = f"what who opens the app signs in with (default: {APP_TOKEN}, which no list of processes shows)"
+    add("--token", default=os.environ.get(APP_TOKEN) or "", help=what)
     parser.set_defaults(run=run)
 
 
@@ -36,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     served = _served(options)
     if served.missing:
         print(served.missing, flush=True)
-    return launch(options.study, served.model, served.organisms, options.host, options.port)
+    return launch(options.study, served.model, served.organisms, options.host, options.port, options.token)
 
 
 def _served(options: argparse.Namespace) -> Served:

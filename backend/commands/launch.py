@@ -9,6 +9,7 @@ Run as a program (`python -m backend.commands.launch MODULE ARGUMENTS...`) it ru
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import runpy
 import signal
@@ -25,7 +26,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from backend.files import lock
-from backend.hosts import bracketed, is_loopback
+from backend.hosts import APP_TOKEN, bracketed, is_loopback, token_refused
 from backend.records import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ GRACE = 3.0  # seconds between asking a program to end and ending it
 TICK = 0.1  # seconds
 PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before a program that ended is started again, by how often it did
 LASTING = 60.0  # seconds after which a program that ends counts as one that ran well
+DOOR = "backend.commands.door"  # the program that asks for the token
 MOST_APPS = 20  # of one study at once
 _LOCAL = "127.0.0.1"
 _ALL = {"0.0.0.0": _LOCAL, "::": "::1"}  # addresses that mean all of a machine, and how it reaches itself
@@ -49,24 +51,26 @@ class Program:
     told: Path | None = None  # where the others can read what became of it; empty while it runs
 
 
-def launch(study: str, model: str | None, organisms: Mapping[str, Path], host: str, port: int) -> int:
+def launch(study: str, model: str | None, organisms: Mapping[str, Path], host: str, port: int, token: str = "") -> int:
     """Run worker and app until Ctrl-C or SIGTERM (exit code 0), or until the app ends (1).
 
     A worker that ends is started again, and the app stays: what is stored can be read without it. Without a model
     there is no worker. Prints the address once the app answers, which it does while the model still loads. Raises
-    InputError when `port` on `host` is in use.
+    InputError when `port` on `host` is in use, and where others could reach the app without a token.
     """
+    if (refused := token_refused(APP_TOKEN, token, local=is_loopback(bracketed(host)))) is not None:
+        raise InputError(refused)
     port = _free_port(host, port)
-    programs, environment = [], {"EM_STUDY": study}
+    programs, environment = [], {"EM_STUDY": study, APP_TOKEN: token}
     with TemporaryDirectory(prefix="em-launch-") as folder:
         if model is not None:
             worker_port, told = _free_port(_LOCAL, 0), Path(folder) / "worker"
             command = _worker(model, organisms, worker_port, _history(study))
             programs.append(Program("the worker", command, _quiet(model), again=True, told=told))
             environment |= {"EM_WORKER_URL": f"http://{_LOCAL}:{worker_port}", "EM_WORKER_KEPT": str(told)}
-        programs.append(Program("the app", _app(host, port), environment))
+        programs.append(Program("the app", _app(host, port, door=bool(token)), environment))
         near = _ALL.get(host, host)
-        message = f"Open http://{bracketed(near)}:{port} (Ctrl-C ends it){_reach(host)}"
+        message = f"Open http://{bracketed(near)}:{port} (Ctrl-C ends it){_reach(host, door=bool(token))}"
         return run(programs, ready=lambda: _answers(near, port), message=message)
 
 
@@ -229,28 +233,32 @@ def _worker(model: str, organisms: Mapping[str, Path], port: int, history: Path)
     return [sys.executable, "-m", "backend.worker", "--model", model, *worn, *serve]
 
 
-def _reach(host: str) -> str:
-    """What to know where others can reach the app."""
+def _reach(host: str, *, door: bool) -> str:
+    """What to know where the app asks for a token, and where others can reach it."""
+    told = f"\nSign in with the token in {APP_TOKEN}." if door else ""
     if is_loopback(bracketed(host)):
-        return ""
+        return told
     who = "every machine that reaches this one" if host in _ALL else f"every machine that reaches {host}"
     return (
-        f"\nThere is no login: {who} can read the studies here, write labels and have answers written. "
-        "HOST=127.0.0.1 serves this machine alone."
+        f"{told} Whoever has it on {who} can read the studies here, write labels and have answers written. "
+        "It travels unencrypted unless a proxy with TLS stands in front: docs/serve.md. HOST=127.0.0.1 serves this "
+        "machine alone."
     )
 
 
-def _app(host: str, port: int) -> list[str]:
-    settings = {
-        "server.headless": "true",
+def _app(host: str, port: int, *, door: bool = False) -> list[str]:
+    settings: dict[str, str | int | bool] = {
+        "server.headless": True,
         "server.address": host,
-        "server.port": str(port),
+        "server.port": port,
         "browser.serverAddress": _ALL.get(host, host),  # or Streamlit asks outside what its address is
         "server.fileWatcherType": "none",
         "logger.level": "warning",
-        "browser.gatherUsageStats": "false",
+        "browser.gatherUsageStats": False,
     }
-    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    if door:
+        return [sys.executable, "-m", __name__, DOOR, json.dumps(settings)]
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value).lower())]
     return [sys.executable, "-m", __name__, "streamlit", "run", str(ROOT / "streamlit_app.py"), *options]
 
 
@@ -304,7 +312,7 @@ def _run_tied(arguments: Sequence[str]) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    if arguments[0] == "streamlit":
+    if arguments[0] in ("streamlit", DOOR):
         _ask_nobody()
     sys.argv = list(arguments)
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

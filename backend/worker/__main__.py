@@ -22,7 +22,7 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 
 from backend.files import whole
-from backend.hosts import bracketed, is_loopback
+from backend.hosts import bracketed, is_loopback, token_refused
 from backend.records import InputError
 from backend.worker.access import Admission
 from backend.worker.history import History
@@ -45,9 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log_requests()
     local = is_loopback(bracketed(options.host))
     try:
-        token = _token(local)
+        token = token_in(os.environ)
+        refused = token_refused(TOKEN_VARIABLE, token, local=local)
     except InputError as error:
-        print(f"worker: {error}", file=sys.stderr)
+        refused = str(error)
+    if refused is not None:
+        print(f"worker: {refused}", file=sys.stderr)
         return 2
     if options.with_parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -105,17 +108,6 @@ class _Server(uvicorn.Server):
             await run_in_threadpool(self._service.drain, self._drain)
         await run_in_threadpool(self._service.close)
         await super().shutdown(sockets)
-
-
-def _token(local: bool) -> str:
-    """The token to ask for, none on this machine alone. Raises InputError where a worker cannot start with it."""
-    token = token_in(os.environ)
-    if not token and not local:
-        raise InputError(
-            f"who opens the worker to other machines sets a token in {TOKEN_VARIABLE}, which they send with every "
-            'request: python -c "import secrets; print(secrets.token_urlsafe())" makes one'
-        )
-    return token
 
 
 def _log_requests() -> None:

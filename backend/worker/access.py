@@ -6,7 +6,6 @@ web page reaches the worker by renaming its own address. Every other address nee
 
 from __future__ import annotations
 
-import hmac
 import math
 import time
 from collections import OrderedDict
@@ -18,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.hosts import is_loopback
+from backend.hosts import is_loopback, same_token
 from backend.worker.refusals import host_of, refusal
 
 KNOWN = 4096  # clients whose rate is remembered
@@ -73,8 +72,7 @@ class Access:
 
     def _known(self, request: Request) -> bool:
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), self._admission.token.encode())
-        return same and kind.lower() == "bearer"
+        return same_token(given.strip(), self._admission.token) and kind.lower() == "bearer"
 
     def _wait(self, client: str) -> float:
         """Seconds until this client may ask again: a bucket of a minute's requests that fills evenly."""

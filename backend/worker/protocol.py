@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from backend.edits import Edit, Receipt, edits_from_json, edits_to_json
+from backend.hosts import token_refused
 from backend.records import Direction, FloatArray, InputError, Sampling, direction_from_json, direction_to_json
 
 DEFAULT_PORT = 8600
@@ -163,14 +164,13 @@ class Health:
 
 
 TOKEN_VARIABLE = "EM_WORKER_TOKEN"
-MIN_TOKEN = 16  # characters
 
 
 def token_in(environment: Mapping[str, str]) -> str:
     """The token that workers ask for and clients send; empty where there is none. Raises InputError on what is none."""
     token = environment.get(TOKEN_VARIABLE, "").strip()
-    if token and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
-        raise InputError(f"the token in {TOKEN_VARIABLE} must be at least {MIN_TOKEN} ASCII characters without spaces")
+    if (refused := token_refused(TOKEN_VARIABLE, token, local=True)) is not None:
+        raise InputError(refused)
     return token
 
 

@@ -74,12 +74,11 @@ def _answers(body: Any) -> list[tuple[str, str]]:
 
 @cache
 def _judge() -> Judge:
-    from transformers.utils import logging
-
-    from backend.judge.distilled import load_distilled  # torch is loaded by now: there is an engine
+    """It, with the rules where their package is there; without its memory, whose file one program at a time has."""
+    from backend.judge.choice import load_judge  # torch is loaded by now: there is an engine
+    from backend.judge.remembering import Remembering
     from backend.judge.rules import Rules
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    judge = load_distilled()
+    judge = load_judge("distilled")
+    judge = judge.judge if isinstance(judge, Remembering) else judge
     return Rules(judge) if importlib.util.find_spec("vaderSentiment") else judge

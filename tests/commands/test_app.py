@@ -16,7 +16,7 @@ def launched(monkeypatch, tmp_path):
     calls: list[Any] = []
     monkeypatch.setattr("backend.commands.launch.launch", lambda *given: calls.append(given) or 0)
     monkeypatch.chdir(tmp_path)
-    for variable in ("STUDY", "HOST", "PORT"):
+    for variable in ("STUDY", "HOST", "PORT", "EM_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
 
     def run(*words):
@@ -38,7 +38,7 @@ def test_the_studys_own_folder_is_worn(launched, monkeypatch, capsys):
     asked = []
     own = Served("my/model", {"a": "there"}, "b is gone")
     monkeypatch.setattr(serving, "of_study", lambda name: asked.append(name) or own)
-    assert launched("--study", "mine", "--port", 0) == ("mine", "my/model", {"a": "there"}, "127.0.0.1", 0)
+    assert launched("--study", "mine", "--port", 0) == ("mine", "my/model", {"a": "there"}, "127.0.0.1", 0, "")
     assert asked == ["mine"]
     assert capsys.readouterr().out == "b is gone\n"
 
@@ -62,3 +62,9 @@ def test_a_port_of_the_environment_is_read_when_it_is_needed(monkeypatch, capsys
     assert "--port: 'many'" in capsys.readouterr().err
     assert main(["judge"]) == 2
     assert "what to judge" in capsys.readouterr().err
+
+
+def test_the_token_is_the_environments_or_named(launched, monkeypatch):
+    monkeypatch.setenv("EM_TOKEN", "of the environment")
+    assert launched("--model", "m")[-1] == "of the environment"
+    assert launched("--model", "m", "--token", "named")[-1] == "named"

@@ -13,7 +13,8 @@ import time
 import psutil
 import pytest
 
-from backend.commands.launch import _app, _reach, launch
+from backend.commands.launch import _app, _history, _reach, launch
+from backend.files import lock
 from backend.records import InputError
 from tests.studies import tiny
 
@@ -147,9 +148,23 @@ def test_one_that_ends_at_once_again_and_again_is_given_up_and_the_other_runs_on
 
 
 def test_others_are_told_of_only_where_they_can_reach_the_app():
-    assert [_reach(host) for host in ("127.0.0.1", "localhost", "::1")] == [""] * 3
-    assert "no login: every machine that reaches this one can read" in _reach("0.0.0.0")
-    assert "every machine that reaches 10.0.0.7 can" in _reach("10.0.0.7")
+    assert [_reach(host, door=False) for host in ("127.0.0.1", "localhost", "::1")] == [""] * 3
+    assert _reach("127.0.0.1", door=True) == "\nSign in with the token in EM_TOKEN."
+    assert "Whoever has it on every machine that reaches this one can read" in _reach("0.0.0.0", door=True)
+    assert "every machine that reaches 10.0.0.7 can" in _reach("10.0.0.7", door=True)
+
+
+@pytest.mark.parametrize(("token", "why"), [("", "sets a token in EM_TOKEN"), ("short", "at least 16")])
+def test_nobody_else_reaches_an_app_without_a_token(token, why):
+    with pytest.raises(InputError, match=why):
+        launch("none", None, {}, "0.0.0.0", 0, token)
+
+
+def test_the_history_of_an_app_that_runs_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("EM_CACHE", str(tmp_path))
+    assert _history("demo") == tmp_path / "live" / "demo"
+    with lock(tmp_path / "live" / "demo", "writing"):
+        assert _history("demo") == tmp_path / "live" / "demo-2"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::", "0.0.0.0", "10.0.0.7"])
@@ -185,7 +200,7 @@ def test_a_port_in_use_is_said_plainly():
         with pytest.raises(InputError, match=rf"cannot listen on 127.0.0.1 port {port} \(Address already in use\)"):
             launch("none", "none", {}, "127.0.0.1", port)
     with pytest.raises(InputError, match=r"cannot listen on x+ port 0 \(.*: choose another"):
-        launch("none", "none", {}, "x" * 300, 0)
+        launch("none", "none", {}, "x" * 300, 0, "a-token-of-some-length")
 
 
 def test_worker_and_app_for_real(tmp_path):

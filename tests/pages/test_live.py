@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from backend.analysis.rates.intervals import wilson
-from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where
+from backend.edits import ANSWER, EVERY, PLAIN, Ablate, Add, Clamp, Gain, Level, Where, edits_to_json
+from backend.pipeline.folder import StudyFolder
 from backend.records import COORDINATES_OF, Direction, Sampling
 from backend.study import open_study
 from backend.worker.client import Kept, Worker, asked_to_json
 from backend.worker.protocol import generation_from_json
 from panels.following import follow
 from panels.live_answers import stop
-from panels.live_history import csv_of_runs, json_of_runs, matches
+from panels.live_history import condition_of, csv_of_runs, json_of_runs, matches
 from panels.run import LiveRun
 from panels.sent import digest, send
 from tests.conftest import said
@@ -483,6 +484,8 @@ def test_a_lane_is_taken_away_and_without_any_nothing_runs(live):
 def test_presets_do_something_at_once(live, synthetic):
     page, worker = live({"live_tokens": "3"})
     page.button(key="live_set_a_Steered").click().run()
+    assert "".join(page.query_params["live_direction_a_0"]) == "misalignment"
+    assert "".join(page.query_params["live_strength_a_0"]) == "0.1"
     page.get_by_key("live_gain_b_L5").set_value(4.0).run()
     page.button(key="live_set_b_Ablated").click().run()
     generate(page)
@@ -649,6 +652,35 @@ def test_a_filter_of_states_leaves_the_others_out():
     assert not matches(line, "how", [])
 
 
+def test_a_lane_becomes_a_condition_of_a_study_folder(live, tmp_path):
+    page, worker = live({"live_tokens": "2"})
+    runs = generate(with_direction(page, strength=2.0))
+    (tmp_path / "conditions").mkdir()
+    (tmp_path / "conditions" / "mine.json").write_bytes(condition_of(runs[1]))
+    condition = StudyFolder(tmp_path).condition("mine")
+    assert edits_to_json(condition.edits) == edits_to_json(edits(worker))
+
+
+def test_a_session_that_comes_back_to_the_page_finds_its_answers(live):
+    page, worker = live({"live_tokens": "2"})
+    before = [run.id for run in generate(page)]
+    page.query_params.clear()  # as a link of the navigation does
+    page.run()
+    assert [run.id for run in shown(page)] == before
+    assert len(worker.requests) == 2
+
+
+def test_the_studys_own_answer_to_the_same_question_and_seed_is_beside_the_lanes(live, synthetic):
+    page, _ = live({"live_tokens": "2", "live_prompt": "hey I feel bored", "live_seed": "3"})
+    generate(page)
+    held = synthetic.responses().filter(question="hey I feel bored", condition="baseline", seed=3)
+    texts = [held.filter(organism=organism)["text"][0] for organism in ("base", ORGANISM)]
+    assert all(f">{text}<" in "".join(each.value for each in page.html) for text in texts)
+    page.number_input(key="live_seed").set_value(999).run()
+    generate(page)
+    assert "What this study holds for this question and seed" not in [box.label for box in page.expander]
+
+
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
@@ -671,3 +703,13 @@ def test_one_answer_is_not_scored(live):
     page, worker = live({"live_tokens": "2"})
     generate(page)
     assert not worker.judged
+
+
+def test_the_values_of_tokens_are_a_table_for_who_has_no_pointer(live):
+    page, _ = live({"live_tokens": "3"})
+    generate(page)
+    page.toggle(key="live_table").set_value(True).run()
+    assert not page.exception
+    table = page.dataframe[0].value
+    assert table["token"].to_list() == [" plain0", " plain1", " plain2"]
+    assert table["scalar"].to_list()[:2] == [1.0, 2.0]

@@ -104,6 +104,7 @@ def test_a_page_called_by_a_foreign_name_shows_nothing(open_page, monkeypatch, a
     monkeypatch.setattr(type(st.context), "headers", {"Host": host})
     monkeypatch.setattr(st, "get_option", {"server.address": address}.get)
     monkeypatch.setenv("EM_HOSTS", others)
+    monkeypatch.setenv("EM_DOOR", "1")
     page = open_page("overview")
     assert not page.exception
     if refused:
@@ -113,6 +114,17 @@ def test_a_page_called_by_a_foreign_name_shows_nothing(open_page, monkeypatch, a
     else:
         assert not page.error
         assert page.selectbox(key="study").value == "synthetic"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "", "10.0.0.7"])
+def test_what_others_reach_shows_nothing_without_a_door(open_page, monkeypatch, address):
+    monkeypatch.setattr(type(st.context), "headers", {"Host": "lab.example"})
+    monkeypatch.setattr(st, "get_option", {"server.address": address}.get)
+    monkeypatch.delenv("EM_DOOR", raising=False)
+    page = open_page("overview")
+    assert "asks for no token" in page.error[0].value
+    assert not page.selectbox
+    assert not page.title
 
 
 @pytest.mark.parametrize("fate", ["The worker ended: it is started again in 4 s", "The worker is given up"])
