@@ -16,19 +16,19 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup, escape
 
-from backend.charts.palette import CATEGORIES, INKS, NEUTRAL
+from backend.charts.palette import CATEGORIES, INKS, NEUTRAL, ON_DEEP
 from backend.charts.pick import Drawn
 from backend.records import InputError
 
 WIDTH, NARROW = 680, 340  # pixels of a figure on its own, and on a telephone
 SHARPER = 2.0  # pixels of a PNG for one of the chart
 _VERSION = "6.4"  # of Vega-Lite, the one that Altair writes
-_PAPER = "#FFFFFF"
+_PAPER = ON_DEEP
 _INK = INKS["light"]
 _FONT = "sans-serif"
 _ASKED = "containerSize()[0]"  # what backend/charts/narrow.py asks of a page; a file has no page
 _TAG = re.compile(r"<svg [^>]*>")
-_SHEET = re.compile(r'<rect width="[\d.]+" height="[\d.]+" fill="#FFFFFF"[^>]*(?:/>|>\s*</rect>)')
+_SHEET = re.compile(rf'<rect width="[\d.]+" height="[\d.]+" fill="{_PAPER}"[^>]*(?:/>|>\s*</rect>)')
 
 
 def titled(spec: Mapping[str, Any], title: str, lines: Sequence[str] = ()) -> dict[str, Any]:
