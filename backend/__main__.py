@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from backend.commands import (
+    answers,
     app,
     build,
     directions,
@@ -38,6 +39,7 @@ COMMANDS = (
     labels,
     build,
     import_published,
+    answers,
     figures,
     report,
     figures_of,

@@ -37,7 +37,7 @@ ARROWS = {
     "tables": {"study", "analysis"},
     "interchange": {"study", "published", "analysis"},
     "report": {"study", "analysis", "tables", "charts"},
-    "pipeline": {"subject", "judge", "published", "study", "analysis", "tables"},
+    "pipeline": {"subject", "judge", "published", "interchange", "study", "analysis", "tables"},
     "recipe": {"subject", "judge", "study", "analysis", "tables", "pipeline"},
     "commands": {
         "subject",

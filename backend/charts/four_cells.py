@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.narrow import room
+from backend.charts.narrow import behind, columns_of, lane_axis
 from backend.charts.palette import CELLS, INK, NEUTRAL, cut_scale, named_scale
 
 
@@ -22,7 +22,7 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
     colour = alt.Color(
         "cell:N",
         scale=named_scale(CELLS),
-        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, columns=room(1, 4)),
+        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, labelLimit=0, columns=columns_of(cells)),
     )
     text = pl.format("{}% ({}/{})", (pl.col("value") * 100).round(1), "hits", "n")
     rows = table.with_columns(text=pl.when(pl.col("n") > 0).then(text).otherwise(pl.lit("nothing kept")))
@@ -31,7 +31,7 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
             "condition:N",
             sort=conditions,
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=room(120, 300)),
+            axis=lane_axis(conditions),
             scale=alt.Scale(paddingInner=0.25),
         ),
         yOffset=alt.YOffset("cell:N", sort=cells),
@@ -44,10 +44,14 @@ def cell_chart(table: pl.DataFrame) -> alt.LayerChart:
         ],
     )
     title = "share of the kept answers"
+    most = max([*rows["value"].drop_nulls(), *rows["high"].drop_nulls(), 0.02])
+    end = alt.ExprRef(expr=f"{most} / {behind(max(map(len, rows['text'])))}")
+    scale = alt.Scale(domainMin=0, domainMax=end, nice=False)
+    ticks = [share for share in (0, 0.25, 0.5, 0.75, 1) if share <= most + 1e-9]
 
     def share(column: str) -> alt.X:
-        axis = alt.Axis(format="~%", tickCount=5)
-        return alt.X(f"{column}:Q", title=title, axis=axis, scale=alt.Scale(domain=[0, 1]))
+        axis = alt.Axis(format="~%", values=ticks)
+        return alt.X(f"{column}:Q", title=title, axis=axis, scale=scale)
 
     return alt.layer(
         base.mark_bar(opacity=0.55).encode(x=share("value"), color=colour),

@@ -35,7 +35,6 @@ VERDICTS = (NEGATIVE, POSITIVE, NEUTRAL)  # in the order of an outcome's kinds: 
 # Ink is read at 4.5 : 1 or better on the pages' backgrounds, which no one colour is on both. Vega knows the background.
 INKS = {"light": "#1C2427", "dark": "#E4E8E9"}
 INK = alt.ExprRef(f"luminance(background) > 0.2 ? '{INKS['light']}' : '{INKS['dark']}'")
-PAPER = "#FFFFFF"  # of a chart in a file
 ON_PALE, ON_DEEP, _DEEP = "#000000", "#FFFFFF", 0.18  # text on a cell, and the luminance at which the two read alike
 
 CATEGORIES = (_BLUE, _VERMILLION, _GREEN, _PURPLE, _ORANGE, _SKY, NEUTRAL, _OLIVE)  # of what has no colour of its own

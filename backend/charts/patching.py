@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.narrow import room
+from backend.charts.narrow import lane_axis
 from backend.charts.palette import NEUTRAL, POSITIVE, named_scale
 
 LANE, FURNITURE = 30, 80  # pixels
@@ -40,7 +40,7 @@ def patch_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
             "lane:N",
             sort=order,
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=room(150, 300)),
+            axis=lane_axis(order),
         ),
         yOffset=alt.YOffset("side:N", sort=[BEFORE, AFTER], scale=alt.Scale(paddingOuter=1)),
         color=alt.Color(

@@ -16,18 +16,19 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup, escape
 
-from backend.charts.palette import CATEGORIES, INKS, NEUTRAL, PAPER
+from backend.charts.palette import CATEGORIES, INKS, NEUTRAL, ON_DEEP
 from backend.charts.pick import Drawn
 from backend.records import InputError
 
 WIDTH, NARROW = 680, 340  # pixels of a figure on its own, and on a telephone
 SHARPER = 2.0  # pixels of a PNG for one of the chart
 _VERSION = "6.4"  # of Vega-Lite, the one that Altair writes
+_PAPER = ON_DEEP
 _INK = INKS["light"]
 _FONT = "sans-serif"
 _ASKED = "containerSize()[0]"  # what backend/charts/narrow.py asks of a page; a file has no page
 _TAG = re.compile(r"<svg [^>]*>")
-_SHEET = re.compile(rf'<rect width="[\d.]+" height="[\d.]+" fill="{PAPER}"[^>]*(?:/>|>\s*</rect>)')
+_SHEET = re.compile(rf'<rect width="[\d.]+" height="[\d.]+" fill="{_PAPER}"[^>]*(?:/>|>\s*</rect>)')
 
 
 def titled(spec: Mapping[str, Any], title: str, lines: Sequence[str] = ()) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def _sized(spec: Mapping[str, Any], width: int) -> dict[str, Any]:
     sized: dict[str, Any] = json.loads(json.dumps(spec).replace(_ASKED, str(width)))
     if "layer" in sized or "mark" in sized:
         sized |= {"width": width, "autosize": {"type": "fit", "contains": "padding"}}
-    return sized | {"background": PAPER, "config": _themed(sized.get("config") or {})}
+    return sized | {"background": _PAPER, "config": _themed(sized.get("config") or {})}
 
 
 def _themed(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import polars as pl
 
 from backend.analysis.estimates import Estimate
 from backend.analysis.probes.probe import ProbeReport
+from backend.charts.narrow import lane_axis
 from backend.charts.palette import INK, NEUTRAL, POSITIVE, class_scale
 
 METRIC_NAMES = {"auc": "AUC", "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
@@ -174,7 +175,7 @@ def coefficient_chart(table: pl.DataFrame, *, positive: str, negative: str, larg
             "feature:N",
             sort=None,
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=260, labelOverlap=False),
+            axis=lane_axis(rows["feature"], labelOverlap=False),
         ),
         color=alt.Color(
             "toward:N",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.narrow import room
+from backend.charts.narrow import lane_axis
 from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE, cut_scale
 
 HEIGHT, LANE, FURNITURE = 250, 22, 60  # pixels
@@ -50,7 +50,7 @@ def without_chart(table: pl.DataFrame, *, title: str, whole: float) -> alt.Layer
 
     `table` is of `without_each_question`; rows keep their order.
     """
-    axis = alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=room(120, 260))
+    axis = lane_axis(table["question_id"])
     base = alt.Chart(table).encode(
         y=alt.Y("question_id:N", sort=table["question_id"].to_list(), title=None, axis=axis),
         tooltip=["question_id:N", *_SHARES, alt.Tooltip("own:Q", title="rate of this question", format=".1%")],

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
+from backend.charts.narrow import behind, columns_of, lane_axis, title_lines
 from backend.charts.palette import INK, organism_scale
 
 LANE = 26  # pixels of height a rate gets
 FURNITURE = 62  # pixels that the axis takes
-ROOM = 1.45  # how much longer an axis is than its longest interval, where a text stands behind that
 STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between two ticks
 WHOLE = alt.Axis(format="~%", tickCount=6, labelFlush=False)
 
@@ -30,9 +30,7 @@ def rate_chart(table: pl.DataFrame, *, title: str, organisms: Sequence[str] = ()
     rows = table.with_columns(lane=pl.format("{} · {}", "organism", "condition"), text=text)
     order = rows["lane"].to_list()
     base = alt.Chart(rows).encode(
-        y=alt.Y(
-            "lane:N", sort=order, title=None, axis=alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=220)
-        ),
+        y=alt.Y("lane:N", sort=order, title=None, axis=lane_axis(order)),
         color=alt.Color("organism:N", scale=organism_scale(rows["organism"], organisms), legend=None),
         tooltip=_tooltip("organism", "condition"),
     )
@@ -49,16 +47,19 @@ def question_chart(
     `table` has the columns question_id, organism, value, low, high (shares), hits, n; `order` is that of the questions.
     """
     drawn = table["organism"].unique(maintain_order=True).to_list()
+    legend = alt.Legend(title=None, orient="top", labelLimit=0, columns=columns_of(drawn))
     base = alt.Chart(table.with_columns(text=_fraction())).encode(
         y=alt.Y(
             "question_id:N",
             sort=list(order),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, grid=True, labelFlush=False, labelLimit=220),
+            axis=lane_axis(order, grid=True),
         ),
         yOffset=alt.YOffset("organism:N", sort=drawn),
         color=alt.Color(
-            "organism:N", scale=organism_scale(drawn, organisms), legend=alt.Legend(title=None, orient="top", columns=3)
+            "organism:N",
+            scale=organism_scale(drawn, organisms),
+            legend=legend,
         ),
         tooltip=_tooltip("question_id", "organism"),
     )
@@ -70,20 +71,22 @@ def question_chart(
 def with_room(rows: pl.DataFrame) -> tuple[alt.Scale, alt.Axis]:
     """A scale of shares, with room for a text behind the longest interval, and its axis, which ends at 100 %.
 
-    `rows` has the columns value and high.
+    `rows` has the columns value, high and text.
     """
     most = max(float(rows[name].max() or 0) for name in ("value", "high"))  # type: ignore[arg-type]
     most = max(most, 0.02)
     step = next(step for step in STEPS if most / step <= 6)
     ticks = [at * step for at in range(int(most / step + 1e-9) + 1)]
-    return alt.Scale(domain=[0, most * ROOM], nice=False), alt.Axis(format="~%", values=ticks, labelFlush=False)
+    letters = max(map(len, rows["text"].to_list()), default=0)
+    end = alt.ExprRef(expr=f"{most} / {behind(letters)}")
+    return alt.Scale(domainMin=0, domainMax=end, nice=False), alt.Axis(format="~%", values=ticks, labelFlush=False)
 
 
 def _point_and_interval(
     base: alt.Chart, title: str, *, scale: alt.Scale, axis: alt.Axis = WHOLE, size: int = 80
 ) -> list[alt.Chart]:
     def share(column: str) -> alt.X:
-        return alt.X(f"{column}:Q", title=title, axis=axis, scale=scale)
+        return alt.X(f"{column}:Q", title=title_lines(title), axis=axis, scale=scale)
 
     return [
         base.mark_rule(strokeWidth=2, opacity=0.65).encode(x=share("low"), x2="high:Q"),

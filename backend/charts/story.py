@@ -13,7 +13,7 @@ import altair as alt
 import polars as pl
 from markupsafe import Markup
 
-from backend.charts.narrow import room
+from backend.charts.narrow import lane_axis, room
 from backend.charts.palette import CLAIM_BARS, INK, NEUTRAL, css, named_scale, organism_scale
 from backend.charts.shares import with_room
 
@@ -149,7 +149,7 @@ def bar_chart(bars: pl.DataFrame, *, title: str, chance: float | None = None) ->
             "lane:N",
             sort=rows["lane"].to_list(),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=room(130, 300), labelFlush=False),
+            axis=lane_axis(rows["lane"]),
         ),
         color=alt.Color("kind:N", scale=named_scale(CLAIM_BARS), legend=None),
         tooltip=["lane:N", *(alt.Tooltip(f"{n}:Q", format=".1%") for n in ("value", "low", "high")), "n:Q", "note:N"],
@@ -183,7 +183,7 @@ def beside_chart(table: pl.DataFrame, *, title: str, sides: Sequence[str]) -> al
             "lane:N",
             sort=lanes,
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=room(110, 260), labelFlush=False),
+            axis=lane_axis(lanes),
         ),
         yOffset=alt.YOffset("side:N", sort=list(sides)),
         color=alt.Color(

@@ -15,7 +15,7 @@ from backend.charts.narrow import across, room
 from backend.charts.palette import INK, NEUTRAL, ON_PALE, ink_on, role_scale, signed_scale
 from backend.charts.pick import picking
 
-LANE = 58  # pixels of height a lane gets: its title and two bars
+LANE = 72  # pixels of height a lane gets: its title of two lines and two bars
 FURNITURE = 100  # pixels that the axis and the legend take
 CELL = 46  # pixels of height a direction gets
 TITLE, BEFORE, AFTER = "title", "before", "after"
@@ -44,6 +44,8 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         )
         for side in (BEFORE, AFTER)
     ]
+    ends = (table[f"{side}{end}"].max() for side in (BEFORE, AFTER) for end in ("", "_high"))
+    most = max(0.05, *(float(each or 0) for each in ends))  # type: ignore[arg-type]
     drawn = [name for name in (BEFORE, ITSELF, *CONTROLS) if name in {BEFORE, *table["role"]}]
     percent = [alt.Tooltip(name, format=".1%") for name in ("value:Q", "from_:Q", "to:Q")]
     points = [alt.Tooltip(name, format="+.1%") for name in ("difference:Q", "low:Q", "high:Q")]
@@ -59,14 +61,14 @@ def before_after_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     )
 
     def share(column: str) -> alt.X:
-        axis = alt.Axis(format="~%", tickCount=5)
-        return alt.X(f"{column}:Q", title=title, axis=axis, scale=alt.Scale(domain=[0, 1]))
+        axis = alt.Axis(format="~%", tickCount=5, labelFlush=False)
+        return alt.X(f"{column}:Q", title=title, axis=axis, scale=alt.Scale(domain=[0, most]))
 
-    titles = alt.Chart(table.select("lane", side=pl.lit(TITLE), text=pl.format("{}:  {}", "lane", "note")))
+    titles = alt.Chart(table.select("lane", side=pl.lit(TITLE), text=pl.format("{}\n{}", "lane", "note")))
     return alt.layer(
         base.mark_bar(opacity=0.5).encode(x=share("value")).add_params(picking("cell")),
         base.mark_rule(strokeWidth=2).encode(x=share("from_"), x2="to:Q"),
-        titles.mark_text(align="left", fontSize=room(11, 12), color=INK, limit=across(6)).encode(
+        titles.mark_text(align="left", lineBreak="\n", dy=-6, fontSize=room(10, 11), color=INK, limit=across(6)).encode(
             x=alt.value(3), y=alt.Y("lane:N", sort=order), yOffset=alt.YOffset("side:N"), text="text:N"
         ),
     ).properties(height=LANE * len(order) + FURNITURE)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
+from backend.charts.narrow import lane_axis
 from backend.charts.palette import (
     CHOSEN,
     INK,
@@ -96,7 +97,7 @@ def judged_rate_chart(
     colours = judge_scale(judges, every)
     scale, axis = with_room(rows)
     base = alt.Chart(rows).encode(
-        y=alt.Y("lane:N", sort=lanes, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=230)),
+        y=alt.Y("lane:N", sort=lanes, title=None, axis=lane_axis(lanes)),
         yOffset=alt.YOffset("judge:N", sort=list(judges)),
         color=alt.Color(
             "judge:N", scale=colours, legend=alt.Legend(title=None, orient="top", labelLimit=260, columns=1)

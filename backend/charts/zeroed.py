@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from backend.charts.narrow import room
+from backend.charts.narrow import lane_axis, room
 from backend.charts.palette import INK, NEUTRAL, POSITIVE, direction_scale
 from backend.charts.shares import with_room
 
@@ -71,7 +71,7 @@ def zeroed_sets_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
         value=pl.max_horizontal("before", "after"),
     )
     scale, axis = with_room(rows.with_columns(high=pl.max_horizontal("after_high", "before")))
-    lanes = alt.Axis(ticks=False, domain=False, labelFlush=False, labelLimit=room(120, 200))
+    lanes = lane_axis(rows["label"])
     base = alt.Chart(rows).encode(
         y=alt.Y("label:N", sort=rows["label"].to_list(), title=None, axis=lanes), tooltip=_tooltip()
     )

@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.conftest import ROOT
+
 PAGES = {  # page -> the fewest charts that it draws of the synthetic study
     "overview": 3,
     "responses": 1,
@@ -51,6 +53,13 @@ def test_files_of_every_chart_of_sweeps(open_swept, name, least):
     if name == "steering":
         assert any("n " in line for figure in figures.values() for line in figure.about)
         assert all(figure.judge for figure in figures.values())
+
+
+def test_charts_are_drawn_in_one_place():
+    files = [*ROOT.glob("pages/*.py"), *ROOT.glob("panels/*.py")]
+    ways = (".altair_chart(", ".vega_lite_chart(")
+    drawing = [file.name for file in files if any(way in file.read_text() for way in ways)]
+    assert drawing == ["figures.py"]
 
 
 def test_a_page_forgets_what_another_drew(open_page):
