@@ -20,6 +20,7 @@ from backend.commands import (
     import_published,
     judge,
     labels,
+    neutral,
     sample,
     sweep,
     train,
@@ -40,6 +41,7 @@ COMMANDS = (
     extract,
     directions,
     downstream,
+    neutral,
     sweep,
     app,
 )

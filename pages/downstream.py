@@ -14,6 +14,7 @@ from backend.study import Study
 from backend.tables import downstream as tables
 from panels.asked import choose_linked
 from panels.frame import current_study, explained, per_study, plain
+from panels.neutral import show_neutral
 
 MEASURES = {
     "cosine": "cosine of the change with the direction",
@@ -305,3 +306,5 @@ with explained():
         )
 with explained():
     show_decomposition(study)
+with explained():
+    show_neutral(study)
