@@ -11,6 +11,7 @@ from typing import NoReturn
 from backend.commands import (
     app,
     build,
+    dictionary,
     directions,
     downstream,
     extract,
@@ -42,6 +43,7 @@ COMMANDS = (
     directions,
     downstream,
     neutral,
+    dictionary,
     sweep,
     app,
 )

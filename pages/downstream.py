@@ -13,6 +13,7 @@ from backend.records import BASE
 from backend.study import Study
 from backend.tables import downstream as tables
 from panels.asked import choose_linked
+from panels.dictionary import show_dictionary
 from panels.frame import current_study, explained, per_study, plain
 from panels.neutral import show_neutral
 
@@ -308,3 +309,5 @@ with explained():
     show_decomposition(study)
 with explained():
     show_neutral(study)
+with explained():
+    show_dictionary(study)
