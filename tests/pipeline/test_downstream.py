@@ -27,7 +27,7 @@ def made(tmp_path_factory):
 
 def test_what_was_kept_is_read_again_and_published(made):
     folder, _, found, study = made
-    [again] = measurements(folder.path)
+    again, _ = measurements(folder.path)
     assert (again.kind, again.name, again.record) == (KIND, RUN, json.loads(json.dumps(found.record)))
     assert study.measured(KIND, RUN)["value"].to_list() == again.frame["value"].to_list()
     assert study.measurements(KIND)[RUN]["direction"] == NAME
