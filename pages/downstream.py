@@ -276,8 +276,13 @@ def show_decomposition(study: Study) -> None:
         f"{own['chance_low']:.1%} to {own['chance_high']:.1%}). Their cosines with it reach "
         f"{reach:.2f}."
     )
-    share = st.column_config.NumberColumn(format="percent")
-    st.dataframe(rows, hide_index=True, column_config={"without": share}, alt="Write vectors of the decomposition")
+    share, two = (st.column_config.NumberColumn(format=form) for form in ("percent", "%.2f"))
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={"without": share, **dict.fromkeys(("cosine", "coefficient"), two)},
+        alt="Write vectors of the decomposition",
+    )
     if shares.height > 1:
         others = shares["share"].to_list()[1:]
         st.caption(f"{len(others)} controls beside it are explained to {min(others):.1%} to {max(others):.1%}.")

@@ -63,10 +63,9 @@ def show_dictionary(study: Study) -> None:
     sized = probed.with_columns(name=pl.format("{}, {}", "by", "size"), questions=pl.lit(record["questions"]))
     chart = values_chart(sized, name="name", title="AUC, held out", order=sized["name"].to_list())
     right.altair_chart(chart, key="dictionary_probed", alt="AUC of probes of equal size")
-    share = st.column_config.NumberColumn(format="percent")
-    st.dataframe(
-        _features(study, run), hide_index=True, column_config={"fires": share}, alt="Features of the dictionary"
-    )
+    share, two = (st.column_config.NumberColumn(format=form) for form in ("percent", "%.2f"))
+    columns = {"fires": share, **dict.fromkeys(("tells", "tells_low", "tells_high"), two)}
+    st.dataframe(_features(study, run), hide_index=True, column_config=columns, alt="Features of the dictionary")
     st.caption(
         f"A TopK autoencoder of {record['features']} features, of which {record['active']} are active at a token at "
         f"most, learned on {record['tokens']:,} answer tokens that {plain(record['reader'])} read. Comparisons are "

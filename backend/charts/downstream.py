@@ -15,6 +15,7 @@ from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, role_scale
 
 HEIGHT = 280  # pixels
 _LABEL = 120  # pixels of a part's name
+_AROUND = 70  # pixels of axes and legends
 
 
 def layers_chart(
@@ -97,7 +98,7 @@ def parts_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     zero = alt.Chart(pl.DataFrame({"value": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4]).encode(x=x)
     rule = base.mark_rule(strokeWidth=2, opacity=0.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     return alt.layer(zero, rule, base.mark_point(filled=True, size=48, opacity=1).encode(x=x)).properties(
-        height=max(22 * len(order), 60) + 10
+        height=26 * len(order) + _AROUND
     )
 
 
@@ -117,5 +118,5 @@ def values_chart(table: pl.DataFrame, *, name: str, title: str, order: Sequence[
     x = alt.X("value:Q", title=title, axis=alt.Axis(tickCount=5))
     rule = base.mark_rule(strokeWidth=2, opacity=0.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     return alt.layer(rule, base.mark_point(filled=True, size=48, opacity=1).encode(x=x)).properties(
-        height=max(16 * len(order), 60) + 10
+        height=20 * len(order) + _AROUND
     )

@@ -53,7 +53,9 @@ def features(study: Study, run: str) -> pl.DataFrame:
         table = table.join(own, on="feature", how="left", maintain_order="left")
     weights = rows.filter(pl.col("measure") == "decoder").sort(pl.col("value").abs(), descending=True)
     made = weights.group_by("part", maintain_order=True).agg(
-        made_of=pl.format("{} {}", pl.col("vector"), pl.col("value").round(2)).head(3).str.join(", ")
+        made_of=pl.format("{} {}", pl.col("vector").str.strip_prefix("layers."), pl.col("value").round(2))
+        .head(3)
+        .str.join(", ")
     )
     tokens = rows.filter(pl.col("measure") == "token").sort("part", "strength")
     said = tokens.group_by("part", maintain_order=True).agg(tokens=pl.col("vector").head(5).str.join("  ·  "))

@@ -96,7 +96,7 @@ def test_the_planted_direction_is_explained_by_the_write_vector_or_says_why_not(
     study = made[-1]
     with pytest.raises(InputError, match="at least 2 write vectors, and here are 1"):
         tables.decomposition(study, "first", NAME, LAYER)
-    assert tables.decomposable(study, "first")[0] == NAME
+    assert set(tables.decomposable(study, "first")) >= {NAME, "first minus base, neutral"}
     with pytest.raises(InputError, match="has no adapters"):
         tables.decomposable(study, BASE)
 
