@@ -58,7 +58,7 @@ def show_neutral(study: Study) -> None:
         peak = own.with_columns(size=pl.col("value").abs()).sort("size", descending=True).row(0, named=True)
         beside = controls.filter(pl.col("layer") == peak["layer"], pl.col("kind") == "random")
         ends = ""
-        if beside.height:
+        if beside.height and beside["low"][0] is not None:
             row = beside.row(0, named=True)
             outside = "within" if row["low"] <= peak["value"] <= row["high"] else "outside"
             ends = f", {outside} what one more random direction has ({row['low']:.2f} to {row['high']:.2f})"

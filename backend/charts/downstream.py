@@ -12,6 +12,7 @@ import polars as pl
 
 from backend.charts.narrow import room
 from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, role_scale
+from backend.records import RANDOM
 
 HEIGHT = 280  # pixels
 _LABEL = 120  # pixels of a part's name
@@ -31,10 +32,10 @@ def layers_chart(
     legend = alt.Legend(title=None, orient="top", columns=room(2, 4), labelLimit=room(120, 220))
     numbers = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")]
     layers: list[alt.Chart] = []
-    bands = controls.drop_nulls(["low", "high"]).filter(pl.col("low").is_finite())
+    bands = controls.drop_nulls(["low", "high"])
     kinds = controls["kind"].unique(maintain_order=True).to_list()
     if controls.height:
-        scale = role_scale(kinds)
+        scale = role_scale(kinds, **{RANDOM: NEUTRAL})  # its usual colour is the base's, whose line is here too
         beside = alt.Chart(controls).encode(
             x=x,
             color=alt.Color("kind:N", scale=scale, legend=legend),

@@ -32,7 +32,6 @@ def test_every_section_says_what_was_found_beside_its_controls(open_followed):
     assert not page.exception
     words = said(page)
     assert "what one more random direction of that length would give" in words
-    assert "4 drawn" in words
     assert "The log probability of misaligned less aligned answers changes by **+" in words
     assert "**MLP" in words or "**attention" in words
     assert "is most like the organism's at layer 2: a cosine of **1.00**" in words

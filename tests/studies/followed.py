@@ -20,7 +20,7 @@ from backend.subject.load import Subject
 from tests.studies import planted
 
 LAYER, RUN, NAME, STUDY = 2, "planted L2", "first planted", "followed"
-ASKED = Following("first", NAME, LAYER, (0.001, 0.002, 0.2), random=4, texts=2)
+ASKED = Following("first", NAME, LAYER, (0.001, 0.002, 0.2), random=6, texts=2)
 
 
 @dataclass(frozen=True, eq=False)
