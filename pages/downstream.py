@@ -13,7 +13,9 @@ from backend.records import BASE
 from backend.study import Study
 from backend.tables import downstream as tables
 from panels.asked import choose_linked
+from panels.dictionary import show_dictionary
 from panels.frame import current_study, explained, per_study, plain
+from panels.neutral import show_neutral
 
 MEASURES = {
     "cosine": "cosine of the change with the direction",
@@ -65,13 +67,18 @@ def _sized(record: dict[str, Any], strength: float) -> str:
 
 def told(row: dict[str, Any], form: str = ".2f") -> str:
     """A mean with its interval."""
+    if row["low"] is None:
+        return f"**{row['value']:{form}}**".replace("-", "−") + " (one question, so no interval)"
     value, low, high = (f"{row[name]:{form}}".replace("-", "−") for name in ("value", "low", "high"))
     return f"**{value}** ({low} to {high})"
 
 
-def beyond(row: dict[str, Any], low: float | None, high: float | None) -> bool:
-    """Whether a mean is outside of what controls span."""
-    return low is not None and high is not None and not low <= row["value"] <= high
+def beside(value: float, low: float | None, high: float | None, what: str, form: str = ".2f") -> str:
+    """Where a mean lies by what one more control would give; nothing where too few were drawn to say."""
+    if low is None or high is None:
+        return ""
+    ends = f"{low:{form}} to {high:{form}}".replace("-", "−")
+    return f", {'within' if low <= value <= high else 'outside'} {what} ({ends})"
 
 
 # --- through the layers -----------------------------------------------------------------------------------------------
@@ -90,13 +97,11 @@ def show_course(study: Study, run: str, record: dict[str, Any]) -> None:
     own, controls = _course(study, run, measure, segment)
     last = own.filter(pl.col("layer") == own["layer"].max(), pl.col("reader") == reader).row(0, named=True)
     chance = controls.filter(pl.col("layer") == last["layer"], pl.col("reader") == reader, pl.col("kind") == "random")
-    words = f"After the last block {MEASURES[measure].split(',')[0]} is {told(last)} in {plain(reader)}"
+    words = f"After the last block the {MEASURES[measure].split(',')[0]} is {told(last)} in {plain(reader)}"
     if chance.height:
         row = chance.row(0, named=True)
-        outside = "outside" if beyond(last, row["low"], row["high"]) else "within"
-        words += (
-            f", {outside} what one more random direction of that length would give ({row['low']:.2f} to "
-            f"{row['high']:.2f}, {row['draws']} drawn)".replace("-", "−")
+        words += beside(
+            last["value"], row["low"], row["high"], "what one more random direction of that length would give"
         )
     answer.markdown(f"{words}.")
     chart = layers_chart(
@@ -149,10 +154,10 @@ def show_parts(study: Study, run: str, record: dict[str, Any]) -> None:
     chart = parts_chart(drawn, title="share of the change, nats a token")
     st.altair_chart(chart, key="downstream_parts", alt="What each part has of the change of the log probability")
     rest = table.height - drawn.height
+    drawn_alone = f"The {drawn.height} parts whose freezing changes most; the table has {rest} more. " if rest else ""
     st.caption(
-        f"{'The ' + str(drawn.height) + ' parts whose freezing changes most; ' if rest > 0 else ''}{rest} more are in "
-        "the table. A part is counted with all that it sets off behind it, and an MLP with the adapters inside it, so "
-        "shares need not sum to the whole. By the gradient: the slope without the vector, times the change of the "
+        f"{drawn_alone}A part is counted with all that it sets off behind it, and an MLP with the adapters inside it, "
+        "so shares need not sum to the whole. By the gradient: the slope without the vector, times the change of the "
         "part's output. By freezing it: what is lost where the part gives what it gives without the vector. "
         f"{_sized(record, strength)} of the activation norm is added; questions: {min(table['questions'].to_list())}."
     )
@@ -169,12 +174,11 @@ def show_parts(study: Study, run: str, record: dict[str, Any]) -> None:
 
 def _parts_in_words(change: dict[str, Any], table: pl.DataFrame, side: str) -> str:
     words = f"The log probability of {plain(side)} changes by {told(change, '+.3f')} nats a token"
-    if change["random"] is not None:
-        outside = "outside" if beyond(change, change["random_low"], change["random_high"]) else "within"
-        ends = f"{change['random_low']:+.3f} to {change['random_high']:+.3f}".replace("-", "−")
-        words += f", {outside} what one more random direction would do ({ends})"
+    ends = change["random_low"], change["random_high"]
+    words += beside(change["value"], *ends, "what one more random direction would do", "+.3f")
     first = table.row(0, named=True)
-    words += f". Most of it goes where **{plain(first['part'])}** is frozen ({first['frozen']:+.3f})".replace("-", "−")
+    share = f"{first['frozen']:+.3f}".replace("-", "−")
+    words += f". Freezing **{plain(first['part'])}** takes most of one part ({share})"
     apart = table.filter(pl.col("disagree"))
     if apart.height:
         names = ", ".join(plain(name) for name in apart["part"].head(4))
@@ -220,10 +224,7 @@ def show_resemblance(study: Study, run: str, record: dict[str, Any]) -> None:
     )
     if chance.height:
         row = chance.row(0, named=True)
-        outside = "outside" if beyond(peak, row["low"], row["high"]) else "within"
-        words += f", {outside} what one more random direction gives ({row['low']:.2f} to {row['high']:.2f})".replace(
-            "-", "−"
-        )
+        words += beside(peak["value"], row["low"], row["high"], "what one more random direction gives")
     st.markdown(f"{words}.")
     mean = controls.group_by("kind", "layer", maintain_order=True).agg(
         pl.col("value").mean(), pl.col("low").min(), pl.col("high").max(), pl.col("draws").first()
@@ -274,8 +275,13 @@ def show_decomposition(study: Study) -> None:
         f"{own['chance_low']:.1%} to {own['chance_high']:.1%}). Their cosines with it reach "
         f"{reach:.2f}."
     )
-    share = st.column_config.NumberColumn(format="percent")
-    st.dataframe(rows, hide_index=True, column_config={"without": share}, alt="Write vectors of the decomposition")
+    share, two = (st.column_config.NumberColumn(format=form) for form in ("percent", "%.2f"))
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={"without": share, **dict.fromkeys(("cosine", "coefficient"), two)},
+        alt="Write vectors of the decomposition",
+    )
     if shares.height > 1:
         others = shares["share"].to_list()[1:]
         st.caption(f"{len(others)} controls beside it are explained to {min(others):.1%} to {max(others):.1%}.")
@@ -305,3 +311,7 @@ with explained():
         )
 with explained():
     show_decomposition(study)
+with explained():
+    show_neutral(study)
+with explained():
+    show_dictionary(study)

@@ -12,9 +12,11 @@ import polars as pl
 
 from backend.charts.narrow import room
 from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE, role_scale
+from backend.records import RANDOM
 
 HEIGHT = 280  # pixels
 _LABEL = 120  # pixels of a part's name
+_AROUND = 70  # pixels of axes and legends
 
 
 def layers_chart(
@@ -30,10 +32,10 @@ def layers_chart(
     legend = alt.Legend(title=None, orient="top", columns=room(2, 4), labelLimit=room(120, 220))
     numbers = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high")]
     layers: list[alt.Chart] = []
-    bands = controls.drop_nulls(["low", "high"]).filter(pl.col("low").is_finite())
+    bands = controls.drop_nulls(["low", "high"])
     kinds = controls["kind"].unique(maintain_order=True).to_list()
     if controls.height:
-        scale = role_scale(kinds)
+        scale = role_scale(kinds, **{RANDOM: NEUTRAL})  # its usual colour is the base's, whose line is here too
         beside = alt.Chart(controls).encode(
             x=x,
             color=alt.Color("kind:N", scale=scale, legend=legend),
@@ -97,7 +99,7 @@ def parts_chart(table: pl.DataFrame, *, title: str) -> alt.LayerChart:
     zero = alt.Chart(pl.DataFrame({"value": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[4, 4]).encode(x=x)
     rule = base.mark_rule(strokeWidth=2, opacity=0.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     return alt.layer(zero, rule, base.mark_point(filled=True, size=48, opacity=1).encode(x=x)).properties(
-        height=max(22 * len(order), 60) + 10
+        height=26 * len(order) + _AROUND
     )
 
 
@@ -117,5 +119,5 @@ def values_chart(table: pl.DataFrame, *, name: str, title: str, order: Sequence[
     x = alt.X("value:Q", title=title, axis=alt.Axis(tickCount=5))
     rule = base.mark_rule(strokeWidth=2, opacity=0.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
     return alt.layer(rule, base.mark_point(filled=True, size=48, opacity=1).encode(x=x)).properties(
-        height=max(16 * len(order), 60) + 10
+        height=20 * len(order) + _AROUND
     )

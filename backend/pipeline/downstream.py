@@ -16,6 +16,7 @@ its texts; those of controls are means over questions, for there each control is
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -103,16 +104,16 @@ def follow(
     readers = tuple(dict.fromkeys((BASE, folder.known(asked.organism))))
     followers = {reader: Follower(subject, reader, asked.layer) for reader in readers}
     largest = [len(own) - 1]
-    with Trails(_place(subject, asked, [*own, *beside], texts), f"following {asked.direction!r}") as trails:
+    with Trails(_place(subject, asked, [*own, *beside]), f"following {asked.direction!r}") as trails:
         for chosen, (reader, follower) in product(texts, followers.items()):
             progress(len(trails.keys), len(texts) * len(readers))
-            if (key := f"{reader} {chosen.text.response_id}") not in trails.keys:
+            if (key := _key(reader, chosen.text)) not in trails.keys:
                 trail = follower.follow(chosen.text, [*own, *beside], freeze=largest, shown=largest)
                 trails.add((key, trail))
         progress(len(trails.keys), len(texts) * len(readers))
         found = dict(iter(trails))  # it has keys of its own
         for chosen, (reader, follower) in product(texts, followers.items()):
-            measured.add(chosen, reader, follower.parts, found[f"{reader} {chosen.text.response_id}"])
+            measured.add(chosen, reader, follower.parts, found[_key(reader, chosen.text)])
         trails.forget()
     record = {
         **asdict(asked),
@@ -150,12 +151,16 @@ def _read(part: Path) -> list[tuple[str, Trail]]:
         return [(str(arrays.pop("key")), Trail(**arrays))]
 
 
-def _place(subject: Subject, asked: Following, pushes: Sequence[Push], texts: Sequence[_Chosen]) -> Path:
-    """Where trails wait: a folder for all that they depend on."""
+def _key(reader: str, text: Text) -> str:
+    """What one trail is kept under: who read which tokens."""
+    tokens = json.dumps([text.prompt_ids, text.answer_ids]).encode()
+    return f"{reader} {text.response_id} {hashlib.sha256(tokens).hexdigest()[:12]}"
+
+
+def _place(subject: Subject, asked: Following, pushes: Sequence[Push]) -> Path:
+    """Where trails wait: a folder for all that they depend on but the texts."""
     added = [[push.size, hashlib.sha256(push.direction.vector.tobytes()).hexdigest()] for push in pushes]
-    read = [[each.text.response_id, each.text.prompt_ids, each.text.answer_ids] for each in texts]
-    mark = work.fingerprint(subject, [asked.organism], [asked.layer, added, read])
-    return work.place(KIND, mark)
+    return work.place(KIND, work.fingerprint(subject, [asked.organism], [asked.layer, added]))
 
 
 def _controls(folder: StudyFolder, direction: Direction, asked: Following) -> list[Direction]:

@@ -2,6 +2,7 @@
 
     measured/KIND/NAME.json     how it was measured
     measured/KIND/NAME.parquet  its numbers, in the columns of `study.parquet.MEASURED`
+    measured/dictionary/NAME/   the weights of a dictionary, in the form of sae-lens
 
 It refuses to know what the numbers mean.
 """

@@ -1,6 +1,6 @@
 """What a direction sets off behind its layer, as tables: a run's numbers with intervals, beside its controls.
 
-A direction's own numbers are means over questions with a bootstrap over them. A control is one draw of its kind, so
+A direction's own numbers are means over questions with a t interval over them. A control is one draw of its kind, so
 what they give is the range that holds one more of them. It refuses to know how anything was measured.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from backend.analysis.directions.convergence import FEWEST_DRAWS
 from backend.analysis.directions.decomposition import decomposed
-from backend.analysis.estimates import one_more_draw
-from backend.analysis.scalars.grouped import grouped_mean
+from backend.analysis.estimates import one_more_draw, without_each
 from backend.records import RESIDUAL_WRITERS, InputError
 from backend.study import Study
 
@@ -35,21 +35,29 @@ def estimates(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """[*by, value, low, high, questions]: means over questions of a direction's own rows."""
     found = []
     for key, part in rows.group_by(by, maintain_order=True):
-        mean = grouped_mean(part["value"].to_numpy(), part["question"].to_numpy())
-        found.append((*key, mean.value, mean.low, mean.high, part["question"].n_unique()))
+        each = part.group_by("question", maintain_order=True).agg(pl.col("value").mean())["value"].to_numpy()
+        size = len(each)
+        left = (each.sum() - each) / (size - 1) if size > 1 else np.full(1, np.nan)
+        mean = without_each(float(each.mean()), left, size)
+        found.append((*key, mean.value, mean.low, mean.high, size))
     schema: dict[str, Any] = {name: rows.schema[name] for name in by}
     schema |= {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "questions": pl.Int64}
-    return pl.DataFrame(found, schema, orient="row")
+    table = pl.DataFrame(found, schema, orient="row")
+    return table.with_columns(pl.col("low", "high").fill_nan(None))  # of one question there is no interval
 
 
 def ranges(rows: pl.DataFrame, kinds: dict[str, str], by: Sequence[str]) -> pl.DataFrame:
-    """[kind, *by, value, low, high, draws]: of every kind of control, the mean and what holds one more of them."""
+    """[kind, *by, value, low, high, draws]: of every kind of control, the mean and what holds one more of them.
+
+    Of fewer than `FEWEST_DRAWS` no range is given.
+    """
     named = pl.DataFrame(list(kinds.items()), {"vector": pl.String, "kind": pl.String}, orient="row")
     rows = rows.join(named, on="vector", how="inner", maintain_order="left")
     found = []
     for key, part in rows.group_by(["kind", *by], maintain_order=True):
         draw = one_more_draw(part["value"].to_numpy())
-        found.append((*key, draw.value, draw.low, draw.high, part.height))
+        low, high = (draw.low, draw.high) if part.height >= FEWEST_DRAWS else (None, None)
+        found.append((*key, draw.value, low, high, part.height))
     schema: dict[str, Any] = {"kind": pl.String, **{name: rows.schema[name] for name in by}}
     schema |= {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "draws": pl.Int64}
     return pl.DataFrame(found, schema, orient="row")
@@ -132,7 +140,7 @@ def shares(study: Study, run: str, reader: str, side: str) -> pl.DataFrame:
         found = found.rename({"value": name, "low": f"{name}_low", "high": f"{name}_high"})
         table = found if table is None else table.join(found.drop("questions"), on=["part", "layer"])
     assert table is not None
-    disagree = ((pl.col("apart_low") > 0) | (pl.col("apart_high") < 0)) & pl.col("apart_low").is_finite()
+    disagree = ((pl.col("apart_low") > 0) | (pl.col("apart_high") < 0)).fill_null(False)
     table = table.with_columns(disagree=disagree, change=pl.lit(change))
     return _with_kinds(study, run, table).sort(pl.col("frozen").abs(), descending=True)
 

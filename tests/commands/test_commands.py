@@ -36,6 +36,9 @@ GOOD = {
     "import-figures": "import-figures <folder> --name x",
     "extract": "extract --folder {folder}",
     "directions": "directions <what> <file> --folder {folder} --name v",
+    "downstream": "downstream --folder {folder} --organism o --direction v --layer 1",
+    "neutral": "neutral --folder {folder} --organism o --direction v",
+    "dictionary": "dictionary --folder {folder} --study s --reader o",
     "sweep steer": "sweep steer --folder {folder} --name s --direction v",
     "sweep ablate": "sweep ablate --folder {folder} --name s --direction v --layer 1",
     "sweep gain": "sweep gain --folder {folder} --name s --organism o",
@@ -63,7 +66,7 @@ POSITIONALS = {
     ("directions", "file"): "{folder}/out.safetensors",
 }
 SWEEPS = ("sweep steer", "sweep ablate", "sweep gain", "sweep coalitions")
-LOAD = ("train", "sample", "judge", "build", "extract", *SWEEPS, "run", "app")
+LOAD = ("train", "sample", "judge", "build", "extract", "downstream", "neutral", *SWEEPS, "run", "app")
 
 LEAST_0 = ("-1", "1.5", "x", "", "nan", "99999999999")
 LEAST_1 = (*LEAST_0, "0")
@@ -161,6 +164,40 @@ BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--folder": FOLDER,
         "--name": (*NAME, "nobody"),
         "--study": (*NAME, "no-such-study"),
+    },
+    "downstream": {
+        "--folder": FOLDER,
+        "--organism": (*NAME, "nobody"),
+        "--direction": (*NAME, "nobody"),
+        "--layer": LEAST_0,
+        "--shares": ("", "x", "1", "0%", "nan%", "1%,x%", "%"),
+        "--random": LEAST_0,
+        "--texts": LEAST_1,
+        "--questions": TEXT,
+        "--outcome": (*TEXT, "nobody"),
+        "--judge": (*TEXT, "x" * 250),
+        "--name": NAME,
+    },
+    "neutral": {
+        "--folder": FOLDER,
+        "--organism": (*NAME, "nobody"),
+        "--direction": (*NAME, "nobody"),
+        "--first": LEAST_1,
+        "--texts": (*PATH, "nowhere"),
+        "--random": LEAST_0,
+        "--name": NAME,
+    },
+    "dictionary": {
+        "--folder": FOLDER,
+        "--study": (*NAME, "no-such-study"),
+        "--reader": NAME,
+        "--features": (*LEAST_1, "1"),
+        "--active": LEAST_1,
+        "--steps": LEAST_1,
+        "--seed": LEAST_0,
+        "--outcome": TEXT,
+        "--judge": (*TEXT, "x" * 250),
+        "--name": NAME,
     },
     "sweep steer": {
         **SWEPT,

@@ -27,7 +27,7 @@ def made(tmp_path_factory):
 
 def test_what_was_kept_is_read_again_and_published(made):
     folder, _, found, study = made
-    [again] = measurements(folder.path)
+    again, _ = measurements(folder.path)
     assert (again.kind, again.name, again.record) == (KIND, RUN, json.loads(json.dumps(found.record)))
     assert study.measured(KIND, RUN)["value"].to_list() == again.frame["value"].to_list()
     assert study.measurements(KIND)[RUN]["direction"] == NAME
@@ -44,7 +44,7 @@ def test_the_change_at_the_layer_itself_is_the_vector(made):
         assert there["value"].to_list() == pytest.approx([value] * 2, abs=5e-3)
         assert set(own["layer"]) == set(range(LAYER, tiny.N_LAYERS))
         assert set(controls["kind"]) == {"random"}
-        assert controls["draws"].unique().to_list() == [4]
+        assert controls["draws"].unique().to_list() == [6]
 
 
 def test_small_lengths_are_linear_and_a_large_one_is_said(made):
@@ -66,7 +66,7 @@ def test_misaligned_answers_become_likelier_and_aligned_ones_less_so(made):
     sides = {row["side"]: row for row in table.to_dicts()}
     assert sides["misaligned"]["value"] > 0 > sides["aligned"]["value"]
     between = sides[tables.BETWEEN]
-    assert between["low"] > 0
+    assert between["low"] < between["value"] < between["high"]
     assert between["value"] > 3 * abs(between["random"])
 
 
@@ -96,7 +96,7 @@ def test_the_planted_direction_is_explained_by_the_write_vector_or_says_why_not(
     study = made[-1]
     with pytest.raises(InputError, match="at least 2 write vectors, and here are 1"):
         tables.decomposition(study, "first", NAME, LAYER)
-    assert tables.decomposable(study, "first")[0] == NAME
+    assert set(tables.decomposable(study, "first")) >= {NAME, "first minus base, neutral"}
     with pytest.raises(InputError, match="has no adapters"):
         tables.decomposable(study, BASE)
 
