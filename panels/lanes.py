@@ -84,7 +84,8 @@ def choose_lanes(
         raise InputError("No lane is chosen: tap one of A to D.")
     stacks = all_stacks(study)
     lanes: list[Lane | None] = []
-    for letter, tab in zip(chosen, st.tabs([letter.upper() for letter in chosen]), strict=True):
+    first = SENT_TO.upper() if SENT_TO in chosen else None  # where edits are, also those that other pages send
+    for letter, tab in zip(chosen, st.tabs([letter.upper() for letter in chosen], default=first), strict=True):
         lanes.append(None)
         with tab, explained():
             lanes[-1] = _choose_lane(letter, study, organisms, stacks, layers, width)

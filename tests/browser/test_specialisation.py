@@ -69,7 +69,7 @@ def test_train_filter_brush_and_send_to_live(live: Callable[[str], Page], worker
 
     button(page, "Generate").click()
     expect(page.get_by_text("plain79").first).to_be_visible()
-    plain, edited = worker.requests[-1].arms
+    plain, edited = (request.arms[0] for request in worker.requests[-2:])
     assert plain.edits == (Gain(ORGANISM, 1.0),)
     factors = {edit.factor: set(edit.adapters or ()) for edit in edited.edits if edit.adapters}
     assert factors[30.0] == set(BOTH)

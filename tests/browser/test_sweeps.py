@@ -56,7 +56,7 @@ def send(page: Page, button: str = "Send to Live") -> dict[str, str]:
 def chosen(page: Page) -> list[str]:
     """What the menus of the page stand at."""
     menus = page.locator('[data-testid="stMain"] [data-testid="stSelectbox"] input')
-    return [menus.nth(at).input_value() for at in range(menus.count())]
+    return [re.sub(r" #[0-9a-f]{12}$", "", menus.nth(at).input_value()) for at in range(menus.count())]
 
 
 def test_a_point_of_a_steering_sweep_goes_to_live_with_its_strength(visit: Visit, study: str):
