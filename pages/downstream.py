@@ -178,7 +178,7 @@ def _parts_in_words(change: dict[str, Any], table: pl.DataFrame, side: str) -> s
     words += beside(change["value"], *ends, "what one more random direction would do", "+.3f")
     first = table.row(0, named=True)
     share = f"{first['frozen']:+.3f}".replace("-", "−")
-    words += f". Freezing **{plain(first['part'])}** takes most of one part ({share})"
+    words += f". Of single parts, freezing **{plain(first['part'])}** takes most away ({share})"
     apart = table.filter(pl.col("disagree"))
     if apart.height:
         names = ", ".join(plain(name) for name in apart["part"].head(4))

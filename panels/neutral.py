@@ -5,6 +5,8 @@ It refuses to know which page shows it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import streamlit as st
 
@@ -61,11 +63,12 @@ def show_neutral(study: Study) -> None:
         if beside.height and beside["low"][0] is not None:
             row = beside.row(0, named=True)
             outside = "within" if row["low"] <= peak["value"] <= row["high"] else "outside"
-            ends = f", {outside} what one more random direction has ({row['low']:.2f} to {row['high']:.2f})"
+            ends = f", {outside} what one more random direction has ({_signed(row)})"
+        value = f"{peak['value']:.2f}".replace("-", "−")
         words += (
-            f" With {plain(record['direction'])} that difference has a cosine of at most **{peak['value']:.2f}** "
-            f"({peak['low']:.2f} to {peak['high']:.2f}; layer {peak['layer']}){ends}."
-        ).replace("-", "−")
+            f" With {plain(record['direction'])} that difference has a cosine of at most **{value}** "
+            f"({_signed(peak)}; layer {peak['layer']}){ends}."
+        )
     answer.markdown(words)
     left, right = st.columns([3, 2])
     if own.height:
@@ -87,3 +90,8 @@ def show_neutral(study: Study) -> None:
         "Directions shows through the unembedding and Steering can add. Narrow fine-tuning is known to leave such a "
         "trace (arXiv 2510.13900)."
     )
+
+
+def _signed(row: dict[str, Any]) -> str:
+    """Both ends of an interval in words."""
+    return f"{row['low']:.2f} to {row['high']:.2f}".replace("-", "−")
