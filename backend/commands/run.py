@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def add(commands: Any) -> None:
     add("--measure", action="store_true", help=what)
     what = "first take what the folder has as made by this recipe, where it says of itself that it was"
     add("--adopt", action="store_true", help=what)
+    add("--ray", type=values.text, metavar="ADDRESS", help="answer on a Ray cluster (needs requirements-ray.txt)")
     parser.set_defaults(run=run, keeps=KEEPS)
 
 
@@ -45,12 +47,16 @@ def run(options: argparse.Namespace) -> None:
         check_layers(read, layers)
     folder: Path = options.folder or options.recipe.parent
     quiet()
-    with held(folder) as ledger:
+    with held(folder) as ledger, ExitStack() as undo:
         bench = Bench(read, StudyFolder(folder), say=partial(print, flush=True), watch=progress)
         if options.adopt:
             for name in adopt(bench, ledger):
                 print(f"taken as made: {name}")
         chosen(plan(bench, ledger), options.until, options.only)  # a wrong name is said before anything is loaded
+        if options.ray:
+            from backend.recipe.cluster import Cluster
+
+            bench.answer_with(undo.enter_context(Cluster.at(options.ray, bench)).blocks)
         if options.measure or not options.dry_run:
             measure(bench, ledger, plan(bench, ledger))
         print("\n".join(plan_in_words(bench, ledger, plan(bench, ledger))), flush=True)

@@ -346,6 +346,14 @@ class ProbesPart(Part):
     pages: Texts = Field(default=("probes",), description="as of `python -m backend figures --page`")
 
 
+class ClusterPart(Part):
+    """What an actor of a Ray cluster takes, with `run --ray`. It decides no result, so nothing is stale by it."""
+
+    actors: int | None = Field(default=None, ge=1, le=10_000, description="default: as many as there is room for")
+    cpus: float = Field(default=1, gt=0, description="of an actor, and its threads")
+    gpus: float = Field(default=0, ge=0, description="of an actor; the model is spread over more than one")
+
+
 class StudyRecipe(Part):
     """One study, whole."""
 
@@ -365,6 +373,7 @@ class StudyRecipe(Part):
     sweeps: dict[Name, AnySweep] = {}
     traces: TracesPart = TracesPart()
     probes: ProbesPart | None = None
+    cluster: ClusterPart = ClusterPart()
 
     @property
     def trained(self) -> dict[str, tuple[str, OrganismPart, int]]:

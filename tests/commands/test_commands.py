@@ -233,6 +233,7 @@ BAD: dict[str, dict[str, tuple[str, ...]]] = {
         "--folder": PATH,
         "--until": (*TEXT, "nowhere"),
         "--only": (*TEXT, "nowhere", "publish"),
+        "--ray": (*TEXT, "nowhere"),
     },
     "app": {
         "--study": NAME,
