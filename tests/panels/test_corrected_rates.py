@@ -36,14 +36,7 @@ RATES = {  # a page that states rates, and studies in which it does
     "ablation": ("swept",),
     "scaled_adapters": ("experimented", "gained"),
 }
-NO_RATE = {
-    "one_adapter",
-    "probes",
-    "directions",
-    "convergence",
-    "live",
-    "studies",
-}  # scalars, AUCs, cosines, answers unjudged
+NO_RATE = {"one_adapter", "probes", "directions", "convergence", "live", "studies", "downstream"}
 BUILT = (synthetic_study, swept_study, experimented_study, gained_study)
 NONE_LABELLED = "python -m backend labels draw FILE --by-score"
 
