@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import socket
 import tarfile
 import tempfile
 from collections import deque
@@ -53,6 +54,13 @@ class Answering:
         return answered(self._subject, block, batch)
 
 
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT; what is no such address, Ray looks up itself."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def packed(organisms: Mapping[str, Path]) -> bytes:
     """The adapters of organisms as one archive."""
     out = io.BytesIO()
@@ -88,6 +96,7 @@ class Cluster:
             }
         }
         try:
+            _reach(address)  # Ray itself asks again for minutes
             ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # of its own, of gRPC, of the operating system
             raise InputError(
