@@ -84,8 +84,8 @@ def test_a_study_that_was_chosen_stays_chosen_under_its_name_alone(page_of):
 def test_what_a_stranger_wrote_is_shown_and_not_obeyed(page_of, tmp_path):
     file = max((tmp_path / "another").glob("*.duckdb"))
     with duckdb.connect(file) as connection:
-        connection.execute("DELETE FROM meta WHERE key = 'folder'")
-        connection.execute("INSERT INTO meta VALUES ('folder', ?)", [json.dumps("a` ![p](http://evil/x.png) `")])
+        connection.execute("DELETE FROM meta WHERE key = 'info.folder'")
+        connection.execute("INSERT INTO meta VALUES ('info.folder', ?)", [json.dumps("a` ![p](http://evil/x.png) `")])
     page = page_of(study="another")
     assert not page.exception
     [told] = [each.value for each in page.markdown if "Built from" in each.value]
