@@ -17,7 +17,7 @@ from panels.asked import page_link
 from panels.frame import explain, explained, listed, per_study, plain, study_if_any, study_named
 
 LARGEST = 250_000_000  # bytes of a file that the app hands to a browser
-TABLE = "studies_table"
+TABLE, CHOSEN = "studies_table", "studies_chosen"  # the widget, and the name that it stands for
 DONE, REFUSED = "studies_done", "studies_refused"  # session state: what the last change did, or why not, said once
 
 study = study_if_any()
@@ -51,12 +51,20 @@ def described(kept: Kept) -> dict[str, Any]:
 
 def show_studies(kept: list[Kept], shown: str | None) -> Kept | None:
     """The table; the study that is chosen in it, or the one of the sidebar."""
+    names = [each.name for each in kept]
+    chosen = st.session_state.get(CHOSEN)
+    tick(names, chosen)
+
+    def choose() -> None:
+        rows = st.session_state[TABLE]["selection"]["rows"]
+        st.session_state[CHOSEN] = names[rows[0]] if rows else None
+
     table = pl.DataFrame([described(each) for each in kept], infer_schema_length=None)
     order = ["study", "title", "base", "organisms", "conditions", "questions", "responses", "judges", "published"]
-    picked: Any = st.dataframe(
+    st.dataframe(
         table.select([name for name in [*order, "size"] if name in table.columns]),
         key=TABLE,
-        on_select="rerun",
+        on_select=choose,
         selection_mode="single-row",
         hide_index=True,
         column_config={
@@ -66,10 +74,16 @@ def show_studies(kept: list[Kept], shown: str | None) -> Kept | None:
         },
         alt="The studies that are kept",
     )
-    rows = picked["selection"]["rows"]
-    names = [each.name for each in kept]
-    at = rows[0] if rows else names.index(shown) if shown in names else None
-    return kept[at] if at is not None and at < len(kept) else None
+    wanted = chosen if chosen in names else shown
+    return next((each for each in kept if each.name == wanted), None)
+
+
+def tick(names: list[str], chosen: str | None) -> None:
+    """Select the study that is chosen, and no other: the table itself keeps a row's number, whatever stands there."""
+    ticked = [names.index(chosen)] if chosen in names else []
+    table = st.session_state.get(TABLE)
+    if table is None or list(table["selection"]["rows"]) != ticked:
+        st.session_state[TABLE] = {"selection": {"rows": ticked}}
 
 
 def changed(done: str) -> None:
@@ -130,6 +144,7 @@ def renamed(name: str) -> str:
     rename(name, to, root)
     if st.session_state.get("study") == name:
         st.session_state["study"] = to
+    st.session_state[CHOSEN] = to
     return f"{name} is {to} now. Links that name {name} do not open it any more."
 
 
@@ -138,13 +153,21 @@ def save(kept: Kept) -> None:
     if kept.size <= LARGEST:
         st.download_button(
             "Save as a file",
-            kept.file.read_bytes,
+            lambda: content(kept.file),
             file_name=f"{kept.name}.duckdb",
             key="studies_save",
             on_click="ignore",
         )
     else:
         st.caption(f"{kept.size / 1e6:,.0f} MB: copy {plain(kept.file)}")
+
+
+def content(file: Path) -> bytes:
+    """The study's file; nothing where it was removed meanwhile."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def tell_origin(opened: Study, kept: Kept) -> None:
@@ -156,7 +179,9 @@ def tell_origin(opened: Study, kept: Kept) -> None:
     worn = [name for name in opened.organisms()["organism"] if name != BASE]
     lines.append(f"Organisms: {listed(worn)}" if worn else "No organisms")
     if info.get("folder"):
-        lines.append(f"Built from {plain(info['folder'])}; again with `{build_command(kept.name, info['folder'])}`")
+        lines.append(
+            f"Built from {plain(info['folder'])}; again with: {plain(build_command(kept.name, info['folder']))}"
+        )
     elif info.get("source"):
         lines.append(f"From {plain(info['source'])}")
     if info.get("left_out"):
@@ -211,7 +236,8 @@ def taken_in() -> str:
         raise InputError("choose a file first")
     name = str(st.session_state["studies_new_name"] or "").strip() or Path(file.name).stem
     admit(file, name, root)
-    return f"{name} is here now: choose it in the table."
+    st.session_state[CHOSEN] = name
+    return f"{name} is here now."
 
 
 st.title("Studies")

@@ -94,7 +94,7 @@ def read_beside(study: Study, chosen: str, lane: str, judge: str | None, metrics
             "Marked is what the other lacks"
         )
     elif not told.marked:
-        notes.append("The answers are too long to be compared word by word")
+        notes.append("The answers are too long, or repeat themselves too often, to be compared word by word")
     if second.seed != response.seed:
         notes.append(f"The answer beside has seed {second.seed}: there is none of seed {response.seed}")
     if second.sampling != response.sampling:

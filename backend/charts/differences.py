@@ -6,6 +6,7 @@ It refuses to know where the texts come from.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -14,7 +15,7 @@ from markupsafe import Markup, escape
 from backend.charts.palette import CHOSEN, css
 from backend.charts.strip import plain_text
 
-MOST_WORDS = 4000  # of a text: longer ones are shown without marks
+MOST_PAIRS = 60_000  # of equal words that are tried: texts with more, as long loops are, are shown without marks
 _WORD = re.compile(r"\s*\S+")
 _MARK = Markup('<mark style="color:inherit;text-decoration:underline;background:{}">{}</mark>')
 
@@ -28,14 +29,15 @@ class Differing:
     begins: int  # words that both begin with
     shared: int  # words that stand in both, in the same order
     words: int  # of the longer text
-    marked: bool = True  # False where a text is too long to be compared
+    marked: bool = True  # False where the texts are too long, or repeat themselves too often, to be compared
 
 
 def differing(left: str, right: str) -> Differing:
     """Mark the words of each text that the other lacks at that place."""
     ours, theirs = _WORD.findall(left), _WORD.findall(right)
     longest = max(len(ours), len(theirs))
-    if longest > MOST_WORDS:
+    there = Counter(_bare(theirs))
+    if sum(there[word] for word in _bare(ours)) > MOST_PAIRS:
         return Differing(plain_text(left), plain_text(right), 0, 0, longest, marked=False)
     same = SequenceMatcher(None, _bare(ours), _bare(theirs), autojunk=False).get_matching_blocks()
     first = same[0]

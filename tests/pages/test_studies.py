@@ -1,7 +1,9 @@
 """The page of the studies themselves: what is here, and what can be done with each."""
 
+import json
 import shutil
 
+import duckdb
 import pytest
 
 from backend.study import list_studies
@@ -66,3 +68,26 @@ def test_a_damaged_study_is_listed_and_can_be_removed(page_of, tmp_path):
     page = page_of(study="synthetic")
     assert not page.exception
     assert "cannot be opened" in page.dataframe[0].value["title"][0]
+
+
+def test_a_study_that_was_chosen_stays_chosen_under_its_name_alone(page_of):
+    page = page_of(study="synthetic")
+    page.session_state["studies_chosen"] = "another"
+    page.run()
+    assert page.subheader[0].value == "another"
+    page.text_input(key="studies_name_another").set_value("zebra")  # it moves behind the other
+    button(page, "Rename").click().run()
+    assert page.dataframe[0].value["study"].to_list() == ["synthetic", "zebra"]
+    assert page.subheader[0].value == "zebra"
+
+
+def test_what_a_stranger_wrote_is_shown_and_not_obeyed(page_of, tmp_path):
+    file = max((tmp_path / "another").glob("*.duckdb"))
+    with duckdb.connect(file) as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'info.folder'")
+        connection.execute("INSERT INTO meta VALUES ('info.folder', ?)", [json.dumps("a` ![p](http://evil/x.png) `")])
+    page = page_of(study="another")
+    assert not page.exception
+    [told] = [each.value for each in page.markdown if "Built from" in each.value]
+    assert "![p](" not in told
+    assert "`" not in told.replace("\\`", "")
