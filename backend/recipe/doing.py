@@ -44,7 +44,7 @@ from backend.subject.train_settings import TrainSettings
 from backend.tables.figures import figures
 
 Made = list[Path]
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", RECORD)
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def write_settings(bench: Bench, said: dict[str, Any]) -> Made:
@@ -82,13 +82,26 @@ def train_organism(bench: Bench, name: str, part: OrganismPart, seed: int) -> Ma
 
 
 def copy_organism(bench: Bench, name: str, adapter: str) -> Made:
-    """The adapters of a peft folder or a hub id."""
-    source, target = adapter_folder(adapter), bench.folder.path / "organisms" / name
-    remove(target)
+    """The adapters of a peft folder or a hub id. A folder that is in its place already stays as it is.
+
+    Raises InputError where the folder lacks a file of an adapter, before anything is replaced.
+    """
+    source, target = adapter_folder(adapter).resolve(), bench.folder.path / "organisms" / name
+    if missing := [file for file in _ADAPTER if not (source / file).is_file()]:
+        raise bench.read.document.wrong(
+            ("organisms", name, "adapter"), f"{source} holds no {missing[0]}: name a folder that peft wrote"
+        )
+    if source == target.resolve():
+        return [target]
+    if target.resolve() in source.parents:
+        raise bench.read.document.wrong(
+            ("organisms", name, "adapter"), f"{source} is inside {target}, which would be replaced: move it elsewhere"
+        )
     with whole_folder(target) as building:
-        for file in (source / each for each in _ADAPTER):
+        for file in (source / each for each in (*_ADAPTER, RECORD)):
             if file.is_file():
                 shutil.copyfile(file, building / file.name)
+        remove(target)
     bench.changed_organism()
     return [target]
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backend.files import whole
@@ -150,11 +150,19 @@ def _entry(said: Mapping[str, Any]) -> Entry:
     return Entry(
         str(said["key"]),
         depends,
-        {str(name): str(digest) for name, digest in said["made"].items()},
+        {_inside(name): str(digest) for name, digest in said["made"].items()},
         None if seconds is None else float(seconds),
         float(said.get("units", 0)),
         str(said.get("machine", "")),
     )
+
+
+def _inside(name: str) -> str:
+    """A path in the folder. Raises ValueError on one that leads out of it: what a ledger names may be removed."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"{name} is no path in the folder")
+    return name
 
 
 def _entry_to_json(entry: Entry) -> dict[str, Any]:

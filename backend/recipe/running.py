@@ -142,6 +142,8 @@ def _set_aside(entry: Entry | None, key: str, folder: Path) -> None:
         return
     for name, digest in entry.made.items():
         path = folder / name
+        if not _within(path, folder):
+            continue
         if _is(path, digest) and path.is_file():
             path.unlink()
         elif path.exists() and not _is(path, digest):
@@ -155,7 +157,16 @@ def _is(path: Path, digest: str) -> bool:
 
 
 def _remove_former(before: Entry | None, made: dict[str, str], folder: Path) -> None:
-    """What an earlier run of the stage made and this one does not, such as controls that are asked for no more."""
-    for name in set(before.made if before else ()) - set(made):
-        if (folder / name).is_file():
-            (folder / name).unlink()
+    """What an earlier run of the stage made and this one does not, such as controls that are asked for no more.
+
+    What is no longer as it was made is somebody's, and stays.
+    """
+    for name, digest in (before.made if before else {}).items():
+        path = folder / name
+        if name not in made and path.is_file() and _is(path, digest) and _within(path, folder):
+            path.unlink()
+
+
+def _within(path: Path, folder: Path) -> bool:
+    """No link leads out of the folder on the way to a file of it."""
+    return path.parent.resolve().is_relative_to(folder.resolve())
