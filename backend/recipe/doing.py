@@ -6,15 +6,17 @@ A function returns the files that it left in the folder. It may be killed at any
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from backend.cuts import Thresholds
 from backend.edits import Condition
-from backend.files import remove, whole, whole_folder
+from backend.files import lock, remove, whole, whole_folder
 from backend.judge import Judge
 from backend.judge.choice import load_judge
 from backend.judge.replies import file_name
@@ -31,10 +33,11 @@ from backend.pipeline.sample import sample_into
 from backend.pipeline.sweep import Cell, Sweep, references
 from backend.recipe.bench import Bench, base_of
 from backend.recipe.designs import design
-from backend.recipe.reading import digest_of, plain_judge
+from backend.recipe.ledger import Entry
+from backend.recipe.reading import digest_of, metrics_of, plain_judge
 from backend.recipe.schema import AnswersPart, AnySweep, DirectionsPart, JudgePart, OrganismPart, ProbesPart
 from backend.records import BASELINE, InputError, Score
-from backend.study import open_study
+from backend.study import list_studies, newest, open_study
 from backend.study.outcome_json import named_outcome
 from backend.study.responses import scored
 from backend.subject.adapters import adapter_folder
@@ -224,10 +227,17 @@ def trace_answers(bench: Bench, study: str) -> Made:
         ):
             trace_into(traces, subject, texts, reader, project=project, progress=move)
         bench.units += len(texts)
-    for earlier in work.WORK.glob(f"{study}-{'?' * 12}"):
-        if earlier not in kept:
-            remove(earlier)
+    bench.left = tuple(sorted(place.name for place in kept))
+    for name in {*bench.former} - {*bench.left}:
+        if re.fullmatch(rf"trace-{re.escape(study)}-[0-9a-f]{{12}}", name):
+            _remove_traces(work.WORK / name)
     return []
+
+
+def _remove_traces(place: Path) -> None:
+    """Those that an earlier run kept and nothing reads any more; where somebody is at them, they stay."""
+    with suppress(InputError), lock(place, "removing earlier traces"):
+        remove(place)
 
 
 def publish_study(bench: Bench, study: str) -> Made:
@@ -235,6 +245,7 @@ def publish_study(bench: Bench, study: str) -> Made:
     with bench.watch("publish") as move:
         path = build(bench.folder, bench.subject(), study, root=bench.root, progress=move, forget=False)
     bench.say(f"published {path}")
+    bench.left = (path.stem,)
     bench.units = 1
     return []
 
@@ -276,8 +287,11 @@ def _is_trained(folder: Path, settings: TrainSettings, data: str | None, base: s
     if not (folder / RECORD).is_file() or not (folder / "adapter_config.json").is_file():
         return False
     said = json_of(folder / RECORD)
+    rows = said.get("data") if isinstance(said, dict) else None
+    if not isinstance(rows, dict):  # another program's record, or none of a training
+        return False
     wanted = json.loads(json.dumps(asdict(settings)))
-    return bool(said["settings"] == wanted and said["data"]["sha256"] == data and said["base"] == base)
+    return data is not None and (said.get("settings"), rows.get("sha256"), said.get("base")) == (wanted, data, base)
 
 
 def says_answered(bench: Bench, organism: str, part: AnswersPart) -> Made | None:
@@ -289,17 +303,41 @@ def says_answered(bench: Bench, organism: str, part: AnswersPart) -> Made | None
     return [bench.folder.path / "responses" / f"{organism}.{BASELINE}.parquet"] if there == wanted else None
 
 
-def says_swept(bench: Bench, name: str, part: AnySweep) -> Made | None:
-    """The folder's sweep of this name, where it is of this kind, and asked the same questions as often, drawn so."""
-    file = bench.folder.path / "sweeps" / f"{name}.json"
-    if not file.is_file() or not file.with_suffix(".parquet").is_file():
+def says_copied(bench: Bench, name: str, adapter: str) -> Made | None:
+    """The folder's organism, where its files are those of a peft folder here."""
+    source, target = Path(adapter), bench.folder.path / "organisms" / name
+    if not source.is_dir() or not all((target / file).is_file() for file in _ADAPTER):
         return None
-    said = json_of(file)
-    sampling, seed = part.sampling(bench.read.recipe.sampling)
-    asked = [question.id for question in bench.read.about(part.questions)]
-    wanted = (part.kind, asked, part.n, seed, vars(sampling))
-    same = (said["kind"], said["questions"], said["n"], said["seed"], said["sampling"]) == wanted
-    return [file, file.with_suffix(".parquet")] if same else None
+    same = all(_digest(source / file) == _digest(target / file) for file in (*_ADAPTER, RECORD))
+    return [target] if same else None
+
+
+def _digest(file: Path) -> str | None:
+    return digest_of(file) if file.is_file() else None
+
+
+def says_judged(bench: Bench, part: JudgePart, *, unedited: bool) -> Made | None:
+    """The scores of a judge, where every answer has all of them; by which file of rubrics they are, they do not say."""
+    file, judge = scores_file(bench.folder, part), judge_called(part)
+    if part.rubrics or not file.is_file():
+        return None
+    there = {(score.response_id, score.metric) for score in bench.folder.scores() if score.judge == judge}
+    judged = [r.id for r in bench.folder.responses() if not unedited or r.condition == BASELINE]
+    if not judged or not all((i, metric) in there for i in judged for metric in metrics_of(bench.read, part)):
+        return None
+    return [] if unedited else [file]
+
+
+def says_other(bench: Bench, entry: Entry, study: str) -> str | None:
+    """Why the study that is published is not what an entry says of this folder; None where it is."""
+    if study not in list_studies(bench.root):
+        return f"the study {study!r} is gone"
+    if entry.left:
+        known = (newest(study, bench.root).stem,)
+        return None if entry.left == known else f"another build of the study {study!r} has been published since"
+    with closing(open_study(study, bench.root)) as there:
+        of = there.info.get("folder")
+    return None if of == str(bench.folder.path.resolve()) else f"the study {study!r} is of another folder"
 
 
 def scores_file(folder: StudyFolder, part: JudgePart) -> Path:

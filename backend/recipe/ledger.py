@@ -45,6 +45,7 @@ class Entry:
     seconds: float | None = None  # None where it was found made
     units: float = 0.0  # of its cost, which `costs` counts
     machine: str = ""
+    left: tuple[str, ...] = ()  # names of what it left outside of the folder: places of traces, the study's build
 
     def why_stale(self, key: str, depends: Depends, folder: Path) -> str | None:
         """What has changed since it was made; None where nothing has."""
@@ -154,6 +155,7 @@ def _entry(said: Mapping[str, Any]) -> Entry:
         None if seconds is None else float(seconds),
         float(said.get("units", 0)),
         str(said.get("machine", "")),
+        tuple(map(str, said.get("left", ()))),
     )
 
 
@@ -177,4 +179,5 @@ def _entry_to_json(entry: Entry) -> dict[str, Any]:
         "seconds": None if entry.seconds is None else round(entry.seconds, 2),
         "units": entry.units,
         "machine": entry.machine,
+        "left": list(entry.left),
     }
