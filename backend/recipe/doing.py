@@ -122,6 +122,7 @@ def sample_organism(bench: Bench, organism: str, part: AnswersPart) -> Made:
     ):
         sample_into(bench.folder, responses, organism, plain)
     bench.units += (bench.cells.asked - before) * sampling.max_new_tokens
+    bench.left = bench.cells.used
     return [bench.folder.path / "responses" / f"{organism}.{BASELINE}.parquet"]
 
 
@@ -130,8 +131,9 @@ def judge_answers(bench: Bench, part: JudgePart, *, unedited: bool) -> Made:
     wanted = bench.folder.answers()
     texts = [(r.id, r.question, r.text) for r in wanted if not unedited or r.condition == BASELINE]
     judge, tally = judge_of(bench, part), Tally()
-    judged_before = {score.response_id for score in bench.folder.scores() if score.judge == judge.name}
-    bench.units += sum(response not in judged_before for response, *_ in texts)
+    keeps_none = plain_judge(part)[0].startswith("distilled")  # a chat model's replies are kept: it is asked once
+    before = {s.response_id for s in bench.folder.scores() if s.judge == judge.name and not keeps_none}
+    bench.units += sum(response not in before for response, *_ in texts)
     with bench.watch(f"judge by {judge.name}", len(texts), unit="answer") as move:
         scores = list(_told(tally.count(judge.score(texts)), len(judge.metrics), len(texts), move))
     if tally.failed:
@@ -207,6 +209,7 @@ def run_sweep_part(bench: Bench, name: str, part: AnySweep) -> Made:
         run = bench.cells.run
         conduct(folder, subject, sweep, cut, planned.record, batch=BATCH, progress=move, run=run)
     bench.units += (bench.cells.asked - before) * sampling.max_new_tokens
+    bench.left = bench.cells.used
     file = folder.path / "sweeps" / f"{name}.json"
     return [file, file.with_suffix(".parquet")]
 

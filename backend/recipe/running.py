@@ -126,7 +126,16 @@ def run(bench: Bench, ledger: Ledger, until: str | None = None, only: Sequence[s
         bench.check_unchanged()
         ledger.keep(each.stage.name, entry)
         _remove_former(before, made, ledger.folder)
+    if len(todo) == sum(each.state != DONE for each in planned):
+        _forget_cells(bench, ledger, planned)
     return [each.stage.name for each in todo]
+
+
+def _forget_cells(bench: Bench, ledger: Ledger, planned: Sequence[Planned]) -> None:
+    """Behind a whole run: cells of answers that no stage gave. They stay where a stage does not say which it used."""
+    used = [ledger.entries[each.stage.name].left for each in planned if each.stage.amount.tokens]
+    if all(used):
+        bench.cells.forget({name for names in used for name in names})
 
 
 def _contents(files: Sequence[Path], folder: Path) -> dict[str, str]:

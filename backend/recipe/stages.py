@@ -20,7 +20,7 @@ from backend.recipe import doing
 from backend.recipe.bench import Bench, base_of
 from backend.recipe.designs import cells_in
 from backend.recipe.ledger import Depends, Entry, Ledger, content
-from backend.recipe.reading import ReadRecipe, as_json, digest_of, directions_in
+from backend.recipe.reading import ReadRecipe, as_json, digest_of, directions_in, plain_judge
 from backend.recipe.schema import AblatePart, AnswersPart, AnySweep, DirectionsPart, DrawnPart, JudgePart, OrganismPart
 from backend.records import BASE, BASELINE
 from backend.study.outcome_json import named_outcome, outcomes_of
@@ -38,6 +38,7 @@ class Amount:
     kind: str  # what a measured rate is kept under
     units: float = 0.0
     tokens: float = 0.0
+    judged: float = 0.0  # tokens of the answers that a judge is given, at the most
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,8 +203,12 @@ class _Listing:
         self, name: str, part: JudgePart, needs: tuple[str, ...], *, unedited: bool, waits: tuple[str, ...] = ()
     ) -> Stage:
         rubrics = {part.rubrics: digest_of(self.read.beside(part.rubrics))} if part.rubrics else {}
-        answers = sum(map(self._texts, self.answering)) if unedited or not self.recipe.directions else 0
-        swept = 0 if unedited else sum(map(self._swept, self.recipe.sweeps.values()))
+        counted: list[tuple[DrawnPart, int]] = []
+        if unedited or not self.recipe.directions or plain_judge(part)[0].startswith("distilled"):  # keeps no replies
+            counted += [(own, self._texts(organism)) for organism, own in self.answering.items()]
+        if not unedited:
+            counted += [(sweep, self._swept(sweep)) for sweep in self.recipe.sweeps.values()]
+        tokens = sum(n * own.sampling(self.recipe.sampling)[0].max_new_tokens for own, n in counted)
         file = doing.scores_file(StudyFolder(self.ledger.folder), part)
 
         return Stage(
@@ -213,7 +218,7 @@ class _Listing:
             files=rubrics,
             needs=needs,
             waits=waits,
-            amount=Amount(f"judge {part.name}", answers + swept),
+            amount=Amount(f"judge {part.name}", sum(n for _, n in counted), judged=tokens),
             gone=lambda *_: None if file.is_file() else "the scores are gone",
             found=partial(doing.says_judged, part=part, unedited=unedited),
         )

@@ -148,7 +148,7 @@ def test_coalitions_are_drawn_by_their_own_seed_be_it_zero(recipe, monkeypatch):
     monkeypatch.setattr("backend.recipe.designs.grids.coalitions", lambda *said: drawn.append(said) or [])
     worn = SimpleNamespace(adapters=[])
     subject, folder = SimpleNamespace(organisms={"y": worn}), SimpleNamespace(known=lambda name: name)
-    design(read.recipe, read.recipe.sweeps["c"], folder, subject, [], print)  # type: ignore[arg-type]
+    design(read.recipe, read.recipe.sweeps["c"], folder, subject, [], print)
     assert drawn == [("y", [], 3, 0)]
 
 

@@ -156,6 +156,10 @@ def test_a_changed_strength_samples_its_cells_and_nothing_else(place):
     }
     assert all(after[i] == before[i] for i in set(after) & set(before))
     assert not any("20%" in r.condition for r in after.values())
+    with held(place.folder) as ledger:
+        used = {name for stage in ledger.entries for name in ledger.entries[stage].left if name.endswith(".parquet")}
+    assert {file.name for file in (place.folder / ".cells").iterdir()} == used  # those of 20% are gone
+    assert len(used) == len({(r.organism, r.condition) for r in after.values() if "tokens" not in r.condition})
 
 
 def test_a_title_is_written_and_published_and_nothing_is_sampled(place):
