@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
     from backend.pipeline.folder import StudyFolder
     from backend.recipe.bench import Bench, base_of
     from backend.recipe.costs import measure, plan_in_words
+    from backend.recipe.ledger import Ledger
     from backend.recipe.reading import check_layers, read_recipe
     from backend.recipe.running import adopt, chosen, held, plan
     from backend.recipe.running import run as carry_out
@@ -47,7 +48,9 @@ def run(options: argparse.Namespace) -> None:
         check_layers(read, layers)
     folder: Path = options.folder or options.recipe.parent
     quiet()
-    with held(folder) as ledger, ExitStack() as undo:
+    with ExitStack() as undo:
+        # what is only said writes nothing, and may be said while a run is at it
+        ledger = Ledger.of(folder, written=False) if options.dry_run else undo.enter_context(held(folder))
         bench = Bench(read, StudyFolder(folder), say=partial(print, flush=True), watch=progress)
         if options.adopt:
             for name in adopt(bench, ledger):

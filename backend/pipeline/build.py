@@ -150,7 +150,7 @@ def work_of(
     """Where traces wait, a folder for all that they depend on: the model, the reader, texts, what is projected on."""
     texts = [[r.id, r.prompt_ids, r.answer_ids] for r in responses]
     along = [[d.name, d.layer, hashlib.sha256(d.vector.tobytes()).hexdigest()] for d in projected]
-    return work.place(name, work.fingerprint(subject, [reader], [reader, texts, along]))
+    return work.place(f"trace-{name}", work.fingerprint(subject, [reader], [reader, texts, along]))
 
 
 def trace_into(

@@ -37,6 +37,8 @@ class Bench:
     watch: Watch = unwatched
     blocks: Blocks = answer_here
     units: float = 0.0  # what the stage at hand did, in the units of its cost
+    left: tuple[str, ...] = ()  # names of what the stage at hand left beside its files: `Entry.left`
+    former: tuple[str, ...] = ()  # names of what its earlier run left so
     cells: CellStore = field(init=False)
     _subject: Subject | None = None
     _bare: Subject | None = None

@@ -61,6 +61,7 @@ class CellStore:
     blocks: Blocks = answer_here
     before: Callable[[], None] = lambda: None  # is called before every block
     asked: int = 0  # answers that were sampled, not found
+    used: tuple[str, ...] = ()  # names of the cells of what was answered last
     _weights: dict[str, str] = field(default_factory=dict)
 
     def key(self, subject: Subject, sweep: Sweep, cell: Cell) -> str:
@@ -90,6 +91,7 @@ class CellStore:
     ) -> Iterator[list[Response]]:
         """All answers of a sweep; cells that are kept are not asked again. Raises InputError as `run_sweep`."""
         files = {self._file(subject, sweep, cell): cell for cell in sweep.cells}
+        self.used = tuple(sorted(file.name for file in files))
         known = {file: found for file in files if (found := self._kept(file)) is not None}
         missing = [cell for file, cell in files.items() if file not in known]
         each = len(sweep.questions) * sweep.n
@@ -112,10 +114,10 @@ class CellStore:
                 told(cell, one.receipts)
         yield [one.response for file in files for one in known[file]]
 
-    def forget(self, keep: set[Path]) -> None:
-        """Remove the cells that nothing needs any more."""
+    def forget(self, keep: set[str]) -> None:
+        """Remove the cells that nothing needs any more: all but those of some names."""
         for file in self.folder.glob("*.parquet"):
-            if file not in keep:
+            if file.name not in keep:
                 file.unlink()
 
     def _file(self, subject: Subject, sweep: Sweep, cell: Cell) -> Path:

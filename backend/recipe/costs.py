@@ -9,12 +9,13 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from backend.analysis.directions.random_directions import random_direction
-from backend.edits import Ablate, Condition
+from backend.edits import Ablate, Condition, Edit
 from backend.judge.api import CHARACTERS_PER_TOKEN
 from backend.judge.rubrics import read_rubrics
 from backend.pipeline.sweep import Cell, Sweep, requests
@@ -23,14 +24,16 @@ from backend.recipe.bench import Bench, machine
 from backend.recipe.ledger import Ledger
 from backend.recipe.reading import plain_judge
 from backend.recipe.running import DONE, Planned
-from backend.recipe.schema import JudgePart
+from backend.recipe.schema import DrawnPart, JudgePart
 from backend.records import BASE, BASELINE, Direction
-from backend.subject.decode import BATCH, sample
+from backend.subject.decode import BATCH, Request, sample
 from backend.subject.trace import Text, trace
 from backend.subject.train import train
 from backend.subject.train_settings import TrainSettings
 
 PILOT_STEPS = 3  # of training, the first of which warms up
+PILOT_TOKENS = 32  # of an answer at the most
+PILOT_TEXTS = 48  # that are read and judged
 Rates = Mapping[str, float]  # kind -> seconds a unit
 
 
@@ -49,8 +52,8 @@ def rates_of(ledger: Ledger, planned: Sequence[Planned]) -> dict[str, float]:
 
 def measure(bench: Bench, ledger: Ledger, planned: Sequence[Planned]) -> None:
     """Run the pilots of the kinds that are left and have no rate. Raises InputError where the base cannot be loaded."""
-    left = {each.stage.amount.kind: each.stage for each in planned if each.state != DONE}
-    missing = {kind for kind in left if kind} - rates_of(ledger, planned).keys()
+    left = {each.stage.amount.kind for each in planned if each.state != DONE and each.stage.amount.units}
+    missing = left - rates_of(ledger, planned).keys()
     if not missing & {"sample", "sweep", "read", "train"} and not any(kind.startswith("judge ") for kind in missing):
         return
     found = dict(_pilots(bench, missing))
@@ -58,44 +61,13 @@ def measure(bench: Bench, ledger: Ledger, planned: Sequence[Planned]) -> None:
 
 
 def _pilots(bench: Bench, kinds: set[str]) -> Iterator[tuple[str, float]]:
-    recipe, subject = bench.read.recipe, bench.subject()
-    answering = next(iter(recipe.answers), None)
-    sampling = (
-        answering.sampling(recipe.sampling)[0]
-        if answering
-        else next(iter(recipe.sweeps.values())).sampling(recipe.sampling)[0]
-    )
-    questions = bench.read.questions
-    n = max(1, BATCH // len(questions))
-    plain = Sweep("pilot", (Cell(BASE, Condition(BASELINE)),), questions, n, sampling)
-    asked = list(requests(subject, plain))[:BATCH]
-    list(sample(subject, asked[:2]))  # the first forward pass of a process is slower
-    start = time.perf_counter()
-    answers = list(sample(subject, asked))
-    yield "sample", (time.perf_counter() - start) / (len(asked) * sampling.max_new_tokens)
-    if "sweep" in kinds:
-        drawn = random_direction(
-            Direction("pilot", len(subject.blocks) // 2, np.ones(subject.d_model, dtype=np.float32)), 0
-        )
-        edited = Sweep("pilot", (Cell(BASE, Condition("pilot", (Ablate(drawn),))),), questions, n, sampling)
-        start, asked = time.perf_counter(), list(requests(subject, edited))[:BATCH]
-        list(sample(subject, asked))
-        yield "sweep", (time.perf_counter() - start) / (len(asked) * sampling.max_new_tokens)
-    prompts = {request.key: request.prompt_ids for request in asked}
-    if "read" in kinds:
-        texts = [Text(str(a.key), prompts[a.key], a.answer_ids) for a in answers if a.key in prompts][:48]
-        start = time.perf_counter()
-        read = list(trace(subject, texts, BASE))
-        yield "read", (time.perf_counter() - start) / max(1, len(read))
-    for part in recipe.judges:
-        if f"judge {part.name}" in kinds and not plain_judge(part)[0].startswith("api:"):
-            judge = doing.judge_of(bench, part)
-            given = [(f"pilot {i}", questions[i % len(questions)].text, a.text + " ") for i, a in enumerate(answers)][
-                :48
-            ]
-            start = time.perf_counter()
-            list(judge.score(given))
-            yield f"judge {part.name}", (time.perf_counter() - start) / len(given)
+    """Seconds a unit of those of some kinds that can be tried here."""
+    recipe = bench.read.recipe
+    judges = [
+        part for part in recipe.judges if f"judge {part.name}" in kinds and not plain_judge(part)[0].startswith("api:")
+    ]
+    if bench.read.questions and (judges or kinds & {"sample", "sweep", "read"}):
+        yield from _answer_pilots(bench, kinds, judges)
     trained = next((each for each in recipe.organisms.values() if each.data), None)
     if "train" in kinds and trained and trained.data:
         file = bench.read.beside(trained.data.file)
@@ -104,6 +76,43 @@ def _pilots(bench: Bench, kinds: set[str]) -> Iterator[tuple[str, float]]:
             with tempfile.TemporaryDirectory() as place:
                 steps = list(train(bench.bare(), file, Path(place) / "pilot", settings))
             yield "train", sum(step.seconds for step in steps[1:]) / (len(steps) - 1) / trained.batch
+
+
+def _answer_pilots(bench: Bench, kinds: set[str], judges: Sequence[JudgePart]) -> Iterator[tuple[str, float]]:
+    """Short answers of the base, without and with an edit, then read and judged."""
+    recipe, subject, questions = bench.read.recipe, bench.subject(), bench.read.questions
+    part = next(iter((*recipe.answers, *recipe.sweeps.values())), DrawnPart())
+    usual, _ = part.sampling(recipe.sampling)
+    sampling = replace(usual, max_new_tokens=min(usual.max_new_tokens, PILOT_TOKENS))
+    n = max(1, BATCH // len(questions))
+
+    def asked(*edits: Edit) -> list[Request]:
+        cell = Cell(BASE, Condition("pilot" if edits else BASELINE, edits))
+        return list(requests(subject, Sweep("pilot", (cell,), questions, n, sampling)))[:BATCH]
+
+    plain = asked()
+    list(sample(subject, plain[:2]))  # the first forward pass of a process is slower
+    if {*kinds} != {"sweep"}:
+        start = time.perf_counter()
+        answers = list(sample(subject, plain))
+        yield "sample", (time.perf_counter() - start) / (len(plain) * sampling.max_new_tokens)
+    if "sweep" in kinds:
+        along = Direction("pilot", len(subject.blocks) // 2, np.ones(subject.d_model, dtype=np.float32))
+        edited, start = asked(Ablate(random_direction(along, 0))), time.perf_counter()
+        list(sample(subject, edited))
+        yield "sweep", (time.perf_counter() - start) / (len(edited) * sampling.max_new_tokens)
+    if "read" in kinds:
+        prompts = {request.key: request.prompt_ids for request in plain}
+        texts = [Text(str(a.key), prompts[a.key], a.answer_ids) for a in answers][:PILOT_TEXTS]
+        start = time.perf_counter()
+        read = list(trace(subject, texts, BASE))
+        yield "read", (time.perf_counter() - start) / max(1, len(read))
+    for judged in judges:
+        judge = doing.judge_of(bench, judged)
+        given = [(f"pilot {i}", questions[i % len(questions)].text, a.text + " ") for i, a in enumerate(answers)]
+        start = time.perf_counter()
+        list(judge.score(given[:PILOT_TEXTS]))
+        yield f"judge {judged.name}", (time.perf_counter() - start) / len(given[:PILOT_TEXTS])
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -167,11 +176,11 @@ def dollars_of(bench: Bench, each: Planned) -> float | None:
     if part is None or part.prices is None or not plain_judge(part)[0].startswith("api:"):
         return None
     prompt = sum(len(rubric.text) for rubric in read_rubrics(part.metrics, _rubrics(bench, part)))
-    questions = bench.read.questions
-    asked = sum(len(question.text) for question in questions) / len(questions)
-    answer = bench.read.recipe.sampling.max_new_tokens * CHARACTERS_PER_TOKEN
-    tokens = each.stage.amount.units * (prompt + len(part.metrics) * (asked + answer)) / CHARACTERS_PER_TOKEN
-    return (tokens * part.prices[0] + each.stage.amount.units * len(part.metrics) * part.prices[1]) / 1e6
+    questions, amount = bench.read.questions, each.stage.amount
+    asked = sum(len(question.text) for question in questions) / max(1, len(questions))
+    tokens = amount.units * (prompt + len(part.metrics) * asked) / CHARACTERS_PER_TOKEN
+    tokens += len(part.metrics) * amount.judged
+    return (tokens * part.prices[0] + amount.units * len(part.metrics) * part.prices[1]) / 1e6
 
 
 def _rubrics(bench: Bench, part: JudgePart) -> Path | None:

@@ -50,7 +50,7 @@ def design(
         return gains(part.organism, adapters, groups=part.groups, factors=part.factors, pairs=part.pairs)
     if isinstance(part, CoalitionsPart):
         names = [adapter.name for adapter in adapters]
-        cells = grids.coalitions(part.organism, names, part.pairs, part.seed or recipe.sampling.seed)
+        cells = grids.coalitions(part.organism, names, part.pairs, part.sampling(recipe.sampling)[1])
         return SweepDesign(cells, {"kind": "coalitions"})
     return _scalars(part, adapters)
 

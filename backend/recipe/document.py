@@ -17,7 +17,14 @@ from backend.records import InputError
 
 Place = tuple[Hashable, ...]  # keys and indices from the top
 MOST_VALUES = 100_000  # of a file, with what aliases repeat
-_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
+MOST_TEXT = 4 << 20  # characters of a file, and of its values with what aliases repeat
+LARGEST_NUMBER = 2**63
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
+_KINDS = {
+    yaml.ScalarNode: _PLAIN,
+    yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
+    yaml.MappingNode: {"tag:yaml.org,2002:map"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,10 @@ def read_document(path: Path) -> Document:
     null, list or mapping, or more than anybody writes by hand.
     """
     text = text_of(path)
+    if len(text) > MOST_TEXT:
+        raise InputError(
+            f"{path} has {len(text):,} characters, and a recipe at most {MOST_TEXT:,}: is it another file?"
+        )
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -68,13 +79,14 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.lines: dict[Place, int] = {(): 1}
         self._path, self._plain = path, yaml.SafeLoader("")
+        self._text = 0  # characters so far
 
     def value(self, node: yaml.Node, place: Place) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(place, line)
         if len(self.lines) > MOST_VALUES or len(place) > DEEPEST:
             raise InputError(f"{self._path}, line {line}: there is more in it than a recipe has: shorten it")
-        if node.tag not in _PLAIN:
+        if node.tag not in _KINDS.get(type(node), ()):
             raise InputError(
                 f"{self._path}, line {line}: {shown(node.value)} is read as {node.tag.rpartition(':')[2]}, which no "
                 "part of a recipe is: put it in quotes"
@@ -83,7 +95,21 @@ class _Reader:
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(each, (*place, i)) for i, each in enumerate(node.value)]
-        return self._plain.construct_object(node)
+        return self._scalar(node, line)
+
+    def _scalar(self, node: yaml.Node, line: int) -> Any:
+        self._text += len(node.value)
+        if self._text > MOST_TEXT:
+            raise InputError(f"{self._path}, line {line}: there is more in it than a recipe has: shorten it")
+        try:
+            value = self._plain.construct_object(node)
+        except (yaml.YAMLError, ValueError, KeyError, TypeError, OverflowError, IndexError) as error:
+            raise InputError(
+                f"{self._path}, line {line}: {shown(node.value)} is no {node.tag.rpartition(':')[2]}: mend it"
+            ) from error
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            raise InputError(f"{self._path}, line {line}: the number is larger than any that a recipe has: mend it")
+        return value
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[Any, Any]:
         found: dict[Any, Any] = {}

@@ -6,15 +6,17 @@ A function returns the files that it left in the folder. It may be killed at any
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from backend.cuts import Thresholds
 from backend.edits import Condition
-from backend.files import remove, whole, whole_folder
+from backend.files import lock, remove, whole, whole_folder
 from backend.judge import Judge
 from backend.judge.choice import load_judge
 from backend.judge.replies import file_name
@@ -31,10 +33,11 @@ from backend.pipeline.sample import sample_into
 from backend.pipeline.sweep import Cell, Sweep, references
 from backend.recipe.bench import Bench, base_of
 from backend.recipe.designs import design
-from backend.recipe.reading import digest_of, plain_judge
+from backend.recipe.ledger import Entry
+from backend.recipe.reading import digest_of, metrics_of, plain_judge
 from backend.recipe.schema import AnswersPart, AnySweep, DirectionsPart, JudgePart, OrganismPart, ProbesPart
 from backend.records import BASELINE, InputError, Score
-from backend.study import open_study
+from backend.study import list_studies, newest, open_study
 from backend.study.outcome_json import named_outcome
 from backend.study.responses import scored
 from backend.subject.adapters import adapter_folder
@@ -44,7 +47,7 @@ from backend.subject.train_settings import TrainSettings
 from backend.tables.figures import figures
 
 Made = list[Path]
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", RECORD)
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def write_settings(bench: Bench, said: dict[str, Any]) -> Made:
@@ -82,13 +85,26 @@ def train_organism(bench: Bench, name: str, part: OrganismPart, seed: int) -> Ma
 
 
 def copy_organism(bench: Bench, name: str, adapter: str) -> Made:
-    """The adapters of a peft folder or a hub id."""
-    source, target = adapter_folder(adapter), bench.folder.path / "organisms" / name
-    remove(target)
+    """The adapters of a peft folder or a hub id. A folder that is in its place already stays as it is.
+
+    Raises InputError where the folder lacks a file of an adapter, before anything is replaced.
+    """
+    source, target = adapter_folder(adapter).resolve(), bench.folder.path / "organisms" / name
+    if missing := [file for file in _ADAPTER if not (source / file).is_file()]:
+        raise bench.read.document.wrong(
+            ("organisms", name, "adapter"), f"{source} holds no {missing[0]}: name a folder that peft wrote"
+        )
+    if source == target.resolve():
+        return [target]
+    if target.resolve() in source.parents:
+        raise bench.read.document.wrong(
+            ("organisms", name, "adapter"), f"{source} is inside {target}, which would be replaced: move it elsewhere"
+        )
     with whole_folder(target) as building:
-        for file in (source / each for each in _ADAPTER):
+        for file in (source / each for each in (*_ADAPTER, RECORD)):
             if file.is_file():
                 shutil.copyfile(file, building / file.name)
+        remove(target)
     bench.changed_organism()
     return [target]
 
@@ -106,6 +122,7 @@ def sample_organism(bench: Bench, organism: str, part: AnswersPart) -> Made:
     ):
         sample_into(bench.folder, responses, organism, plain)
     bench.units += (bench.cells.asked - before) * sampling.max_new_tokens
+    bench.left = bench.cells.used
     return [bench.folder.path / "responses" / f"{organism}.{BASELINE}.parquet"]
 
 
@@ -114,8 +131,9 @@ def judge_answers(bench: Bench, part: JudgePart, *, unedited: bool) -> Made:
     wanted = bench.folder.answers()
     texts = [(r.id, r.question, r.text) for r in wanted if not unedited or r.condition == BASELINE]
     judge, tally = judge_of(bench, part), Tally()
-    judged_before = {score.response_id for score in bench.folder.scores() if score.judge == judge.name}
-    bench.units += sum(response not in judged_before for response, *_ in texts)
+    keeps_none = plain_judge(part)[0].startswith("distilled")  # a chat model's replies are kept: it is asked once
+    before = {s.response_id for s in bench.folder.scores() if s.judge == judge.name and not keeps_none}
+    bench.units += sum(response not in before for response, *_ in texts)
     with bench.watch(f"judge by {judge.name}", len(texts), unit="answer") as move:
         scores = list(_told(tally.count(judge.score(texts)), len(judge.metrics), len(texts), move))
     if tally.failed:
@@ -191,6 +209,7 @@ def run_sweep_part(bench: Bench, name: str, part: AnySweep) -> Made:
         run = bench.cells.run
         conduct(folder, subject, sweep, cut, planned.record, batch=BATCH, progress=move, run=run)
     bench.units += (bench.cells.asked - before) * sampling.max_new_tokens
+    bench.left = bench.cells.used
     file = folder.path / "sweeps" / f"{name}.json"
     return [file, file.with_suffix(".parquet")]
 
@@ -211,10 +230,17 @@ def trace_answers(bench: Bench, study: str) -> Made:
         ):
             trace_into(traces, subject, texts, reader, project=project, progress=move)
         bench.units += len(texts)
-    for earlier in work.WORK.glob(f"{study}-{'?' * 12}"):
-        if earlier not in kept:
-            remove(earlier)
+    bench.left = tuple(sorted(place.name for place in kept))
+    for name in {*bench.former} - {*bench.left}:
+        if re.fullmatch(rf"trace-{re.escape(study)}-[0-9a-f]{{12}}", name):
+            _remove_traces(work.WORK / name)
     return []
+
+
+def _remove_traces(place: Path) -> None:
+    """Those that an earlier run kept and nothing reads any more; where somebody is at them, they stay."""
+    with suppress(InputError), lock(place, "removing earlier traces"):
+        remove(place)
 
 
 def publish_study(bench: Bench, study: str) -> Made:
@@ -222,6 +248,7 @@ def publish_study(bench: Bench, study: str) -> Made:
     with bench.watch("publish") as move:
         path = build(bench.folder, bench.subject(), study, root=bench.root, progress=move, forget=False)
     bench.say(f"published {path}")
+    bench.left = (path.stem,)
     bench.units = 1
     return []
 
@@ -263,8 +290,11 @@ def _is_trained(folder: Path, settings: TrainSettings, data: str | None, base: s
     if not (folder / RECORD).is_file() or not (folder / "adapter_config.json").is_file():
         return False
     said = json_of(folder / RECORD)
+    rows = said.get("data") if isinstance(said, dict) else None
+    if not isinstance(rows, dict):  # another program's record, or none of a training
+        return False
     wanted = json.loads(json.dumps(asdict(settings)))
-    return bool(said["settings"] == wanted and said["data"]["sha256"] == data and said["base"] == base)
+    return data is not None and (said.get("settings"), rows.get("sha256"), said.get("base")) == (wanted, data, base)
 
 
 def says_answered(bench: Bench, organism: str, part: AnswersPart) -> Made | None:
@@ -276,17 +306,41 @@ def says_answered(bench: Bench, organism: str, part: AnswersPart) -> Made | None
     return [bench.folder.path / "responses" / f"{organism}.{BASELINE}.parquet"] if there == wanted else None
 
 
-def says_swept(bench: Bench, name: str, part: AnySweep) -> Made | None:
-    """The folder's sweep of this name, where it is of this kind, and asked the same questions as often, drawn so."""
-    file = bench.folder.path / "sweeps" / f"{name}.json"
-    if not file.is_file() or not file.with_suffix(".parquet").is_file():
+def says_copied(bench: Bench, name: str, adapter: str) -> Made | None:
+    """The folder's organism, where its files are those of a peft folder here."""
+    source, target = Path(adapter), bench.folder.path / "organisms" / name
+    if not source.is_dir() or not all((target / file).is_file() for file in _ADAPTER):
         return None
-    said = json_of(file)
-    sampling, seed = part.sampling(bench.read.recipe.sampling)
-    asked = [question.id for question in bench.read.about(part.questions)]
-    wanted = (part.kind, asked, part.n, seed, vars(sampling))
-    same = (said["kind"], said["questions"], said["n"], said["seed"], said["sampling"]) == wanted
-    return [file, file.with_suffix(".parquet")] if same else None
+    same = all(_digest(source / file) == _digest(target / file) for file in (*_ADAPTER, RECORD))
+    return [target] if same else None
+
+
+def _digest(file: Path) -> str | None:
+    return digest_of(file) if file.is_file() else None
+
+
+def says_judged(bench: Bench, part: JudgePart, *, unedited: bool) -> Made | None:
+    """The scores of a judge, where every answer has all of them; by which file of rubrics they are, they do not say."""
+    file, judge = scores_file(bench.folder, part), judge_called(part)
+    if part.rubrics or not file.is_file():
+        return None
+    there = {(score.response_id, score.metric) for score in bench.folder.scores() if score.judge == judge}
+    judged = [r.id for r in bench.folder.responses() if not unedited or r.condition == BASELINE]
+    if not judged or not all((i, metric) in there for i in judged for metric in metrics_of(bench.read, part)):
+        return None
+    return [] if unedited else [file]
+
+
+def says_other(bench: Bench, entry: Entry, study: str) -> str | None:
+    """Why the study that is published is not what an entry says of this folder; None where it is."""
+    if study not in list_studies(bench.root):
+        return f"the study {study!r} is gone"
+    if entry.left:
+        known = (newest(study, bench.root).stem,)
+        return None if entry.left == known else f"another build of the study {study!r} has been published since"
+    with closing(open_study(study, bench.root)) as there:
+        of = there.info.get("folder")
+    return None if of == str(bench.folder.path.resolve()) else f"the study {study!r} is of another folder"
 
 
 def scores_file(folder: StudyFolder, part: JudgePart) -> Path:

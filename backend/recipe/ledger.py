@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backend.files import whole
@@ -45,6 +45,7 @@ class Entry:
     seconds: float | None = None  # None where it was found made
     units: float = 0.0  # of its cost, which `costs` counts
     machine: str = ""
+    left: tuple[str, ...] = ()  # names of what else it left: cells, places of traces, the study's build
 
     def why_stale(self, key: str, depends: Depends, folder: Path) -> str | None:
         """What has changed since it was made; None where nothing has."""
@@ -65,13 +66,14 @@ class Ledger:
     folder: Path
     entries: dict[str, Entry]
     pilots: dict[str, dict[str, float]] = field(default_factory=dict)  # machine -> kind -> seconds a unit
+    written: bool = True  # where not, what it is told is known as long as it is
 
     @classmethod
-    def of(cls, folder: Path) -> Ledger:
+    def of(cls, folder: Path, *, written: bool = True) -> Ledger:
         """The ledger of a folder, empty where it has none. Raises InputError on a damaged one."""
         file = folder / LEDGER
         if not file.exists():
-            return cls(folder, {})
+            return cls(folder, {}, written=written)
         said = json_of(file)
         try:
             entries = {name: _entry(each) for name, each in said["stages"].items()}
@@ -84,7 +86,7 @@ class Ledger:
                 f"{file} is no ledger of a recipe ({shown(str(error))}): remove it, and run again with --adopt to take "
                 "what is there as made"
             ) from error
-        return cls(folder, entries, pilots)
+        return cls(folder, entries, pilots, written)
 
     def keep(self, stage: str, entry: Entry) -> None:
         """A stage is finished: onto the disk."""
@@ -103,6 +105,8 @@ class Ledger:
         self._write()
 
     def _write(self) -> None:
+        if not self.written:
+            return
         said = {name: _entry_to_json(entry) for name, entry in sorted(self.entries.items())}
         with whole(self.folder / LEDGER) as out:
             out.write(
@@ -150,11 +154,20 @@ def _entry(said: Mapping[str, Any]) -> Entry:
     return Entry(
         str(said["key"]),
         depends,
-        {str(name): str(digest) for name, digest in said["made"].items()},
+        {_inside(name): str(digest) for name, digest in said["made"].items()},
         None if seconds is None else float(seconds),
         float(said.get("units", 0)),
         str(said.get("machine", "")),
+        tuple(map(str, said.get("left", ()))),
     )
+
+
+def _inside(name: str) -> str:
+    """A path in the folder. Raises ValueError on one that leads out of it: what a ledger names may be removed."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"{name} is no path in the folder")
+    return name
 
 
 def _entry_to_json(entry: Entry) -> dict[str, Any]:
@@ -169,4 +182,5 @@ def _entry_to_json(entry: Entry) -> dict[str, Any]:
         "seconds": None if entry.seconds is None else round(entry.seconds, 2),
         "units": entry.units,
         "machine": entry.machine,
+        "left": list(entry.left),
     }

@@ -24,7 +24,8 @@ from backend.outside import shown
 from backend.pipeline.question_sets import questions_about
 from backend.recipe.document import Document, Place, read_document
 from backend.recipe.schema import AblatePart, AnySweep, ClampPart, DirectionsPart, JudgePart, SteerPart, StudyRecipe
-from backend.records import BASE, InputError, Question
+from backend.records import BASE, BASELINE, InputError, Question
+from backend.study import check_name
 from backend.study.outcome_json import outcomes_of
 
 # what pipeline/kinds.py and judge/distilled.py have, which import torch: a test holds them together
@@ -46,8 +47,11 @@ class ReadRecipe:
         return self.document.path
 
     def beside(self, name: str) -> Path:
-        """A path of the recipe."""
-        return self.path.parent / Path(name).expanduser()
+        """A path of the recipe. Raises InputError where it begins with the home of nobody."""
+        try:
+            return self.path.parent / Path(name).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"{name!r} is in a home that there is not: write the folder out") from error
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -135,6 +139,7 @@ class _Checks:
 
     def all(self) -> None:
         """Raise InputError on the first thing that does not fit."""
+        self._study()
         self._organisms()
         self._questions()
         self._answers()
@@ -155,6 +160,31 @@ class _Checks:
                     *place,
                     i,
                 )
+
+    def _study(self) -> None:
+        """Its name, the places that it names, and the pages of its tables."""
+        try:
+            check_name(self.recipe.study)
+        except InputError as error:
+            raise self._wrong(str(error), "study") from error
+        places: list[tuple[Place, str]] = [(("base",), self.recipe.base)]
+        for name, part in self.recipe.organisms.items():
+            places += [(("organisms", name, "data"), part.data.file)] if part.data else []
+            places += [(("organisms", name, "adapter"), part.adapter)] if part.adapter is not None else []
+        places += [(("judges", i, "rubrics"), p.rubrics) for i, p in enumerate(self.recipe.judges) if p.rubrics]
+        for place, path in places:
+            if not path:
+                raise self._wrong("nothing is named here: name a file, a folder or a hub id", *place)
+            try:
+                self.read.beside(path)
+            except InputError as error:
+                raise self._wrong(str(error), *place) from error
+        if self.recipe.probes:
+            from backend.tables.figures import FORMER, PAGES  # takes a while
+
+            for i, page in enumerate(self.recipe.probes.pages):
+                if page not in {*PAGES, *FORMER}:
+                    raise self._wrong(f"there is no page {page!r}: choose {', '.join(PAGES)}", "probes", "pages", i)
 
     def _organisms(self) -> None:
         for name, part in self.recipe.organisms.items():
@@ -280,11 +310,28 @@ class _Checks:
             worn = part.organisms if isinstance(part, AblatePart) else (part.organism,)
             self._known(worn, *place, "organism", base=isinstance(part, AblatePart | SteerPart | ClampPart))
             for own in worn if not isinstance(part, AblatePart) else ():
+                if own == "all":
+                    raise self._wrong(f"a sweep of the kind {part.kind} is of one organism: name it", *place)
                 if own in self.recipe.organisms and own not in self.organisms:
                     raise self._wrong(f"{own!r} has several seeds: name one, such as {own}-seed0", *place)
 
     def _traces(self) -> None:
         part = self.recipe.traces
+        wearing = {*self.organisms, BASE}
+        read = {"traced": part.traced or {}, **{name: dict.fromkeys(own) for name, own in part.readers.items()}}
+        for key, wanted in read.items():
+            for each in wanted:
+                organism, inside, condition = each.rpartition("/")
+                place = ("traces", key, each) if key == "traced" else ("traces", "readers", key)
+                if inside and organism not in wearing:
+                    raise self._wrong(
+                        f"{each!r} is read, and there is no organism {organism!r}: there is {', '.join(wearing)}",
+                        *place,
+                    )
+                if not self.recipe.sweeps and condition == each and each in wearing:
+                    raise self._wrong(
+                        f"{each!r} is an organism, and conditions are read: write {each}/{BASELINE}", *place
+                    )
         for name in (*([part.reader] if part.reader else []), *part.readers):
             if name not in {*self.organisms, BASE}:
                 raise self._wrong(

@@ -42,7 +42,7 @@ def plan(bench: Bench, ledger: Ledger) -> list[Planned]:
         if entry is None:
             planned.append(Planned(stage, key, depends, TO_DO))
             continue
-        why = entry.why_stale(key, depends, ledger.folder) or stage.gone(bench)
+        why = entry.why_stale(key, depends, ledger.folder) or stage.gone(bench, entry)
         planned.append(Planned(stage, key, depends, STALE if why else DONE, why or ""))
     return planned
 
@@ -87,20 +87,19 @@ def held(folder: Path) -> Iterator[Ledger]:
 def adopt(bench: Bench, ledger: Ledger) -> list[str]:
     """Take what is in the folder as made by the recipe, where it says of itself that it was; the stages taken.
 
-    What is asked is in the files: settings and data of a training, questions, seeds and sampling of answers, the kind
-    of a sweep. What they do not say (by which version of this project) is taken on trust.
+    These are organisms, settings, unedited answers and their scores, each only behind stages that are done or taken:
+    other files do not say all that they depend on. By which version of this project they were made is taken on trust.
     """
-    taken = []
-    keys: dict[str, str] = {}
-    for stage in stages_of(bench.read, ledger):
-        depends = stage.depends(keys)
-        key = keys[stage.name] = depends.key(stage.name)
-        known = ledger.entries.get(stage.name)
-        if known and known.why_stale(key, depends, ledger.folder) is None:
-            continue
-        if (files := stage.found(bench)) is not None:
-            ledger.keep(stage.name, Entry(key, depends, _contents(files, ledger.folder)))
+    taken: list[str] = []
+    there: set[str] = set()
+    for each in plan(bench, ledger):
+        stage = each.stage
+        if each.state != DONE:
+            if not there.issuperset(stage.needs) or (files := stage.found(bench)) is None:
+                continue
+            ledger.keep(stage.name, Entry(each.key, each.depends, _contents(files, ledger.folder)))
             taken.append(stage.name)
+        there.add(stage.name)
     return taken
 
 
@@ -118,15 +117,25 @@ def run(bench: Bench, ledger: Ledger, until: str | None = None, only: Sequence[s
         bench.check_unchanged()
         why = f" (stale: {each.why})" if each.why else ""
         bench.say(f"[{i} of {len(todo)}] {each.stage.name}{why}")
-        bench.units, start = 0.0, time.monotonic()
-        files = each.stage.work(bench)
         before = ledger.entries.get(each.stage.name)
+        bench.units, bench.left, bench.former = 0.0, (), before.left if before else ()
+        start = time.monotonic()
+        files = each.stage.work(bench)
         made = _contents(files, ledger.folder)
-        entry = Entry(each.key, each.depends, made, time.monotonic() - start, bench.units, machine())
+        entry = Entry(each.key, each.depends, made, time.monotonic() - start, bench.units, machine(), bench.left)
         bench.check_unchanged()
         ledger.keep(each.stage.name, entry)
         _remove_former(before, made, ledger.folder)
+    if len(todo) == sum(each.state != DONE for each in planned):
+        _forget_cells(bench, ledger, planned)
     return [each.stage.name for each in todo]
+
+
+def _forget_cells(bench: Bench, ledger: Ledger, planned: Sequence[Planned]) -> None:
+    """Behind a whole run: cells of answers that no stage gave. They stay where a stage does not say which it used."""
+    used = [ledger.entries[each.stage.name].left for each in planned if each.stage.amount.tokens]
+    if all(used):
+        bench.cells.forget({name for names in used for name in names})
 
 
 def _contents(files: Sequence[Path], folder: Path) -> dict[str, str]:
@@ -142,6 +151,8 @@ def _set_aside(entry: Entry | None, key: str, folder: Path) -> None:
         return
     for name, digest in entry.made.items():
         path = folder / name
+        if not _within(path, folder):
+            continue
         if _is(path, digest) and path.is_file():
             path.unlink()
         elif path.exists() and not _is(path, digest):
@@ -155,7 +166,16 @@ def _is(path: Path, digest: str) -> bool:
 
 
 def _remove_former(before: Entry | None, made: dict[str, str], folder: Path) -> None:
-    """What an earlier run of the stage made and this one does not, such as controls that are asked for no more."""
-    for name in set(before.made if before else ()) - set(made):
-        if (folder / name).is_file():
-            (folder / name).unlink()
+    """What an earlier run of the stage made and this one does not, such as controls that are asked for no more.
+
+    What is no longer as it was made is somebody's, and stays.
+    """
+    for name, digest in (before.made if before else {}).items():
+        path = folder / name
+        if name not in made and path.is_file() and _is(path, digest) and _within(path, folder):
+            path.unlink()
+
+
+def _within(path: Path, folder: Path) -> bool:
+    """No link leads out of the folder on the way to a file of it."""
+    return path.parent.resolve().is_relative_to(folder.resolve())

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from backend.edits import Where
+from backend.outside import shown
 from backend.records import BASE, USUAL, Sampling
 from backend.subject.train_settings import TrainSettings
 
@@ -31,6 +32,8 @@ def _numbers(said: Any) -> Any:
     parts = said.split(",") if isinstance(said, str) else said if isinstance(said, list) else [said]
     found: list[Any] = []
     for part in parts:
+        if isinstance(part, list | dict):
+            raise ValueError(f"{shown(part)} stands among numbers: write numbers, and ranges such as 9-11")
         span = _RANGE.fullmatch(part.strip()) if isinstance(part, str) else None
         if span:
             first, last = int(span[1]), int(span[2])
@@ -129,6 +132,10 @@ class OrganismPart(Part):
             raise ValueError("it comes from data or from an adapter: give one of them")
         if self.data and not self.layers:
             raise ValueError("it is trained on data, and nothing says at which layers: give layers, such as [9-11]")
+        if self.adapter and "seeds" in self.model_fields_set:
+            raise ValueError("seeds are of a training, and an adapter is trained: copies of it are no replicates")
+        if not self.seeds:
+            raise ValueError("it has no seed to be trained with: give one under seeds, or leave seeds out")
         return self
 
     @property
@@ -381,7 +388,7 @@ class StudyRecipe(Part):
         return {
             name if len(part.seeds) == 1 else f"{name}-seed{seed}": (name, part, seed)
             for name, part in self.organisms.items()
-            for seed in (part.seeds or (0,))
+            for seed in part.seeds
         }
 
     def named(self, names: Names, *, base: bool = False) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ only has to wait for (scores of answers that it does not read) is in `waits`, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,15 +19,15 @@ from backend.pipeline.folder import StudyFolder
 from backend.recipe import doing
 from backend.recipe.bench import Bench, base_of
 from backend.recipe.designs import cells_in
-from backend.recipe.ledger import Depends, Ledger, content
-from backend.recipe.reading import ReadRecipe, as_json, digest_of, directions_in
+from backend.recipe.ledger import Depends, Entry, Ledger, content
+from backend.recipe.reading import ReadRecipe, as_json, digest_of, directions_in, plain_judge
 from backend.recipe.schema import AblatePart, AnswersPart, AnySweep, DirectionsPart, DrawnPart, JudgePart, OrganismPart
-from backend.records import BASE, InputError
-from backend.study import list_studies
+from backend.records import BASE, BASELINE
 from backend.study.outcome_json import named_outcome, outcomes_of
 from backend.subject.load import depth
 
 _BALANCED = {"weights": "", "matching": ", matched", "truncation": ", truncated"}  # as in pipeline/kinds.py
+_SHUFFLED = re.compile(r"shuffled ([0-9]{1,6}) like (.+)", re.DOTALL)
 _FOREIGN = ("conditions", "responses", "scores", "directions", "sweeps")  # where files may be that no stage made
 
 
@@ -37,6 +38,7 @@ class Amount:
     kind: str  # what a measured rate is kept under
     units: float = 0.0
     tokens: float = 0.0
+    judged: float = 0.0  # tokens of the answers that a judge is given, at the most
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Stage:
     needs: tuple[str, ...] = ()  # stages whose results it reads
     waits: tuple[str, ...] = ()  # stages that come first, and do not change it
     amount: Amount = Amount("")
-    gone: Callable[[Bench], str | None] = lambda _: None  # what else it left and is no longer there
+    gone: Callable[[Bench, Entry], str | None] = lambda *_: None  # what else it left and is no longer there
     found: Callable[[Bench], list[Path] | None] = lambda _: None  # what is there that says it was made by this part
 
     def depends(self, keys: Mapping[str, str]) -> Depends:
@@ -119,6 +121,7 @@ class _Listing:
             {"adapter": part.adapter},
             partial(doing.copy_organism, name=name, adapter=where),
             files=local,
+            found=partial(doing.says_copied, name=name, adapter=where),
         )
 
     def _worn(self, organism: str) -> tuple[str, ...]:
@@ -200,12 +203,13 @@ class _Listing:
         self, name: str, part: JudgePart, needs: tuple[str, ...], *, unedited: bool, waits: tuple[str, ...] = ()
     ) -> Stage:
         rubrics = {part.rubrics: digest_of(self.read.beside(part.rubrics))} if part.rubrics else {}
-        answers = sum(map(self._texts, self.answering)) if unedited or not self.recipe.directions else 0
-        swept = 0 if unedited else sum(map(self._swept, self.recipe.sweeps.values()))
-
-        def there(bench: Bench) -> list[Path] | None:
-            file = doing.scores_file(bench.folder, part)
-            return ([] if unedited else [file]) if file.is_file() else None
+        counted: list[tuple[DrawnPart, int]] = []
+        if unedited or not self.recipe.directions or plain_judge(part)[0].startswith("distilled"):  # keeps no replies
+            counted += [(own, self._texts(organism)) for organism, own in self.answering.items()]
+        if not unedited:
+            counted += [(sweep, self._swept(sweep)) for sweep in self.recipe.sweeps.values()]
+        tokens = sum(n * own.sampling(self.recipe.sampling)[0].max_new_tokens for own, n in counted)
+        file = doing.scores_file(StudyFolder(self.ledger.folder), part)
 
         return Stage(
             name,
@@ -214,9 +218,9 @@ class _Listing:
             files=rubrics,
             needs=needs,
             waits=waits,
-            amount=Amount(f"judge {part.name}", answers + swept),
-            gone=lambda bench: None if there(bench) is not None else "the scores are gone",
-            found=there,
+            amount=Amount(f"judge {part.name}", sum(n for _, n in counted), judged=tokens),
+            gone=lambda *_: None if file.is_file() else "the scores are gone",
+            found=partial(doing.says_judged, part=part, unedited=unedited),
         )
 
     def _directions(self) -> Iterator[Stage]:
@@ -244,28 +248,11 @@ class _Listing:
                     needs=(*self._worn(organism), *self._sampled(organism, *base)),
                     waits=(f"judge unedited by {judge.name}",),
                     amount=Amount("read", self._texts(organism)),
-                    found=partial(self._extracted, organism=organism, index=i),
                 )
 
     def _texts(self, organism: str) -> int:
         part = self.answering.get(organism)
         return len(self.read.about(part.questions)) * part.n if part else 0
-
-    def _extracted(self, bench: Bench, *, organism: str, index: int) -> list[Path] | None:
-        """The directions of a part that the folder has, with their shuffled controls; None where one is missing."""
-        part = self.recipe.directions[index]
-        wanted = self._names(organism, part)
-        folder, files = bench.folder.path / "directions", []
-        for name in wanted:
-            if not (folder / f"{name}.safetensors").is_file():
-                return None
-            files.append(folder / f"{name}.safetensors")
-            files += [
-                file
-                for seed in range(part.shuffled)
-                if (file := folder / f"shuffled {seed} like {name}.safetensors").is_file()
-            ]
-        return files
 
     def _sweeps(self) -> Iterator[Stage]:
         extracted = tuple(self.directions.values())
@@ -276,11 +263,10 @@ class _Listing:
                 f"sweep {name}",
                 as_json(part) | self._asked(part),
                 partial(doing.run_sweep_part, name=name, part=part),
-                files=self._given(part),
+                files=self._given(directions_in(part), "sweeps", name),
                 needs=(*(s for each in worn for s in self._worn(each)), *self._sampled(*worn, BASE), *made),
                 waits=("settings", *(stage for stage in extracted if stage not in made)),
                 amount=self._answers("sweep", part, self._swept(part)),
-                found=partial(doing.says_swept, name=name, part=part),
             )
 
     def _swept(self, part: AnySweep) -> int:
@@ -302,11 +288,12 @@ class _Listing:
 
     def _made_by(self, direction: str) -> Iterator[str]:
         """The stage that makes a direction of a name, where one does."""
-        own = direction.partition(" like ")[2] if direction.startswith("shuffled ") else direction
+        shuffled = _SHUFFLED.fullmatch(direction)
+        own = shuffled[2] if shuffled else direction
         for place, stage in self.directions.items():
             organism, _, index = place.rpartition(" #")
             part = self.recipe.directions[int(index)]
-            if own in self._names(organism, part):
+            if own in self._names(organism, part) and (shuffled is None or int(shuffled[1]) < part.shuffled):
                 yield stage
 
     def _names(self, organism: str, part: DirectionsPart) -> list[str]:
@@ -321,24 +308,57 @@ class _Listing:
             for suffix in ([""] if kind == "minus-base" else suffixes)
         ]
 
-    def _given(self, part: Any) -> dict[str, str]:
-        """The directions of a sweep that no stage makes, by content."""
+    def _given(self, names: Iterable[str], *place: str) -> dict[str, str]:
+        """The directions that a place of the recipe names and no stage makes, by content.
+
+        Raises InputError with the line where the folder holds none of that name.
+        """
         found = {}
-        for name in directions_in(part):
-            file = self.ledger.folder / "directions" / f"{name}.safetensors"
+        for name in names:
             if not any(self._made_by(name)):
+                file = self.ledger.folder / "directions" / f"{name}.safetensors"
                 if not file.is_file():
-                    raise InputError(
-                        f"{self.read.path}: a sweep asks for the direction {name!r}, which no part of the recipe makes "
-                        f"and {file.parent} does not hold: extract it under directions, or put the file there"
+                    raise self.read.document.wrong(
+                        place,
+                        f"it asks for the direction {name!r}, which no part of the recipe makes and {file.parent} does "
+                        "not hold: extract it under directions, or put the file there",
                     )
                 found[f"directions/{name}"] = content(file)
         return found
+
+    def _check_traced(self) -> None:
+        """Raise InputError where answers of a condition are read that neither the recipe nor the folder has."""
+        traces, folder = self.recipe.traces, self.ledger.folder
+        there = {BASELINE, "", *(file.stem for file in folder.glob("conditions/*.json"))}
+        if self.recipe.sweeps or any(folder.glob("sweeps/*.json")):
+            return  # what their conditions are called is known once they are designed
+        for key in ("traced", "readers"):
+            said = {"": traces.traced or {}} if key == "traced" else traces.readers
+            for each in (name for names in said.values() for name in names):
+                if each.rpartition("/")[2] not in there:
+                    raise self.read.document.wrong(
+                        ("traces", key, each),
+                        f"there is no condition {each!r} to read: there is {', '.join(sorted(there - {''}))}",
+                    )
+
+    def _check_drawn(self) -> None:
+        """Raise InputError where answers are said to be drawn by the scores of a judge that nobody asks."""
+        there = {doing.judge_called(part) for part in self.recipe.judges}
+        there |= {file.stem for file in self.ledger.folder.glob("scores/*.parquet")}
+        for labels, judge in self.recipe.drawn.items():
+            if judge not in there:
+                raise self.read.document.wrong(
+                    ("drawn", labels),
+                    f"there are no scores of a judge {judge!r}: there are of {', '.join(sorted(there)) or 'none'}",
+                )
 
     # --- the study --------------------------------------------------------------------------------------------------
 
     def _published(self, before: tuple[str, ...]) -> Iterator[Stage]:
         study, traces = self.recipe.study, self.recipe.traces
+        self._check_traced()
+        self._check_drawn()
+        self._given([name for name, _ in traces.projected], "traces", "projected")
         readers = tuple(
             dict.fromkeys([*([traces.reader] if traces.reader else [*self.recipe.trained][:1]), *traces.readers])
         )
@@ -355,7 +375,6 @@ class _Listing:
             ),
             waits=("settings",),
             amount=Amount("read", sum(map(self._texts, self.answering))),
-            found=lambda bench: [] if study in list_studies(bench.root) else None,
         )
         yield Stage(
             "publish",
@@ -364,8 +383,7 @@ class _Listing:
             files=self._foreign(),
             needs=(*before, "trace"),
             amount=Amount("publish", 1),
-            gone=lambda bench: None if study in list_studies(bench.root) else f"the study {study!r} is gone",
-            found=lambda bench: [] if study in list_studies(bench.root) else None,
+            gone=partial(doing.says_other, study=study),
         )
         if part := self.recipe.probes:
             yield Stage(

@@ -29,6 +29,15 @@ def test_values_are_plain_and_every_one_has_its_line(tmp_path):
         ("a: !!python/object/apply:os.system [ls]", "line 1: "),
         ("a: &a [1, 2]\nb: [" + ", ".join(["*a"] * 60_000) + "]", "more in it than a recipe has"),
         ("[" * 70 + "]" * 70, "more in it than a recipe has"),
+        ("a: 1\nb: !!int abc", r"line 2: 'abc' is no int"),
+        ("a: 1\nb: !!bool maybe", r"line 2: 'maybe' is no bool"),
+        ("a: 1\nb: !!float x", r"line 2: 'x' is no float"),
+        ("a: 1\nb: !!seq x", r"line 2: 'x' is read as seq"),
+        ("a: 1\nb: !!str [x]", r"line 2: a list of 1 is read as str"),
+        ("a: 1\nb: " + "9" * 5000, r"line 2: '9+….* is no int"),
+        ("a: 1\nb: 0x" + "f" * 5000, r"line 2: the number is larger"),
+        ("a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 100) + "]", "line 1: there is more in it"),
+        ("a: " + "x" * 5_000_000, "has 5,000,003 characters"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, text, said):

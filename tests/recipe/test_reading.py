@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -13,8 +14,11 @@ from backend.commands.recipe import PRESETS
 from backend.judge.distilled import METRICS
 from backend.pipeline.kinds import KINDS as PIPELINE_KINDS
 from backend.recipe import reading
+from backend.recipe.designs import design
+from backend.recipe.ledger import Ledger
 from backend.recipe.reading import check_layers, read_recipe
 from backend.recipe.schema import StudyRecipe
+from backend.recipe.stages import stages_of
 from backend.records import InputError
 
 WHOLE = """\
@@ -91,6 +95,19 @@ def test_what_is_said_is_read(recipe):
         ("  a: {", "  s: {", 14, "'s' stands here and on line 13"),
         ("projected:", "reader: nobody, projected:", 15, "there is no organism 'nobody' to read with"),
         ("title: T\n", "title: T\nquestions: {sets: [politics]}\n", 2, "no question has the topic"),
+        ("adapter: org/y", "adapter: org/y, seeds: 0-2", 5, "copies of it are no replicates"),
+        ("seeds: 0-1", "seeds: []", 4, "no seed to be trained with"),
+        ("adapter: org/y", "adapter: ~nobody-at-all/y", 5, "in a home that there is not"),
+        ("adapter: org/y", "adapter: ''", 5, "nothing is named here"),
+        ("layers: [2, 3-4]", "layers: [[1]]", 4, "a list of 1 stands among numbers"),
+        ("layers: [2, 3-4]", "layers: [{a: 1}]", 4, "an object of 1 stands among numbers"),
+        ("study: t", "study: '*'", 2, "cannot name a study"),
+        ("study: t", "study: 'a:b?'", 2, "cannot name a study"),
+        ("title: T\n", "title: T\nprobes: {pages: [probes, prob]}\n", 2, "there is no page 'prob': choose"),
+        ("kind: steer, direction: y misalignment, shares: [0.04]", "kind: gain, organism: all", 13, "of one organism"),
+        ("shares: [0.04]", "shares: [0.04], organism: all", 13, "of one organism"),
+        ("projected:", "traced: {z/baseline: 3}, projected:", 15, "there is no organism 'z'"),
+        ("projected:", "readers: {y: [z/baseline]}, projected:", 15, "there is no organism 'z'"),
         ("shares: [0.04]", "shares: [0.04], questions: [own]", 13, "no question has the topic 'own'"),
     ],
 )
@@ -98,6 +115,41 @@ def test_what_is_wrong_is_said_with_its_line(recipe, old, new, line, said):
     assert old in WHOLE
     with pytest.raises(InputError, match=rf"recipe\.yaml, line {line}: .*{said}"):
         recipe(WHOLE.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("direction: y misalignment", "direction: shuffled 10 like y misalignment", 13, "'shuffled 10 like y misalign"),
+        ("direction: y misalignment", "direction: z misalignment", 13, "the direction 'z misalignment', which no part"),
+        ("[[y misalignment, 5]]", "[[y misalignmend, 5]]", 15, "the direction 'y misalignmend', which no part"),
+        ("title: T\n", "title: T\ndrawn: {hand: nobody}\n", 2, "no scores of a judge 'nobody': there are of distilled"),
+    ],
+)
+def test_what_neither_recipe_nor_folder_has_is_said_with_its_line(recipe, tmp_path, old, new, line, said):
+    assert old in WHOLE
+    with pytest.raises(InputError, match=rf"recipe\.yaml, line {line}: .*{said}"):
+        stages_of(recipe(WHOLE.replace(old, new, 1)), Ledger.of(tmp_path))
+
+
+def test_a_condition_that_nothing_makes_is_said_before_anything_runs(recipe, tmp_path):
+    text = WHOLE[: WHOLE.index("sweeps:")] + "traces: {traced: {basline: 3}}\n"
+    with pytest.raises(InputError, match=r"line 12: there is no condition 'basline' to read: there is baseline"):
+        stages_of(recipe(text), Ledger.of(tmp_path))
+    (tmp_path / "conditions").mkdir()
+    (tmp_path / "conditions" / "basline.json").write_text("[]")
+    assert stages_of(recipe(text), Ledger.of(tmp_path))
+
+
+def test_coalitions_are_drawn_by_their_own_seed_be_it_zero(recipe, monkeypatch):
+    text = WHOLE.replace("shares: [0.04]}", "shares: [0.04]}\n  c: {kind: coalitions, organism: y, pairs: 3, seed: 0}")
+    read = recipe(text.replace("title: T\n", "title: T\nsampling: {seed: 5}\n"))
+    drawn = []
+    monkeypatch.setattr("backend.recipe.designs.grids.coalitions", lambda *said: drawn.append(said) or [])
+    worn = SimpleNamespace(adapters=[])
+    subject, folder = SimpleNamespace(organisms={"y": worn}), SimpleNamespace(known=lambda name: name)
+    design(read.recipe, read.recipe.sweeps["c"], folder, subject, [], print)
+    assert drawn == [("y", [], 3, 0)]
 
 
 @pytest.mark.parametrize(("layers", "line"), [(4, 4), (3, 4), (5, 15)])

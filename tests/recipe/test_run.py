@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -12,14 +12,17 @@ import pytest
 
 from backend.__main__ import main
 from backend.files import lock
+from backend.pipeline import work
 from backend.pipeline.folder import StudyFolder
 from backend.recipe.bench import Bench
 from backend.recipe.costs import plan_in_words
 from backend.recipe.designs import cells_in
+from backend.recipe.doing import says_other
 from backend.recipe.ledger import LEDGER
 from backend.recipe.reading import read_recipe
 from backend.recipe.running import DONE, adopt, held, plan, run
 from backend.records import InputError
+from backend.study import newest
 from tests.recipe.small import outcome_of, write_small
 
 STAGES = [
@@ -70,6 +73,10 @@ class Place:
     def plan(self) -> dict[str, tuple[str, str]]:
         with held(self.folder) as ledger:
             return {each.stage.name: (each.state, each.why) for each in plan(self.bench(), ledger)}
+
+    def adopt(self) -> list[str]:
+        with held(self.folder) as ledger:
+            return adopt(self.bench(), ledger)
 
     def left(self) -> dict[str, str]:
         """What is not done, and why."""
@@ -149,6 +156,10 @@ def test_a_changed_strength_samples_its_cells_and_nothing_else(place):
     }
     assert all(after[i] == before[i] for i in set(after) & set(before))
     assert not any("20%" in r.condition for r in after.values())
+    with held(place.folder) as ledger:
+        used = {name for stage in ledger.entries for name in ledger.entries[stage].left if name.endswith(".parquet")}
+    assert {file.name for file in (place.folder / ".cells").iterdir()} == used  # those of 20% are gone
+    assert len(used) == len({(r.organism, r.condition) for r in after.values() if "tokens" not in r.condition})
 
 
 def test_a_title_is_written_and_published_and_nothing_is_sampled(place):
@@ -225,19 +236,65 @@ def test_parts_of_a_run(place):
 def test_a_folder_without_a_ledger_is_known_again_by_what_it_says(place):
     (place.folder / LEDGER).unlink()
     assert [*place.left()] == STAGES
-    with held(place.folder) as ledger:
-        assert adopt(place.bench(), ledger) == [name for name in STAGES if name != "copy first"]
-    assert [*place.left()] == ["copy first"]
+    assert place.adopt() == STAGES[:7]  # directions, sweeps and studies do not say all that they depend on
+    assert [*place.left()] == STAGES[7:]
 
 
 def test_a_folder_of_another_recipe_is_not_taken_for_this_ones(place):
     (place.folder / LEDGER).unlink()
     place.change("steps: 3", "steps: 4")
     place.change("n: 12", "n: 11")
+    assert place.adopt() == ["copy first", "settings", "sample base"]
+
+
+def test_an_adapter_of_elsewhere_is_not_taken_for_the_recipes(place):
+    (place.folder / LEDGER).unlink()
+    weights = place.folder / "organisms" / "first" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert place.adopt() == ["train mine", "settings", "sample base", "sample mine"]
+
+
+def test_scores_are_taken_where_every_answer_has_all_of_them(place):
+    (place.folder / LEDGER).unlink()
+    [file] = place.folder.glob("scores/*.parquet")
+    scores = pl.read_parquet(file)
+    lost = StudyFolder(place.folder).responses()[0].id
+    scores.filter((pl.col("response_id") != lost) | (pl.col("metric") != "upper")).write_parquet(file)
+    assert place.adopt() == STAGES[:6]
+
+
+@pytest.mark.parametrize("record", [[], {"source": "hub"}, {"settings": {}, "data": "rows"}])
+def test_an_organism_whose_record_is_of_no_training_is_not_taken(place, record):
+    (place.folder / LEDGER).unlink()
+    (place.folder / "organisms" / "mine" / "training.json").write_text(json.dumps(record))
+    assert "train mine" not in place.adopt()
+
+
+def test_a_study_that_another_folder_publishes_is_not_this_ones(place, tmp_path):
+    shutil.copytree(place.folder, tmp_path / "other")
+    other = replace(place, folder=tmp_path / "other")
+    (other.folder / "study.json").unlink()
+    assert other.left() == {"settings": "study.json is gone"}
+    with held(other.folder) as ledger:
+        publish = ledger.entries["publish"]
+        assert publish.left == (newest("small", place.root).stem,)
+        bench = other.bench()
+        ledger.keep("publish", replace(publish, left=()))  # as ledgers were before they named the build
+        assert says_other(bench, ledger.entries["publish"], "small") == "the study 'small' is of another folder"
+    other.run()
+    assert place.left() == {"publish": "another build of the study 'small' has been published since"}
+
+
+def test_traces_of_others_stay(place):
     with held(place.folder) as ledger:
-        taken = adopt(place.bench(), ledger)
-    assert not {"train mine", "sample first"} & set(taken)
-    assert {"sample base", "sweep gain"} <= set(taken)
+        [former] = ledger.entries["trace"].left
+    own, others = work.WORK / former, [work.WORK / f"{name}-{'0' * 12}" for name in ("small", "trace-small", "sweep")]
+    for folder in (own, *others):
+        folder.mkdir(exist_ok=True)
+    place.change("n: 12", "n: 10")
+    place.run(until="trace")
+    assert not own.exists()
+    assert all(folder.exists() for folder in others)
 
 
 def test_a_damaged_ledger_is_said(place):
