@@ -1,12 +1,15 @@
 """Scores on demand, over a socket, by the judge that studies use."""
 
 import json
+import threading
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 
 from backend.judge.distilled import load_distilled
+from backend.worker import scores
 from backend.worker.scores import MOST_ANSWERS
 from tests.worker.conftest import serving
 from tests.worker.scripted import ScriptedEngine
@@ -55,3 +58,28 @@ def test_what_is_no_question_of_scores_is_refused(worker, body):
     with refused.value as reply:
         assert reply.code == 400
         assert json.load(reply)["error"]["param"] == "answers"
+
+
+def test_who_waits_for_the_judge_holds_no_thread_of_other_routes(worker, monkeypatch):
+    """More questions than the pool that all routes share has threads, of which they take none."""
+    held, begun = threading.Event(), threading.Semaphore(0)
+
+    def slow(body):
+        begun.release()
+        held.wait(20)
+        return {"judge": "j", "scores": [{}]}
+
+    monkeypatch.setattr(scores, "_scores", slow)
+    asking = [threading.Thread(target=worker.scores, args=(PAIRS[:1],)) for _ in range(45)]
+    try:
+        for each in asking:
+            each.start()
+        assert begun.acquire(timeout=20)
+        time.sleep(0.5)
+        assert not begun.acquire(blocking=False)  # one pass at a time
+        busy = sum(each.name.startswith("AnyIO worker") for each in threading.enumerate())
+        assert busy < 40
+    finally:
+        held.set()
+        for each in asking:
+            each.join()
