@@ -47,6 +47,7 @@ from backend.tables.downstream import class_difference
 
 KIND = "downstream"
 TOKENS = 20  # whose logits move most, either way
+_TRAILS = 2  # changes with what the numbers of a trail are of, so that earlier ones are not taken up again
 FEWEST = 2  # questions, below which nothing varies
 Row = tuple[Any, ...]
 Progress = Callable[[int, int], None]
@@ -162,7 +163,7 @@ def _key(reader: str, text: Text) -> str:
 def _place(subject: Subject, asked: Following, pushes: Sequence[Push]) -> Path:
     """Where trails wait: a folder for all that they depend on but the texts."""
     added = [[push.size, hashlib.sha256(push.direction.vector.tobytes()).hexdigest()] for push in pushes]
-    return work.place(KIND, work.fingerprint(subject, [asked.organism], [asked.layer, added]))
+    return work.place(KIND, work.fingerprint(subject, [asked.organism], [_TRAILS, asked.layer, added]))
 
 
 def _controls(folder: StudyFolder, direction: Direction, asked: Following) -> list[Direction]:

@@ -10,6 +10,7 @@ import pytest
 
 from backend.judge.distilled import load_distilled
 from backend.worker import scores
+from backend.worker.client import WorkerError
 from backend.worker.scores import MOST_ANSWERS
 from tests.worker.conftest import serving
 from tests.worker.scripted import ScriptedEngine
@@ -46,7 +47,6 @@ def test_an_empty_answer_has_no_score(worker):
         {"answers": [{"question": "q", "answer": 3}]},
         {"answers": [{"question": "q", "answer": "a"}] * (MOST_ANSWERS + 1)},
         {"answers": [{"question": "q", "answer": "a" * 20_001}]},
-        {"answers": [{"question": "q", "answer": "\ud800"}]},
         {"answers": [{"question": "q", "answer": "a"}], "judge": "other"},
     ],
 )
@@ -58,6 +58,11 @@ def test_what_is_no_question_of_scores_is_refused(worker, body):
     with refused.value as reply:
         assert reply.code == 400
         assert json.load(reply)["error"]["param"] == "answers"
+
+
+def test_half_of_a_surrogate_pair_is_no_text(worker):
+    with pytest.raises(WorkerError, match="half of a surrogate pair"):
+        worker.scores([("q", "\ud800")])
 
 
 def test_who_waits_for_the_judge_holds_no_thread_of_other_routes(worker, monkeypatch):
