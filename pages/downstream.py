@@ -7,13 +7,16 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from backend.analysis.rates.families import CORRECTED
 from backend.charts.downstream import layers_chart, parts_chart, values_chart
 from backend.charts.palette import class_scale, organism_scale
 from backend.records import BASE
 from backend.study import Study
 from backend.tables import downstream as tables
 from panels.asked import choose_linked
+from panels.chance import beside, told
 from panels.dictionary import show_dictionary
+from panels.figures import show_chart
 from panels.frame import current_study, explained, per_study, plain
 from panels.neutral import show_neutral
 
@@ -41,6 +44,11 @@ def _resemblance(study: Study, run: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 @per_study
+def _highest(study: Study, run: str) -> pl.DataFrame:
+    return tables.highest_resemblance(study, run)
+
+
+@per_study
 def _excited(study: Study, run: str) -> pl.DataFrame:
     return tables.excited(study, run)
 
@@ -63,22 +71,6 @@ def _tokens(study: Study, run: str) -> pl.DataFrame:
 def _sized(record: dict[str, Any], strength: float) -> str:
     """A length in words."""
     return f"{strength:.3g}".rstrip("%") if strength > 1 else f"{100 * strength:g} %"
-
-
-def told(row: dict[str, Any], form: str = ".2f") -> str:
-    """A mean with its interval."""
-    if row["low"] is None:
-        return f"**{row['value']:{form}}**".replace("-", "−") + " (one question, so no interval)"
-    value, low, high = (f"{row[name]:{form}}".replace("-", "−") for name in ("value", "low", "high"))
-    return f"**{value}** ({low} to {high})"
-
-
-def beside(value: float, low: float | None, high: float | None, what: str, form: str = ".2f") -> str:
-    """Where a mean lies by what one more control would give; nothing where too few were drawn to say."""
-    if low is None or high is None:
-        return ""
-    ends = f"{low:{form}} to {high:{form}}".replace("-", "−")
-    return f", {'within' if low <= value <= high else 'outside'} {what} ({ends})"
 
 
 # --- through the layers -----------------------------------------------------------------------------------------------
@@ -111,7 +103,7 @@ def show_course(study: Study, run: str, record: dict[str, Any]) -> None:
         by="reader",
         colours=organism_scale(record["readers"], study.organisms()["organism"].to_list()),
     )
-    st.altair_chart(chart, key="downstream_course", alt=f"{MEASURES[measure]} by layer, beside random directions")
+    show_chart(st, chart, key="downstream_course", alt=f"{MEASURES[measure]} by layer, beside random directions")
     ratios = _linearity(study, run).filter(pl.col("reader") == reader)
     said = "; ".join(f"{_sized(record, row['strength'])}: {told(row)}" for row in ratios.to_dicts()[1:])
     st.caption(
@@ -152,7 +144,7 @@ def show_parts(study: Study, run: str, record: dict[str, Any]) -> None:
     answer.markdown(_parts_in_words(change.row(0, named=True), table, f"{named} answers"))
     drawn = table.head(SHOWN)
     chart = parts_chart(drawn, title="share of the change, nats a token")
-    st.altair_chart(chart, key="downstream_parts", alt="What each part has of the change of the log probability")
+    show_chart(st, chart, key="downstream_parts", alt="What each part has of the change of the log probability")
     rest = table.height - drawn.height
     drawn_alone = f"The {drawn.height} parts whose freezing changes most; the table has {rest} more. " if rest else ""
     st.caption(
@@ -174,17 +166,27 @@ def show_parts(study: Study, run: str, record: dict[str, Any]) -> None:
 
 def _parts_in_words(change: dict[str, Any], table: pl.DataFrame, side: str) -> str:
     words = f"The log probability of {plain(side)} changes by {told(change, '+.3f')} nats a token"
-    ends = change["random_low"], change["random_high"]
-    words += beside(change["value"], *ends, "what one more random direction would do", "+.3f")
+    if change["random"] is None:
+        words += ", with no control that was paired in this way beside it"
+    else:
+        ends = change["random_low"], change["random_high"]
+        words += beside(change["value"], *ends, "what one more random direction would do", "+.3f")
     first = table.row(0, named=True)
     share = f"{first['frozen']:+.3f}".replace("-", "−")
     words += f". Of single parts, freezing **{plain(first['part'])}** takes most away ({share})"
+    if table["p_value"].is_null().all():
+        most = max(table["questions"].to_list())
+        return (
+            f"{words}. {most} questions are too few to say whether the gradient and freezing disagree: "
+            f"{tables.FEWEST_QUESTIONS} are needed."
+        )
     apart = table.filter(pl.col("disagree"))
     if apart.height:
         names = ", ".join(plain(name) for name in apart["part"].head(4))
         more = f" and {apart.height - 4} more" if apart.height > 4 else ""
-        return f"{words}. The gradient and freezing disagree on {apart.height} of {table.height} parts: {names}{more}."
-    return f"{words}. The gradient and freezing agree on every part, within their intervals."
+        said = f"The gradient and freezing disagree on {apart.height} of {table.height} parts after correction"
+        return f"{words}. {said} ({CORRECTED}): {names}{more}."
+    return f"{words}. On no part do the gradient and freezing disagree after correction ({CORRECTED})."
 
 
 # --- tokens and the organism ------------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ def show_tokens(study: Study, run: str, record: dict[str, Any]) -> None:
         own = table.filter(pl.col("reader") == reader).with_columns(token=pl.format("«{}»", "token"))
         chart = values_chart(own, name="token", title="change of the logit", order=own["token"].to_list())
         place.markdown(f"**{plain(reader)}**")
-        place.altair_chart(chart, key=f"downstream_tokens_{reader}", alt=f"Tokens that the direction moves in {reader}")
+        show_chart(place, chart, key=f"downstream_tokens_{reader}", alt=f"Tokens that the direction moves in {reader}")
     st.caption(
         f"Mean change of the logit behind every answer token, less the mean over the vocabulary, where "
         f"{_sized(record, max(record['shares']))} of the activation norm is added. The tokens were chosen by these "
@@ -215,16 +217,16 @@ def show_resemblance(study: Study, run: str, record: dict[str, Any]) -> None:
         return
     positive = own.filter(pl.col("side") == record["positive"])
     peak = (positive if positive.height else own).sort("value", descending=True).row(0, named=True)
-    chance = controls.filter(
-        pl.col("layer") == peak["layer"], pl.col("side") == peak["side"], pl.col("kind") == "random"
-    )
+    chance = _highest(study, run).filter(pl.col("side") == peak["side"], pl.col("kind") == "random")
     words = (
         f"On {plain(peak['side'])} answers the change of the base under the direction is most like the organism's at "
         f"layer {peak['layer']}: a cosine of {told(peak)}"
     )
     if chance.height:
         row = chance.row(0, named=True)
-        words += beside(peak["value"], row["low"], row["high"], "what one more random direction gives")
+        words += beside(
+            peak["value"], row["low"], row["high"], "what one more random direction reaches at its own best layer"
+        )
     st.markdown(f"{words}.")
     mean = controls.group_by("kind", "layer", maintain_order=True).agg(
         pl.col("value").mean(), pl.col("low").min(), pl.col("high").max(), pl.col("draws").first()
@@ -236,7 +238,7 @@ def show_resemblance(study: Study, run: str, record: dict[str, Any]) -> None:
         by="side",
         colours=class_scale(record["positive"], record["negative"]),
     )
-    st.altair_chart(chart, key="downstream_resemblance", alt="Cosine of both changes by layer, beside controls")
+    show_chart(st, chart, key="downstream_resemblance", alt="Cosine of both changes by layer, beside controls")
     st.caption(
         "Cosine of two mean changes over a question's answer tokens: of the base by the vector "
         f"({_sized(record, max(record['shares']))} of the activation norm), and of the base by the fine-tune, on the "

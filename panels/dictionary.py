@@ -12,6 +12,7 @@ from backend.charts.downstream import values_chart
 from backend.study import Study
 from backend.tables import dictionary as tables
 from panels.asked import choose_linked
+from panels.figures import show_chart
 from panels.frame import per_study, plain
 
 
@@ -59,10 +60,10 @@ def show_dictionary(study: Study) -> None:
     )
     left, right = st.columns(2)
     chart = values_chart(restored, name="by", title="share of variance restored", order=restored["by"].to_list())
-    left.altair_chart(chart, key="dictionary_restored", alt="Variance restored at equal L0")
+    show_chart(left, chart, key="dictionary_restored", alt="Variance restored at equal L0")
     sized = probed.with_columns(name=pl.format("{}, {}", "by", "size"), questions=pl.lit(record["questions"]))
     chart = values_chart(sized, name="name", title="AUC, held out", order=sized["name"].to_list())
-    right.altair_chart(chart, key="dictionary_probed", alt="AUC of probes of equal size")
+    show_chart(right, chart, key="dictionary_probed", alt="AUC of probes of equal size")
     share, two = (st.column_config.NumberColumn(format=form) for form in ("percent", "%.2f"))
     columns = {"fires": share, **dict.fromkeys(("tells", "tells_low", "tells_high"), two)}
     st.dataframe(_features(study, run), hide_index=True, column_config=columns, alt="Features of the dictionary")

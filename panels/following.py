@@ -84,9 +84,9 @@ def _score(worker: Worker, runs: Sequence[LiveRun], told: SimpleQueue[LiveRun | 
                     if score_ended(worker, run):
                         told.put(run)
                 except WorkerError as error:
-                    run.judge_error = f"The samples are not scored: {error}"
+                    run.not_judged(f"The samples are not scored: {error}")
                     told.put(run)
-            if all(run.settled or run.judge_error or run.error for run in judged):
+            if all(run.settled or run.unjudged or run.error for run in judged):
                 return
             left.wait(TURN)
     finally:

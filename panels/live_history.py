@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,7 +79,7 @@ def _act(worker: Worker, user: str, chosen: Sequence[Kept]) -> None:
                 st.rerun(scope="app")
         st.download_button(
             "JSON",
-            lambda: json_of_runs(_runs(worker, ids)),
+            lambda: _file(worker, ids, json_of_runs),
             "answers.json",
             "application/json",
             key="live_json",
@@ -89,7 +89,7 @@ def _act(worker: Worker, user: str, chosen: Sequence[Kept]) -> None:
         if len(ids) == 1:
             st.download_button(
                 "Condition",
-                lambda: condition_of(_runs(worker, ids)[0]),
+                lambda: _file(worker, ids, lambda runs: condition_of(runs[0])),
                 "live.json",
                 "application/json",
                 key="live_condition",
@@ -101,7 +101,7 @@ def _act(worker: Worker, user: str, chosen: Sequence[Kept]) -> None:
             )
         st.download_button(
             "CSV",
-            lambda: csv_of_runs(_runs(worker, ids)),
+            lambda: _file(worker, ids, csv_of_runs),
             "answers.csv",
             "text/csv",
             key="live_csv",
@@ -113,6 +113,14 @@ def _act(worker: Worker, user: str, chosen: Sequence[Kept]) -> None:
 def _runs(worker: Worker, ids: Sequence[str]) -> list[LiveRun]:
     """The runs as they are now, read from the worker. Raises WorkerError."""
     return [run_of(worker, id) for id in ids]
+
+
+def _file(worker: Worker, ids: Sequence[str], made: Callable[[Sequence[LiveRun]], bytes]) -> bytes:
+    """What a file holds, made when it is asked for; where the worker cannot be asked any more, that it cannot."""
+    try:
+        return made(_runs(worker, ids))
+    except WorkerError as error:
+        return f"There is no file: {error}\n".encode()
 
 
 def matches(line: Kept, text: str, states: Sequence[str]) -> bool:

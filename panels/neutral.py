@@ -15,6 +15,7 @@ from backend.charts.palette import direction_scale
 from backend.study import Study
 from backend.tables import neutral as tables
 from panels.asked import choose_linked
+from panels.figures import show_chart
 from panels.frame import per_study, plain
 
 
@@ -74,11 +75,10 @@ def show_neutral(study: Study) -> None:
     if own.height:
         colours = direction_scale([record["direction"]])
         chart = layers_chart(own, controls, title="cosine of a text's difference", by="vector", colours=colours)
-        left.altair_chart(
-            chart, key="neutral_cosine", alt="Cosine of the difference on neutral text with the direction"
-        )
+        seen = "Cosine of the difference on neutral text with the direction"
+        show_chart(left, chart, key="neutral_cosine", alt=seen)
     chart = values_chart(kl, name="part", title="KL to the base, nats a token", order=kl["part"].to_list())
-    right.altair_chart(chart, key="neutral_kl", alt="KL of the organism to its base on neutral text and answers")
+    show_chart(right, chart, key="neutral_kl", alt="KL of the organism to its base on neutral text and answers")
     with st.expander("Length and cosine by layer, as a table"):
         table = share.select("layer", share="value", share_low="low", share_high="high")
         if own.height:

@@ -7,6 +7,7 @@ text.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,8 @@ from backend.edits import Gain, Receipt, together
 from backend.records import FloatArray
 from backend.worker.client import Done, End, Event, Failed, Generation, Message, Token, Waiting, asked_to_json
 
+WHOLE = ("stop", "length")  # endings of an answer that counts; one that was stopped is not what would have been said
+REST = 60.0  # seconds before a judge that failed twice is asked again
 ENDINGS = {"stop": "ended by itself", "length": "reached the limit of tokens", "cancelled": "stopped"}
 
 
@@ -88,6 +91,8 @@ class LiveRun:
     error: str = ""  # why it ended before its end, or why nothing is heard
     judge: str = ""  # who scored its answers
     judge_error: str = ""  # why nobody did
+    _misses: int = 0  # of the judge, in a row
+    _asked_again: float = 0.0  # when, by the monotonic clock
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -117,12 +122,27 @@ class LiveRun:
                 for answer in self.answers:
                     answer.reason = answer.reason or "cancelled"
 
+    def judged(self, judge: str) -> None:
+        """A judge has scored what it was asked."""
+        self.judge, self.judge_error, self._misses = judge, "", 0
+
+    def not_judged(self, why: str) -> None:
+        """A judge could not be asked: asked again at once the first time, and the second after `REST` seconds."""
+        self._misses += 1
+        if self._misses > 1:
+            self.judge_error, self._misses, self._asked_again = why, 0, time.monotonic() + REST
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether no judge is to be had for now."""
+        return bool(self.judge_error) and time.monotonic() < self._asked_again
+
     @property
     def unscored(self) -> list[LiveAnswer]:
-        """Samples that have ended and wait for a judge: none where there is one answer, or no judge to be had."""
-        if len(self.answers) == 1 or self.judge_error:
+        """Samples that have ended by themselves and wait for a judge: none of one answer, or without a judge."""
+        if len(self.answers) == 1 or self.unjudged:
             return []
-        return [each for each in self.answers if each.reason and each.text.strip() and each.scores is None]
+        return [each for each in self.answers if each.reason in WHOLE and each.text.strip() and each.scores is None]
 
     @property
     def settled(self) -> bool:

@@ -6,12 +6,14 @@ know where answers come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from backend.analysis.rates.rates import rate
 from backend.outcomes import Outcome
 from backend.worker.client import Worker
-from panels.run import LiveAnswer, LiveRun
+from panels.run import WHOLE, LiveAnswer, LiveRun
 
 
 def score_ended(worker: Worker, run: LiveRun) -> bool:
@@ -20,15 +22,22 @@ def score_ended(worker: Worker, run: LiveRun) -> bool:
     if not new:
         return False
     judge, scores = worker.scores([(run.prompt, answer.text) for answer in new])
-    run.judge = judge
+    run.judged(judge)
     for answer, score in zip(new, scores, strict=True):
         answer.scores = score
     return True
 
 
 def rate_words(run: LiveRun, outcome: Outcome) -> str:
-    """How many samples are hits so far, with the 95 % interval of this one question."""
-    scored = [answer.scores for answer in run.answers if answer.scores]
+    """How many samples are hits so far, with the 95 % interval of this one question. Stopped ones are in no rate."""
+    scored = [answer.scores for answer in run.answers if answer.scores and answer.reason in WHOLE]
+    stopped = sum(answer.reason == "cancelled" for answer in run.answers)
+    told = _rate_words(run, outcome, scored, len(run.answers) - stopped)
+    return f"{told} {stopped} of {len(run.answers)} samples were stopped and are in no rate." if stopped else told
+
+
+def _rate_words(run: LiveRun, outcome: Outcome, scored: Sequence[Mapping[str, float | None]], whole: int) -> str:
+    """The same of the scores of those that are not stopped, `whole` in number."""
     if not scored:
         return run.judge_error or "Samples are scored by the embedded judge as they end."
     lacking = [metric for metric in outcome.needs if metric not in scored[0]]
@@ -39,8 +48,8 @@ def rate_words(run: LiveRun, outcome: Outcome) -> str:
     if not found.n:
         return f"{run.judge} scored {len(scored)} samples and could judge none."
     share = f"{found.hits} of {found.n} {outcome.title} ({found.value:.0%}, {found.low:.0%} to {found.high:.0%})"
-    left = len(run.answers) - found.n
-    more = f"; {left} of {len(run.answers)} samples are not scored" if left else ""
+    left = whole - found.n
+    more = f"; {left} of {whole} samples are not scored" if left else ""
     return f"{share}{more}. By {run.judge}; questions = 1, so no verdict."
 
 

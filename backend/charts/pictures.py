@@ -120,20 +120,45 @@ def spec_of(chart: Drawn | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rows_of(chart: Drawn | Mapping[str, Any]) -> pl.DataFrame:
-    """The rows that a chart draws: of the largest of its tables."""
+    """The rows of the largest of the tables that a chart draws."""
+    return max(tables_of(chart).values(), key=lambda table: table.height, default=pl.DataFrame())
+
+
+def tables_of(chart: Drawn | Mapping[str, Any]) -> dict[str, pl.DataFrame]:
+    """Every table that a chart draws, each once, by a name: its place among them, and the marks that draw it."""
+    found: list[tuple[pl.DataFrame, list[str]]] = []
     if isinstance(chart, Mapping):
         tables = [pl.DataFrame(rows, infer_schema_length=None) for rows in (chart.get("datasets") or {}).values()]
+        found = [(table, []) for table in tables]
     else:
-        tables = [part.data for part in _parts(chart) if isinstance(part.data, pl.DataFrame)]
-    return max(tables, key=lambda table: table.height, default=pl.DataFrame())
+        _add_tables(found, chart, None)
+    return {" ".join([str(at + 1), *dict.fromkeys(marks)]): table for at, (table, marks) in enumerate(found)}
+
+
+def _add_tables(found: list[tuple[pl.DataFrame, list[str]]], chart: Any, above: pl.DataFrame | None) -> None:
+    """Add what a chart and those in it draw; without rows of its own a chart draws those of the one above."""
+    own = chart.data if isinstance(chart.data, pl.DataFrame) else above
+    if own is not None:
+        marks = next((marks for table, marks in found if table is own or table.equals(own)), None)
+        if marks is None:
+            found.append((own, marks := []))
+        mark = chart._get("mark")
+        kind = mark if isinstance(mark, str) else getattr(mark, "type", None)
+        marks += [kind] if isinstance(kind, str) else []
+    for each in _inner(chart):
+        _add_tables(found, each, own)
 
 
 def _parts(chart: Any) -> list[Any]:
     """A chart and all charts in it."""
+    return [chart, *(part for each in _inner(chart) for part in _parts(each))]
+
+
+def _inner(chart: Any) -> list[Any]:
+    """The charts that a chart is made of."""
     inner = [each for name in ("layer", "hconcat", "vconcat", "concat") for each in _listed(chart, name)]
     alone = chart._get("spec")
-    below = [*inner, *([alone] if isinstance(alone, alt.TopLevelMixin) else [])]
-    return [chart, *(part for each in below for part in _parts(each))]
+    return [*inner, *([alone] if isinstance(alone, alt.TopLevelMixin) else [])]
 
 
 def _listed(chart: Any, name: str) -> list[Any]:

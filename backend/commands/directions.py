@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,12 @@ def _import(folder: StudyFolder, options: argparse.Namespace) -> None:
 
     if options.file.suffix == ".pt" and not _is_torch(options.form):
         raise InputError(f"{options.file} does not say which of its rows is which layer: say whose it is with --form")
-    stack = read_form(options.file, options.form) if options.form else read_directions(options.file)
+    if options.form:
+        stack = read_form(options.file, options.form, layers=_depth(folder) if _is_torch(options.form) else None)
+        if options.form == "persona-vectors":
+            print("row 0, the embeddings, is left out: row L + 1 is the direction of layer L")
+    else:
+        stack = read_directions(options.file)
     print(folder.add_directions([replace(d, name=options.name) for d in stack] if options.name else stack))
 
 
@@ -74,7 +80,7 @@ def _export(folder: StudyFolder, options: argparse.Namespace) -> None:
     where = open_study(options.study).direction_stack if options.study else folder.direction
     stack = where(options.name)
     if options.form:
-        _write_form(options, stack)
+        _write_form(options, stack, None if options.study else _depth(folder))
         return
     if options.file.suffix == ".gguf" and any(d.layer == 0 for d in stack):
         print("layer 0 is left out: a control vector cannot hold it")
@@ -83,17 +89,26 @@ def _export(folder: StudyFolder, options: argparse.Namespace) -> None:
     print(f"{options.file}: {len(stack)} layers of {options.name!r}")
 
 
-def _write_form(options: argparse.Namespace, stack: list[Direction]) -> None:
+def _write_form(options: argparse.Namespace, stack: list[Direction], layers: int | None) -> None:
     from backend.files import whole
     from backend.interchange.direction_forms import form_bytes
 
     suffix = ".pt" if _is_torch(options.form) else ".safetensors"
     if options.file.suffix != suffix:
         raise InputError(f"a {options.form} file ends in {suffix}: name it so")
-    content = form_bytes(stack, options.form)
+    content = form_bytes(stack, options.form, layers=layers if _is_torch(options.form) else None)
     with whole(options.file) as out:
         out.write(content)
     print(f"{options.file}: {len(stack)} layers of {options.name!r} as {options.form} has them")
+
+
+def _depth(folder: StudyFolder) -> int | None:
+    """How many layers the base of the study has; None where its files do not lie here."""
+    from backend.subject.load import depth
+
+    with suppress(InputError):
+        return depth(str(folder.settings["base"]))
+    return None
 
 
 def _is_torch(form: str | None) -> bool:

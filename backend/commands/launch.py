@@ -35,6 +35,7 @@ TICK = 0.1  # seconds
 PATIENCE = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before a program that ended is started again, by how often it did
 LASTING = 60.0  # seconds after which a program that ends counts as one that ran well
 DOOR = "backend.commands.door"  # the program that asks for the token
+HISTORY_LOCK = "history"  # what the worker locks in the folder of its history
 MOST_APPS = 20  # of one study at once
 _LOCAL = "127.0.0.1"
 _ALL = {"0.0.0.0": _LOCAL, "::": "::1"}  # addresses that mean all of a machine, and how it reaches itself
@@ -219,7 +220,7 @@ def _history(study: str) -> Path:
     while True:
         home = folder / (study if number == 1 else f"{study}-{number}")
         try:
-            with lock(home, "looking whether this history is free"):
+            with lock(home / HISTORY_LOCK, "looking whether this history is free"):
                 return home
         except InputError:
             if number == MOST_APPS:

@@ -34,8 +34,12 @@ FORMS = (SAKLAS, *FIRST_ROWS)
 _LARGEST = 1024  # layers
 
 
-def read_form(path: Path, form: str) -> list[Direction]:
-    """The directions of a file of one of FORMS, ascending by layer. Raises InputError on anything else."""
+def read_form(path: Path, form: str, *, layers: int | None = None) -> list[Direction]:
+    """The directions of a file of one of FORMS, ascending by layer; `layers` are the model's, where they are known.
+
+    Raises InputError on anything else, and on a `.pt` of another number of rows than the form has for such a model: one
+    of the other form has one more or less, and each of its rows would come to the layer beside its own.
+    """
     if form not in FIRST_ROWS:
         return read_directions(path)
     must_be_file(path)
@@ -46,6 +50,11 @@ def read_form(path: Path, form: str) -> list[Direction]:
     rows = tensor[FIRST_ROWS[form] :]
     if len(rows) > _LARGEST:
         raise InputError(f"{path} has {len(tensor):,} rows, and no model so many layers: is it a {form} file?")
+    if layers is not None and len(rows) != layers:
+        raise InputError(
+            f"{path} has {len(tensor)} rows, and a {form} file for a model of {layers} layers has "
+            f"{layers + FIRST_ROWS[form]}: is it another form, or another model's?"
+        )
     said = {"method": f"imported from {form}", "file": path.name}
     stack = [Direction(path.stem, layer, row, None, said) for layer, row in enumerate(rows) if row.any()]
     if not stack:

@@ -2,7 +2,8 @@
 
 Added along the direction at several lengths, and along controls of equal length: random directions, and those of the
 folder whose labels were shuffled. Questions are the sample: a direction's own numbers are kept a question, means over
-its texts; those of controls are means over questions, for there each control is one draw.
+its texts; those of controls are means over questions, for there each control is one draw. The change between the
+classes is paired before that mean is taken, on questions that have both: a side of its own.
 
     measure    what
     gain, cosine, aside    of the change after a block (`subject.downstream.Trail`)
@@ -42,9 +43,11 @@ from backend.study.responses import scored
 from backend.subject.downstream import SEGMENT_NAMES, Follower, Part, Push, Trail
 from backend.subject.load import Subject
 from backend.subject.trace import Text
+from backend.tables.downstream import class_difference
 
 KIND = "downstream"
 TOKENS = 20  # whose logits move most, either way
+_TRAILS = 2  # changes with what the numbers of a trail are of, so that earlier ones are not taken up again
 FEWEST = 2  # questions, below which nothing varies
 Row = tuple[Any, ...]
 Progress = Callable[[int, int], None]
@@ -100,7 +103,7 @@ def follow(
     sizes = [share * direction.activation_norm for share in asked.shares]
     own = [Push(direction, size) for size in sizes]
     beside = [Push(control, size) for size in (sizes[0], sizes[-1]) for control in controls]
-    measured = _Measured(asked, controls, subject.tokenizer)
+    measured = _Measured(asked, controls, outcome, subject.tokenizer)
     readers = tuple(dict.fromkeys((BASE, folder.known(asked.organism))))
     followers = {reader: Follower(subject, reader, asked.layer) for reader in readers}
     largest = [len(own) - 1]
@@ -160,7 +163,7 @@ def _key(reader: str, text: Text) -> str:
 def _place(subject: Subject, asked: Following, pushes: Sequence[Push]) -> Path:
     """Where trails wait: a folder for all that they depend on but the texts."""
     added = [[push.size, hashlib.sha256(push.direction.vector.tobytes()).hexdigest()] for push in pushes]
-    return work.place(KIND, work.fingerprint(subject, [asked.organism], [asked.layer, added]))
+    return work.place(KIND, work.fingerprint(subject, [asked.organism], [_TRAILS, asked.layer, added]))
 
 
 def _controls(folder: StudyFolder, direction: Direction, asked: Following) -> list[Direction]:
@@ -202,8 +205,8 @@ def _texts(folder: StudyFolder, asked: Following, outcome: Outcome) -> list[_Cho
 class _Measured:
     """Trails of all texts, brought to means over the texts of a question, and for controls over questions."""
 
-    def __init__(self, asked: Following, controls: Sequence[Direction], tokenizer: Any) -> None:
-        self._asked, self._controls, self._tokenizer = asked, controls, tokenizer
+    def __init__(self, asked: Following, controls: Sequence[Direction], outcome: Outcome, tokenizer: Any) -> None:
+        self._asked, self._controls, self._outcome, self._tokenizer = asked, controls, outcome, tokenizer
         self._trails: dict[tuple[str, str, str], list[Trail]] = defaultdict(list)  # reader, question, side
         self._parts: dict[str, tuple[Part, ...]] = {}
 
@@ -217,8 +220,11 @@ class _Measured:
         frame = pl.DataFrame(rows, MEASURED, orient="row").filter(pl.col("value").is_finite())
         controls = pl.col("vector").is_in([control.name for control in self._controls])
         keys = [name for name in MEASURED if name not in ("question", "value")]
-        means = frame.filter(controls).group_by(keys, maintain_order=True).agg(pl.col("value").mean())
-        own = frame.filter(~controls)
+        own, drawn = frame.filter(~controls), frame.filter(controls)
+        named = self._outcome.contrast
+        changes = drawn.filter(pl.col("measure") == "change")
+        drawn = pl.concat([drawn, class_difference(changes, named.positive_name, named.negative_name)])
+        means = drawn.group_by(keys, maintain_order=True).agg(pl.col("value").mean())
         return pl.concat([own, means.with_columns(question=pl.lit("")).select(own.columns)])
 
     def _pushes(self) -> list[tuple[int, str, float]]:

@@ -6,7 +6,8 @@ says is text, never markup. It refuses to know how a rate is computed and who as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from backend.report.sheets import (
     claim_sheet,
     differences_sheet,
     facts,
+    is_local,
+    model_name,
     organisms_sheet,
     rates_sheet,
     sweeps_sheet,
@@ -84,9 +87,10 @@ def report_html(study: Study, *, judge: str | None = None, outcome: Outcome | No
     """
     evidence = _evidence(study, judge)
     outcomes = told_outcomes(evidence, outcome)
-    told = [claims for each in outcomes if (claims := _claims(evidence, each))]
+    without = _without_places(study)
+    told = [claims for each in outcomes if (claims := _claims(evidence, each, without))]
     rates = [sheet for each in outcomes for sheet in (rates_sheet(evidence, each), differences_sheet(evidence, each))]
-    return _template().render(
+    return _template(without).render(
         title=str(study.info.get("title") or study.name),
         study=study.name,
         judge=evidence.judge,
@@ -119,16 +123,33 @@ def _evidence(study: Study, judge: str | None) -> Evidence:
     return Evidence(study, chosen, study.responses(chosen))
 
 
-def _template() -> jinja2.Template:
+def _template(without: Callable[[str], str]) -> jinja2.Template:
+    """The page; every text of a study goes through `without`."""
+
+    def said(value: object) -> object:
+        return without(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
     text = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(text)
+    made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=said)
+    return made.from_string(text)
 
 
-def _claims(evidence: Evidence, outcome: Outcome) -> list[Claim]:
-    """The claims of one outcome, without where the study's folder lay on the machine that built it."""
-    folder = str(evidence.study.info.get("folder") or "")
+def _without_places(study: Study) -> Callable[[str], str]:
+    """Takes out of a text where the study's folder and its models lay on the machine that built it."""
+    bases = {str(study.info.get("base") or ""), *study.organisms()["base"].drop_nulls().to_list()}
+    names = {base: model_name(base) for base in bases} | {str(study.info.get("folder") or ""): "FOLDER"}
+    names = {place.rstrip("/"): name for place, name in names.items() if is_local(place) and place.strip("/")}
+    if not names:
+        return lambda text: text
+    longest = sorted(names, key=len, reverse=True)
+    found = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, longest))})(?![\w-])")
+    return lambda text: found.sub(lambda place: names[place.group()], text)
+
+
+def _claims(evidence: Evidence, outcome: Outcome, without: Callable[[str], str]) -> list[Claim]:
+    """The claims of one outcome, whose words go through `without`."""
     told = story(Telling(evidence, outcome))
-    return [replace(claim, said=claim.said.replace(folder, "FOLDER")) for claim in told] if folder else told
+    return [replace(claim, said=without(claim.said), about=without(claim.about)) for claim in told]
 
 
 def _steps(study: Study, judge: str, told: Sequence[Sequence[Claim]]) -> list[Step]:

@@ -7,14 +7,15 @@ Nothing is made before it is asked for. It refuses to know how a figure is chose
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from backend.charts.pick import Drawn
-from backend.charts.pictures import png, rows_of, spec_of, svg, titled
+from backend.charts.pictures import png, rows_of, spec_of, svg, tables_of, titled
 from backend.tables.figures import PAGES
 
 COUNTS = {"n": "n", "clusters": "questions"}  # a column of counts -> what it counts
@@ -76,17 +77,42 @@ class FigureFile:
         return png(self.spec())
 
     def csv(self) -> str:
-        """The rows that the chart draws, below lines that begin with # and say what they are.
+        """All rows that the chart draws, below lines that begin with # and say what they are.
 
-        A text that a spreadsheet would take for a formula gets an apostrophe in front.
+        Where the chart draws several tables, the column `table` says of which a row is. A list or a record stands as
+        JSON; a text that a spreadsheet would take for a formula gets an apostrophe in front.
         """
-        rows = rows_of(self.chart)
-        nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
-        texts = [name for name, kind in rows.schema.items() if kind == pl.String]
-        listed = (pl.col(name).map_elements(lambda each: json.dumps(list(each)), pl.String) for name in nested)
-        flat = rows.with_columns(*listed, *(pl.col(name).str.replace(_FORMULA, "'$1") for name in texts))
+        tables = {name: _flat(table) for name, table in tables_of(self.chart).items()}
+        if len(tables) > 1:
+            tables = {name: table.select(pl.lit(name).alias("table"), pl.all()) for name, table in tables.items()}
+        flat = _together(list(tables.values()))
         head = [" ".join(line.split()) for line in (self.title, *self.about)]
         return "".join(f"# {line}\n" for line in head) + flat.write_csv()
+
+
+def _flat(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose cells are numbers and texts, and no formulas."""
+    nested = [name for name, kind in rows.schema.items() if kind.is_nested()]
+    texts = [name for name, kind in rows.schema.items() if kind == pl.String]
+    listed = (pl.col(name).map_elements(_json, pl.String) for name in nested)
+    return rows.with_columns(*listed, *(pl.col(name).str.replace(_FORMULA, "'$1") for name in texts))
+
+
+def _json(cell: Any) -> str:
+    """A record or a list."""
+    whole = cell if isinstance(cell, Mapping) else list(cell)
+    return json.dumps(whole, ensure_ascii=False, default=str)
+
+
+def _together(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Tables below each other; a column that is of several kinds is text."""
+    kinds: dict[str, set[pl.DataType]] = defaultdict(set)
+    for table in tables:
+        for name, kind in table.schema.items():
+            kinds[name].add(kind)
+    mixed = [name for name, found in kinds.items() if len(found) > 1 and not all(kind.is_numeric() for kind in found)]
+    texts = [table.with_columns(pl.col(name).cast(pl.String) for name in mixed if name in table) for table in tables]
+    return pl.concat(texts, how="diagonal_relaxed") if texts else pl.DataFrame()
 
 
 def snippet(page: str, study: str, judge: str | None = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import polars as pl
@@ -90,7 +91,13 @@ def organisms_sheet(study: Study) -> Sheet:
         record = _object(text)
         data = record.get("data")
         rows.append(
-            (name, base or "", str(count), _words(record.get("settings") or record.get("source")), _words(data))
+            (
+                name,
+                model_name(base or ""),
+                str(count),
+                _words(record.get("settings") or record.get("source")),
+                _words(data),
+            )
         )
     return Sheet("Organisms", ("organism", "base", "adapters", "how it was made", "data"), tuple(rows))
 
@@ -115,7 +122,7 @@ def facts(study: Study, judge: str) -> list[tuple[str, str]]:
     """What the study holds and how it was made, name by name."""
     held = [
         ("study", study.name),
-        ("base model", str(study.info.get("base", "not recorded"))),
+        ("base model", model_name(str(study.info.get("base", "not recorded")))),
         ("judge", judge),
         ("organisms", f"{study.organisms().height:,}"),
         ("conditions", f"{study.conditions().height:,}"),
@@ -124,6 +131,16 @@ def facts(study: Study, judge: str) -> list[tuple[str, str]]:
     ]
     recorded = ((name.replace("_", " "), _words(study.info.get(name))) for name in FACTS)
     return [*held, *((name, words) for name, words in recorded if words)]
+
+
+def model_name(base: str) -> str:
+    """What a base is called: its own name where it is a place on the machine that built the study."""
+    return PurePath(base).name if is_local(base) else base
+
+
+def is_local(place: str) -> bool:
+    """Whether it is an absolute place on a machine, and no hub id or name."""
+    return PurePath(place).is_absolute() or place.startswith("~")
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

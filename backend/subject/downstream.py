@@ -242,8 +242,7 @@ class Follower:
         found = []
         for row in rows:
             last, _ = self._pass(here, [row])
-            asked = slice(here.start - 1, len(here.ids) - 1)
-            change = logits(self.subject, last[0, asked]) - logits(self.subject, ground.last[0, asked])
+            change = logits(self.subject, last[0, here.behind]) - logits(self.subject, ground.last[0, here.behind])
             change = change[:, : len(self.subject.tokenizer)].mean(dim=0)
             found.append((change - change.mean()).cpu().numpy())
         return np.array(found, dtype=np.float32)
@@ -273,11 +272,11 @@ class Follower:
         return Scalars(scalars.sites, {i: taken(values) for i, values in scalars.values.items()}).of(self.reader)
 
     def _probability(self, here: _Here, last: torch.Tensor) -> torch.Tensor:
-        """(row,), the mean log probability of the answer's tokens, nats."""
-        target = torch.tensor(here.ids[here.start :], device=last.device)[:, None]
+        """(row,), the mean log probability of the answer's tokens that are counted, nats."""
+        target = torch.tensor(here.ids[here.answer], device=last.device)[:, None]
         found = []
         for row in last:
-            spoken = logits(self.subject, row[here.start - 1 : len(here.ids) - 1]).log_softmax(dim=-1)
+            spoken = logits(self.subject, row[here.behind]).log_softmax(dim=-1)
             found.append(spoken.gather(1, target).mean())
         return torch.stack(found).cpu()
 
@@ -326,6 +325,11 @@ class _Here:
         if counted < 1:
             raise InputError(f"response {text.response_id!r} has no answer to follow a vector through: leave it out")
         return cls((*text.prompt_ids, *text.answer_ids), start, slice(start, start + counted))
+
+    @property
+    def behind(self) -> slice:
+        """The tokens whose logits are those of the answer's tokens that are counted."""
+        return slice(self.answer.start - 1, self.answer.stop - 1)
 
     def by_segment(self, values: torch.Tensor) -> torch.Tensor:
         """(row, segment), the mean over the tokens of prompt (without the sink) and answer of values (row, token)."""

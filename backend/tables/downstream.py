@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import stdtr
 
 from backend.analysis.directions.convergence import FEWEST_DRAWS
 from backend.analysis.directions.decomposition import decomposed
 from backend.analysis.estimates import one_more_draw, without_each
-from backend.records import RESIDUAL_WRITERS, InputError
+from backend.analysis.rates.families import with_family
+from backend.analysis.rates.rates import FEWEST_QUESTIONS as FEWEST_QUESTIONS
+from backend.records import RESIDUAL_WRITERS, FloatArray, InputError
 from backend.study import Study
 
 KIND = "downstream"
@@ -99,6 +102,13 @@ def resemblance(study: Study, run: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     return estimates(own, ["side", "layer"]).sort("side", "layer"), ranges(controls, kinds, ["side", "layer"])
 
 
+def highest_resemblance(study: Study, run: str) -> pl.DataFrame:
+    """[kind, side, value, low, high, draws]: of each control the largest over the layers, as a peak is."""
+    _, controls, kinds = _sides(study, run, "resemblance")
+    most = controls.group_by("vector", "side", maintain_order=True).agg(pl.col("value").max())
+    return ranges(most, kinds, ["side"]).sort("kind", "side")
+
+
 # --- parts and tokens -------------------------------------------------------------------------------------------------
 
 
@@ -121,9 +131,11 @@ def shares(study: Study, run: str, reader: str, side: str) -> pl.DataFrame:
 
     At the largest length.
 
-    [part, kind, layer, attributed, frozen, apart, each with _low and _high, disagree, questions, change]: `apart` is
-    attributed less frozen, a question; they disagree where its interval leaves 0 out. `change` is the whole change.
-    `side` is a class of texts, or `BETWEEN`: the positive class less the negative one, of questions that have both.
+    [part, kind, layer, attributed, frozen, apart, each with _low and _high, p_value, q_value, family, disagree,
+    questions, change]: `apart` is attributed less frozen, a question; they disagree where it is not 0 after correction
+    over the parts of the table, of which one with fewer than `FEWEST_QUESTIONS` questions has no p-value. `change` is
+    the whole change. `side` is a class of texts, or `BETWEEN`: the positive class less the negative one, of questions
+    that have both.
     """
     own, _, _ = _sides(study, run, "attributed", "frozen", "change")
     own = own.filter(pl.col("reader") == reader, pl.col("strength") == own["strength"].max())
@@ -140,20 +152,23 @@ def shares(study: Study, run: str, reader: str, side: str) -> pl.DataFrame:
         found = found.rename({"value": name, "low": f"{name}_low", "high": f"{name}_high"})
         table = found if table is None else table.join(found.drop("questions"), on=["part", "layer"])
     assert table is not None
-    disagree = ((pl.col("apart_low") > 0) | (pl.col("apart_high") < 0)).fill_null(False)
-    table = table.with_columns(disagree=disagree, change=pl.lit(change))
+    by_part = {part: _chance(rows["apart"].to_numpy()) for (part,), rows in both.group_by("part")}
+    table = table.with_columns(p_value=pl.Series([by_part[part] for part in table["part"]], dtype=pl.Float64))
+    table = with_family(table).with_columns(change=pl.lit(change), stands=pl.col("stands").fill_null(value=False))
+    table = table.rename({"stands": "disagree"})
     return _with_kinds(study, run, table).sort(pl.col("frozen").abs(), descending=True)
 
 
 def changes(study: Study, run: str) -> pl.DataFrame:
     """The change of the answer's log probability, nats a token: [reader, side, strength, *columns of `estimates`,
-    random, random_low, random_high], of each class and `BETWEEN` them."""
+    random, random_low, random_high], of each class and `BETWEEN` them.
+
+    Between the classes a run made before controls were paired there has none: null.
+    """
     own, controls, kinds = _sides(study, run, "change")
     by = ["reader", "side", "strength"]
-    record = runs(study)[run]
-    table = estimates(pl.concat([own, _between(own, record).select(own.columns)]), by)
-    whole = pl.concat([controls, _between(controls, record).select(controls.columns)])
-    chance = ranges(whole, kinds, by).filter(pl.col("kind") == "random")
+    table = estimates(pl.concat([own, _between(own, runs(study)[run])]), by)
+    chance = ranges(controls, kinds, by).filter(pl.col("kind") == "random")
     chance = chance.select(*by, random="value", random_low="low", random_high="high")
     return table.join(chance, on=by, how="left", maintain_order="left").sort(by)
 
@@ -169,12 +184,25 @@ def tokens(study: Study, run: str) -> pl.DataFrame:
     )
 
 
+def class_difference(rows: pl.DataFrame, positive: str, negative: str) -> pl.DataFrame:
+    """Rows of the positive class less those of the negative one, as the side `BETWEEN`, of questions that have both."""
+    by = [name for name in rows.columns if name not in ("side", "value")]
+    left, right = (rows.filter(pl.col("side") == side) for side in (positive, negative))
+    both = left.join(right, on=by, suffix="_negative", nulls_equal=True, maintain_order="left")
+    return both.with_columns(pl.col("value") - pl.col("value_negative"), side=pl.lit(BETWEEN)).select(rows.columns)
+
+
 def _between(own: pl.DataFrame, record: dict[str, Any]) -> pl.DataFrame:
-    """Rows of the positive class less those of the negative one, of what both have."""
-    by = [name for name in own.columns if name not in ("side", "value")]
-    positive, negative = (own.filter(pl.col("side") == record[side]) for side in ("positive", "negative"))
-    both = positive.join(negative, on=by, suffix="_negative", nulls_equal=True, maintain_order="left")
-    return both.with_columns(pl.col("value") - pl.col("value_negative"), side=pl.lit(BETWEEN)).select(own.columns)
+    return class_difference(own, record["positive"], record["negative"])
+
+
+def _chance(values: FloatArray) -> float:
+    """The p-value of a mean of 0 over questions, by a two-sided t test; NaN below `FEWEST_QUESTIONS`."""
+    size = len(values)
+    if size < FEWEST_QUESTIONS:
+        return np.nan
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(size))
+    return float(2 * stdtr(size - 1, -abs(mean) / error)) if error else float(mean == 0)
 
 
 def _with_kinds(study: Study, run: str, table: pl.DataFrame) -> pl.DataFrame:

@@ -67,6 +67,7 @@ URL_VARIABLE = "EM_WORKER_URL"
 CONNECT = 2.0  # seconds
 LONGEST_LINE = 8 * 2**20  # bytes of one event: far more than the longest prompt's tokens
 LONGEST_ANSWER = 64 * 2**20  # bytes of what is no stream of events
+_LATEST = 4e9  # seconds since 1970, in the year 2096
 SILENCE = 30.0  # seconds: the worker says something four times a second, however long the model thinks
 
 
@@ -317,8 +318,12 @@ def _said(reply: http.client.HTTPResponse) -> Any:
 
 
 def _kept(said: Any) -> Kept:
-    """A line of the history of its JSON. Raises KeyError or TypeError on what is none."""
+    """A line of the history of its JSON. Raises LookupError, TypeError or ValueError on what is none."""
     arms = tuple(said["arms"])
+    if not arms:
+        raise ValueError("a generation without an arm")
+    if not 0 <= said["created"] < _LATEST:  # false of NaN
+        raise ValueError("a generation of no time that a calendar has")
     return Kept(
         said["id"],
         said["kind"],

@@ -5,12 +5,12 @@ Knows the JSON form of a question of scores and its bounds. Refuses to know what
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 MOST_ANSWERS = 64  # of one question
 MOST_CHARACTERS = 20_000  # of a question or an answer: the judge reads the first 205 wordpieces
 _FIELDS = {"question", "answer"}
-_turn = threading.Lock()  # one pass of the judge at a time: the model has the processor, too
+# One pass of the judge at a time: the model has the processor, too. Who waits for it holds no thread of other routes.
+_turns = ThreadPoolExecutor(1, thread_name_prefix="scores")
 
 
 def scores_route(service: Service) -> Route:
     """POST /v1/scores: a score of every metric for each question and answer, in their order."""
 
     async def scored(engine: Engine, body: Any) -> Response:
-        return JSONResponse(await run_in_threadpool(_scores, body))
+        return JSONResponse(await asyncio.get_running_loop().run_in_executor(_turns, _scores, body))
 
     async def scores(request: Request) -> Response:
         return await service.answer(request, scored)
@@ -43,9 +44,8 @@ def scores_route(service: Service) -> Route:
 def _scores(body: Any) -> dict[str, Any]:
     """{"judge": its name, "scores": a value by metric for each answer, null where the judge gives none}."""
     answers = _answers(body)
-    with _turn:
-        judge = _judge()
-        told = list(judge.score([(str(i), question, answer) for i, (question, answer) in enumerate(answers)]))
+    judge = _judge()
+    told = list(judge.score([(str(i), question, answer) for i, (question, answer) in enumerate(answers)]))
     found: list[dict[str, float | None]] = [{} for _ in answers]
     for score in told:
         found[int(score.response_id)][score.metric] = score.value
@@ -64,10 +64,6 @@ def _answers(body: Any) -> list[tuple[str, str]]:
         for text in one.values():
             if len(text) > MOST_CHARACTERS:
                 raise FieldError("answers", f"answer {index} has a text of more than {MOST_CHARACTERS} characters")
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise FieldError("answers", f"answer {index} holds half of a surrogate pair") from error
         pairs.append((one["question"], one["answer"]))
     return pairs
 

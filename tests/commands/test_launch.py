@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from backend.commands.launch import _app, _history, _reach, launch
-from backend.files import lock
 from backend.records import InputError
+from backend.worker.history import History
 from tests.studies import tiny
 
 STAND_IN = """
@@ -163,8 +163,10 @@ def test_nobody_else_reaches_an_app_without_a_token(token, why):
 def test_the_history_of_an_app_that_runs_is_left_to_it(tmp_path, monkeypatch):
     monkeypatch.setenv("EM_CACHE", str(tmp_path))
     assert _history("demo") == tmp_path / "live" / "demo"
-    with lock(tmp_path / "live" / "demo", "writing"):
-        assert _history("demo") == tmp_path / "live" / "demo-2"
+    worker = History(tmp_path / "live" / "demo")  # as a worker holds it
+    assert _history("demo") == tmp_path / "live" / "demo-2"
+    worker.close()
+    assert _history("demo") == tmp_path / "live" / "demo"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::", "0.0.0.0", "10.0.0.7"])

@@ -8,7 +8,7 @@ from safetensors.numpy import load, save_file
 from backend.__main__ import main
 from backend.interchange.direction_forms import FORMS, form_bytes, read_form
 from backend.records import Direction, InputError
-from backend.study.vectors import read_directions
+from backend.study.vectors import read_directions, write_directions
 
 WIDTH = 6
 
@@ -123,3 +123,37 @@ def test_the_command_imports_and_exports_forms(tmp_path, capsys):
     assert torch.equal(torch.load(out, weights_only=True)[1:], torch.load(given, weights_only=True)[1:])
     assert main([*export, "--form", "saklas"]) == 2
     assert ".safetensors" in capsys.readouterr().err
+
+
+def test_a_file_of_the_other_form_is_refused_where_the_model_is_known(tmp_path, capsys):
+    """Read with the wrong form every row would come to the layer beside its own."""
+    model, folder = tmp_path / "model", tmp_path / "study"
+    model.mkdir()
+    folder.mkdir()
+    (model / "config.json").write_text('{"num_hidden_layers": 4}')
+    (folder / "study.json").write_text(f'{{"title": "t", "base": "{model}"}}')
+    rows, where = torch.arange(5 * WIDTH, dtype=torch.float32).reshape(5, WIDTH) + 1, ["--folder", str(folder)]
+    persona, hotwire = tmp_path / "persona.pt", tmp_path / "hotwire.pt"
+    torch.save(rows, persona)
+    torch.save(rows[1:].clone(), hotwire)
+    for path, wrong in ((persona, "hotwire"), (hotwire, "persona-vectors")):
+        assert main(["directions", "import", str(path), "--form", wrong, *where]) == 2
+        assert "is it another form" in capsys.readouterr().err
+    for path, form in ((persona, "persona-vectors"), (hotwire, "hotwire")):
+        assert main(["directions", "import", str(path), "--form", form, *where]) == 0
+        assert ("row 0, the embeddings, is left out" in capsys.readouterr().out) == (path == persona)
+        kept = read_directions(folder / f"directions/{path.stem}.safetensors")
+        assert np.array_equal(kept[3].vector, rows[4].numpy())
+
+
+def test_what_is_exported_for_a_known_model_is_imported_again(tmp_path):
+    model, folder, out = tmp_path / "model", tmp_path / "study", tmp_path / "again.pt"
+    model.mkdir()
+    (folder / "directions").mkdir(parents=True)
+    (model / "config.json").write_text('{"num_hidden_layers": 4}')
+    (folder / "study.json").write_text(f'{{"title": "t", "base": "{model}"}}')
+    write_directions(folder / "directions/evil.safetensors", stack(1))
+    where = ["--form", "hotwire", "--folder", str(folder)]
+    assert main(["directions", "export", str(out), "--name", "evil", *where]) == 0
+    assert main(["directions", "import", str(out), *where]) == 0
+    assert [each.layer for each in read_directions(folder / "directions/again.safetensors")] == [1]

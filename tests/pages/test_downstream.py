@@ -1,10 +1,12 @@
 """The page Downstream: every section with its sentence and its controls, and sentences where there is nothing."""
 
+import polars as pl
 import pytest
 
 from backend.outcomes import EM
 from backend.pipeline.dictionary import Learning, learn
 from backend.records import BASE
+from backend.tables import downstream as tables
 from tests.conftest import said
 from tests.studies import followed
 from tests.studies.sparse import sparse_study
@@ -33,11 +35,28 @@ def test_every_section_says_what_was_found_beside_its_controls(open_followed):
     words = said(page)
     assert "what one more random direction of that length would give" in words
     assert "The log probability of misaligned less aligned answers changes by **+" in words
+    assert "questions are too few to say whether the gradient and freezing disagree: 6 are needed" in words
+    assert "what one more random direction reaches at its own best layer" in words
     assert "**MLP" in words or "**attention" in words
     assert "is most like the organism's at layer 2: a cosine of **1.00**" in words
     assert "from its base, in nats a token" in words
     assert "With first planted that difference has a cosine of at most" in words.replace("\\", "")
     assert len(page.get("vega_lite_chart")) == 7
+
+
+def test_a_run_without_paired_controls_says_that_there_are_none(open_followed, monkeypatch):
+    whole = tables.changes
+
+    def unpaired(study, run):
+        kept = pl.col("side") != tables.BETWEEN
+        return whole(study, run).with_columns(
+            pl.when(kept).then(pl.col(name)) for name in ("random", "random_low", "random_high")
+        )
+
+    monkeypatch.setattr(tables, "changes", unpaired)
+    page = open_followed()
+    assert not page.exception
+    assert "nats a token, with no control that was paired in this way beside it." in said(page)
 
 
 def test_an_organism_with_one_adapter_gets_a_sentence(open_followed):

@@ -78,8 +78,8 @@ def test_shares_are_of_the_parts_behind_and_say_where_they_disagree(made):
         assert set(table["part"]) == {name for name, (_, layer) in record["parts"].items() if layer > LAYER}
         assert table["questions"].min() >= 2
         assert table["apart"].to_numpy() == pytest.approx((table["attributed"] - table["frozen"]).to_numpy())
-        marked = table.filter("disagree")
-        assert ((marked["apart_low"] > 0) | (marked["apart_high"] < 0)).all()
+        assert (table["disagree"] == (table["q_value"] < 0.05).fill_null(value=False)).all()
+        assert (table["p_value"].is_null() == (table["questions"] < tables.FEWEST_QUESTIONS)).all()
 
 
 def test_the_organism_is_moved_as_the_direction_moves_the_base(made):

@@ -99,6 +99,25 @@ def test_what_a_study_says_is_text(root):
     assert "/home/somebody" not in told
 
 
+@pytest.mark.parametrize("folder", ["a", "/home/somebody/a"])
+def test_places_of_a_machine_are_in_no_text_and_nothing_else_is_touched(tmp_path, folder):
+    with Draft("placed", root=tmp_path) as draft:
+        base = "/home/somebody/models/tiny model"
+        source = "made at /home/somebody/a/organisms, beside /home/somebody/another"
+        _judged(draft, "organism", base, folder=folder, source=source, notes="a study in /home/somebody/a.")
+        draft.publish()
+    with closing(open_study("placed", tmp_path)) as study:
+        told = report_html(study)
+        assert ("base model", "tiny model") in facts(study, "j")
+        assert organisms_sheet(study).rows[0][1] == "tiny model"
+    assert "somebody/models" not in told
+    assert "beside /home/somebody/another" in told
+    assert ("FOLDER/organisms" in told) == (folder != "a")
+    assert ("a study in FOLDER." in told) == (folder != "a")
+    assert "misFOLDERligned" not in told
+    assert ("FOLDER" in told) == (folder != "a")
+
+
 def test_names_in_a_figure_are_text(tmp_path):
     with Draft("named", root=tmp_path) as draft:
         _judged(draft, HOSTILE)
@@ -110,10 +129,10 @@ def test_names_in_a_figure_are_text(tmp_path):
     assert any(HOSTILE in "".join(picture.itertext()) for picture in pictures(told))
 
 
-def _judged(draft: Draft, organism: str) -> None:
-    draft.meta(title="named", base="m")
+def _judged(draft: Draft, organism: str, base: str = "m", **said: str) -> None:
+    draft.meta(title="named", base=base, **said)
     for name in (BASE, organism):
-        draft.add_organism(name, base="m", adapters=(), record={})
+        draft.add_organism(name, base=base, adapters=(), record={})
     draft.add_questions(QUESTIONS)
     draft.add_conditions([Condition(BASELINE, ())])
     answers = [

@@ -42,10 +42,28 @@ def test_what_it_is_of_is_counted_from_the_rows(made):
 def test_the_csv_holds_the_rows_and_reads_again(made):
     text = made.csv()
     assert text.startswith("# EM of two organisms\n# study a study\n# judge a judge\n# n 16–100\n# questions 8\n")
-    rows = pl.read_csv(io.StringIO(text), comment_prefix="#")
+    every = pl.read_csv(io.StringIO(text), comment_prefix="#")
+    assert every["table"].unique(maintain_order=True).to_list()[0] == "1 rule"
+    assert every["at"].to_list() == [0.5, None, None]
+    rows = every.filter(pl.col("at").is_null())
     assert rows["n"].to_list() == [100, 16]
     assert rows["organism"].to_list() == ["base", "'=HYPERLINK(1)"]
     assert rows["units"].to_list() == ["[1, 2]", "[]"]
+
+
+def test_the_csv_of_several_tables_names_each_and_records_are_whole():
+    one = pl.DataFrame({"a": [1, 2], "record": [{"x": 1, "y": "é"}, {"x": 2, "y": None}], "of": ["t", "u"]})
+    other = pl.DataFrame({"a": [0.5], "of": [3]})
+    bars = alt.Chart(one).mark_bar().encode(x="a:Q")
+    points = alt.Chart(one).mark_point().encode(x="a:Q")
+    made = FigureFile("k", "t", alt.layer(bars, points, alt.Chart(other).mark_rule().encode(x="a:Q")), "s")
+    rows = pl.read_csv(io.StringIO(made.csv()), comment_prefix="#")
+    assert rows["table"].to_list() == ["1 bar point", "1 bar point", "2 rule"]
+    assert rows["a"].to_list() == [1, 2, 0.5]
+    assert rows["of"].to_list() == ["t", "u", "3"]
+    assert [json.loads(each) for each in rows["record"].drop_nulls()] == one["record"].to_list()
+    alone = pl.read_csv(io.StringIO(FigureFile("k", "t", bars, "s").csv()), comment_prefix="#")
+    assert alone.columns == ["a", "record", "of"]
 
 
 def test_vega_lite_is_whole_json_with_rows_and_title(made):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from backend.records import BASE, Direction, InputError
-from backend.subject.chat import prompt_ids
+from backend.subject.chat import prompt_ids, stop_ids
 from backend.subject.downstream import Follower, Push
 from backend.subject.trace import Text
 from tests.studies import piped, tiny
@@ -123,6 +123,17 @@ def test_an_adapter_has_its_share_with_its_sign(trails):
 def test_the_logit_that_is_moved_most_is_the_planted_letters(trails, subject):
     pushed = np.abs(trails[BASE][1].pushed[0])
     assert subject.tokenizer.decode([int(pushed.argmax())]) == piped.LETTER
+
+
+def test_a_closing_end_of_turn_token_is_in_no_number(subject, text, trails):
+    _, trail = trails["piped"]
+    end = min(stop_ids(subject.model, subject.tokenizer))
+    closed = Text("closed", text.prompt_ids, (*text.answer_ids, end))
+    again = Follower(subject, "piped", piped.LAYER).follow(closed, pushes(), freeze=(0, 1), shown=(0,))
+    for name in ("change", "attributed", "frozen", "pushed", "stream"):
+        values = getattr(trail, name)
+        near = 1e-2 * np.nanmax(np.abs(values))
+        assert np.allclose(getattr(again, name), values, rtol=0, atol=near, equal_nan=True), name
 
 
 def test_what_cannot_be_followed_is_refused(subject, text):

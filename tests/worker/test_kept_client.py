@@ -128,6 +128,20 @@ def test_what_is_no_worker_is_said_to_be_none(body):
                 ask()
 
 
+@pytest.mark.parametrize("wrong", [{"created": 1e20}, {"created": -1}, {"created": True}, {"arms": []}, {}])
+def test_a_line_of_no_time_or_without_an_arm_is_none(wrong):
+    line = {
+        **{"id": "0" * 32, "kind": "live", "created": 1.0, "status": "finished", "arms": ["A"]},
+        **{"question": "q", "seed": 0, "tokens": 1, **wrong},
+    }
+    with saying(json.dumps({"data": [line], "has_more": False}).encode()) as foreign:
+        if wrong:
+            with pytest.raises(WorkerError, match="no worker of this version"):
+                foreign.history()
+        else:
+            assert foreign.history()[0][0].arms == ("A",)
+
+
 @pytest.mark.parametrize(
     "lines",
     [

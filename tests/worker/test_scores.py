@@ -1,12 +1,16 @@
 """Scores on demand, over a socket, by the judge that studies use."""
 
 import json
+import threading
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 
 from backend.judge.distilled import load_distilled
+from backend.worker import scores
+from backend.worker.client import WorkerError
 from backend.worker.scores import MOST_ANSWERS
 from tests.worker.conftest import serving
 from tests.worker.scripted import ScriptedEngine
@@ -43,7 +47,6 @@ def test_an_empty_answer_has_no_score(worker):
         {"answers": [{"question": "q", "answer": 3}]},
         {"answers": [{"question": "q", "answer": "a"}] * (MOST_ANSWERS + 1)},
         {"answers": [{"question": "q", "answer": "a" * 20_001}]},
-        {"answers": [{"question": "q", "answer": "\ud800"}]},
         {"answers": [{"question": "q", "answer": "a"}], "judge": "other"},
     ],
 )
@@ -55,3 +58,33 @@ def test_what_is_no_question_of_scores_is_refused(worker, body):
     with refused.value as reply:
         assert reply.code == 400
         assert json.load(reply)["error"]["param"] == "answers"
+
+
+def test_half_of_a_surrogate_pair_is_no_text(worker):
+    with pytest.raises(WorkerError, match="half of a surrogate pair"):
+        worker.scores([("q", "\ud800")])
+
+
+def test_who_waits_for_the_judge_holds_no_thread_of_other_routes(worker, monkeypatch):
+    """More questions than the pool that all routes share has threads, of which they take none."""
+    held, begun = threading.Event(), threading.Semaphore(0)
+
+    def slow(body):
+        begun.release()
+        held.wait(20)
+        return {"judge": "j", "scores": [{}]}
+
+    monkeypatch.setattr(scores, "_scores", slow)
+    asking = [threading.Thread(target=worker.scores, args=(PAIRS[:1],)) for _ in range(45)]
+    try:
+        for each in asking:
+            each.start()
+        assert begun.acquire(timeout=20)
+        time.sleep(0.5)
+        assert not begun.acquire(blocking=False)  # one pass at a time
+        busy = sum(each.name.startswith("AnyIO worker") for each in threading.enumerate())
+        assert busy < 40
+    finally:
+        held.set()
+        for each in asking:
+            each.join()
