@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,14 +15,17 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from backend.outcomes import EM
+from backend.pipeline.dictionary import Learning, learn
 from backend.records import Score
 from backend.study import open_study, with_scores
 from backend.tables.claims import Evidence, Telling
 from backend.tables.story import story
 from tests.studies.experimented import experimented_study
 from tests.studies.fake_worker import fake_worker
+from tests.studies.followed import followed_study
 from tests.studies.gained import gained_study
 from tests.studies.shouted import UPPER, shouted_study
+from tests.studies.sparse import sparse_study
 from tests.studies.swept import Shape, swept_study
 from tests.studies.synthetic import JUDGE, synthetic_study
 
@@ -76,6 +80,8 @@ PAGES = [  # page, study, and what else a link says, for widgets that are there 
     ("steering", "lengths", {}),
     ("ablation", "lengths", {}),
     ("scaled_adapters", "gained", {}),
+    ("downstream", "followed", {}),
+    ("downstream", "sparse", {}),
     ("live", "synthetic", EDIT),
     ("live", "synthetic", {**EDIT, "live_gate_b_0": "misalignment"}),
     ("live", "synthetic", {**EDIT, "live_kind_b_0": "Ablate"}),
@@ -100,6 +106,11 @@ def every_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study, [Score(of, "second", name, v, "") for of, *both in again for name, v in zip(metrics, both, strict=True)]
     )
     shouted_study(root, "em", UPPER)
+    apart = tmp_path_factory.mktemp("followed")
+    followed_study(apart)
+    shutil.copytree(apart / "studies" / "followed", root / "followed")
+    found, _ = learn(sparse_study(root), Learning("organism", features=14, active=2, steps=50), EM, "organism")
+    sparse_study(root, [found])
     return root
 
 
