@@ -132,7 +132,9 @@ def test_brushing_leaves_the_responses_inside(visit: Visit):
     page = visit("responses")
     everything = page.get_by_text("320 responses. Select a row")
     expect(everything).to_be_visible()
-    box = page.locator('[data-testid="stVegaLiteChart"]').first.bounding_box()
+    chart = page.locator('[data-testid="stVegaLiteChart"]').first
+    chart.scroll_into_view_if_needed()  # it stands below the list
+    box = chart.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + box["height"] * 0.55)
     page.mouse.down()

@@ -114,7 +114,8 @@ def test_every_snippet_runs(page, studies, monkeypatch, capsys):
     monkeypatch.setattr("backend.study.schema.STUDIES", studies)
     monkeypatch.setattr(backend, "open_study", lambda name: backend.study.open_study(name, studies), raising=False)
     exec(snippet(page, "synthetic", "distilled"), {})
-    assert len(capsys.readouterr().out) > 100
+    out = capsys.readouterr().out
+    assert out.startswith("downstream: this study has no direction") or len(out) > 100
 
 
 def test_code_in_the_document_runs(studies, monkeypatch):
