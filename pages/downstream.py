@@ -19,6 +19,7 @@ from panels.dictionary import show_dictionary
 from panels.figures import show_chart
 from panels.frame import current_study, explained, per_study, plain
 from panels.neutral import show_neutral
+from panels.opening import opening
 
 MEASURES = {
     "cosine": "cosine of the change with the direction",
@@ -295,7 +296,11 @@ def show_decomposition(study: Study) -> None:
 
 
 study = current_study()
-st.title("Downstream")
+opening(
+    "Downstream",
+    "What do later blocks make of a direction, which parts carry it to the answer, and what does training leave?",
+    study,
+)
 with explained():
     found = tables.runs(study)
     if found:

@@ -10,7 +10,7 @@ from backend.tables.claims import Evidence, Telling
 from backend.tables.story import story, told
 from tests.test_architecture import ROOT
 
-SAYS_IT_ITSELF = {"overview", "judges", "live", "studies", "downstream"}
+SAYS_IT_ITSELF = {"overview", "judges", "live", "studies"}
 
 
 def test_every_page_opens_with_what_it_answers():
