@@ -12,7 +12,7 @@ import streamlit as st
 
 from backend.records import BASE, InputError
 from backend.study import STUDIES, Study, build_command
-from backend.study.shelf import Kept, admit, discard, rename, shelf
+from backend.study.shelf import Shelved, admit, discard, rename, shelf
 from panels.asked import page_link
 from panels.frame import explain, explained, listed, per_study, plain, study_if_any, study_named
 
@@ -39,7 +39,7 @@ def counted(of: Study) -> dict[str, Any]:
     }
 
 
-def described(kept: Kept) -> dict[str, Any]:
+def described(kept: Shelved) -> dict[str, Any]:
     """One row of the table; a study that cannot be opened says so in the place of its title."""
     row: dict[str, Any] = {"study": kept.name, "published": kept.published, "size": kept.size / 1e6}
     try:
@@ -49,7 +49,7 @@ def described(kept: Kept) -> dict[str, Any]:
         return row | {"title": f"cannot be opened: {error}"}
 
 
-def show_studies(kept: list[Kept], shown: str | None) -> Kept | None:
+def show_studies(kept: list[Shelved], shown: str | None) -> Shelved | None:
     """The table; the study that is chosen in it, or the one of the sidebar."""
     names = [each.name for each in kept]
     chosen = st.session_state.get(CHOSEN)
@@ -105,7 +105,7 @@ def open_it(name: str) -> None:
     changed(f"Every page shows {name} now.")
 
 
-def show_one(kept: Kept, shown: str | None) -> None:
+def show_one(kept: Shelved, shown: str | None) -> None:
     """One study: where it comes from, and what can be done with it."""
     st.subheader(plain(kept.name))
     opened = None
@@ -148,7 +148,7 @@ def renamed(name: str) -> str:
     return f"{name} is {to} now. Links that name {name} do not open it any more."
 
 
-def save(kept: Kept) -> None:
+def save(kept: Shelved) -> None:
     """The study as one file, or where it lies when it is too large for a browser."""
     if kept.size <= LARGEST:
         st.download_button(
@@ -170,7 +170,7 @@ def content(file: Path) -> bytes:
         return b""
 
 
-def tell_origin(opened: Study, kept: Kept) -> None:
+def tell_origin(opened: Study, kept: Shelved) -> None:
     """Provenance in words, and all of it below."""
     info, lines = opened.info, []
     if info.get("title"):
@@ -194,7 +194,7 @@ def tell_origin(opened: Study, kept: Kept) -> None:
 
 
 @st.dialog("Remove a study")
-def ask_to_remove(kept: Kept) -> None:
+def ask_to_remove(kept: Shelved) -> None:
     """Ask once more: what is removed cannot be had back from here."""
     st.markdown(
         f"**{plain(kept.name)}** and its {kept.builds} build{'s' if kept.builds > 1 else ''} "

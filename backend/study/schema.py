@@ -54,7 +54,8 @@ MEANS = "CREATE {kind} TABLE {name} (reader INTEGER, segment TINYINT, layer INTE
 
 def list_studies(root: Path = STUDIES) -> list[str]:
     """Names of the studies that have a published file, in alphabetical order."""
-    return sorted({path.parent.name for path in Path(root).glob(f"*/*{SUFFIX}")})
+    names = {path.parent.name for path in Path(root).glob(f"*/*{SUFFIX}")}
+    return sorted(name for name in names if not name.startswith("."))  # what a killed removal left aside
 
 
 def newest(name: str, root: Path = STUDIES) -> Path:

@@ -24,7 +24,7 @@ from backend.study.schema import STUDIES, SUFFIX, check_name, list_studies, newe
 
 
 @dataclass(frozen=True)
-class Kept:
+class Shelved:
     """One study on the shelf: its newest file, that file's size in bytes, when it was published, how many builds."""
 
     name: str
@@ -34,7 +34,7 @@ class Kept:
     builds: int
 
 
-def shelf(root: Path = STUDIES) -> list[Kept]:
+def shelf(root: Path = STUDIES) -> list[Shelved]:
     """Every study in alphabetical order. One that goes away meanwhile is left out."""
     kept = []
     for name in list_studies(root):
@@ -43,7 +43,7 @@ def shelf(root: Path = STUDIES) -> list[Kept]:
             size = files[-1].stat().st_size
         except (IndexError, OSError):
             continue
-        kept.append(Kept(name, files[-1], size, _stamp(files[-1]), len(files)))
+        kept.append(Shelved(name, files[-1], size, _stamp(files[-1]), len(files)))
     return kept
 
 

@@ -57,6 +57,18 @@ def test_a_study_is_removed_with_all_its_builds(root):
         discard("one", root)
 
 
+def test_a_removal_that_is_killed_leaves_no_study_of_another_name(root, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backend.files.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        discard("one", root)
+    assert list(root.glob(".*/*.duckdb"))  # it stands aside, whole
+    assert list_studies(root) == []
+    assert shelf(root) == []
+
+
 def test_a_study_that_is_being_built_is_left_alone(root):
     with (root / "one" / ".lock").open("a") as building:
         fcntl.flock(building, fcntl.LOCK_SH)
