@@ -210,17 +210,17 @@ def show_cosines(study: Study, reader: str, adapter: Adapter) -> None:
     why = no_direction(study, reader, adapter.name, adapter.module)
     hidden = {DIRECTIONS: why, WRITES: why if why == ALTERED else None}
     tables = (
-        (DIRECTIONS, direction_cosines(study, reader, adapter.name), adapter.write, 190),
-        (WRITES, adapter_cosines(study, reader, adapter.name, "write"), adapter.write, 110),
-        ("Read vectors of other adapters", adapter_cosines(study, reader, adapter.name, "read"), adapter.read, 110),
+        (DIRECTIONS, direction_cosines(study, reader, adapter.name), adapter.write),
+        (WRITES, adapter_cosines(study, reader, adapter.name, "write"), adapter.write),
+        ("Read vectors of other adapters", adapter_cosines(study, reader, adapter.name, "read"), adapter.read),
     )
-    for place, (title, table, own, names) in zip(st.columns([3, 2, 2]), tables, strict=True):
+    for place, (title, table, own) in zip(st.columns([3, 2, 2]), tables, strict=True):
         place.markdown(f"**{title}**")
         if table.is_empty():
             why = hidden.get(title)
             place.caption(f"Not shown: {why}." if why else "None of that size in this study.")
             continue
-        chart = vector_cosine_chart(table, chance=chance(own.size), names=names)
+        chart = vector_cosine_chart(table, chance=chance(own.size))
         show_chart(place, chart, key=f"adapter_cosine_{title.split()[0]}_{title.split()[-1]}", alt=title)
     st.caption(
         f"The {SHOWN} strongest of each; the band holds 95 % of random vectors of that size. Directions are taken at "

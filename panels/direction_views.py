@@ -96,7 +96,7 @@ def _show_writes(study: Study, direction: Direction) -> None:
     nearest = table.sort(pl.col("cosine").abs(), descending=True).head(MOST_WRITES).sort("cosine", descending=True)
     within = chance(direction.d_model)
     outside = table.filter(pl.col("cosine").abs() > within).height
-    chart = vector_cosine_chart(nearest, chance=within, names=240)
+    chart = vector_cosine_chart(nearest, chance=within)
     show_chart(st, chart, key="directions_writes", alt="Cosine with write vectors")
     st.caption(
         f"Of {table.height:,} write vectors of all organisms, {outside} lie outside the band of 95 % of random vectors "

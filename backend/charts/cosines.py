@@ -13,7 +13,7 @@ import polars as pl
 
 from backend.analysis.conditions.controls import GOOD
 from backend.analysis.directions.convergence import CEILING, PAIRS
-from backend.charts.narrow import room
+from backend.charts.narrow import lane_axis, room
 from backend.charts.palette import NEUTRAL, POSITIVE, dash_scale, direction_scale, ink_on, role_scale, signed_scale
 from backend.records import FloatArray
 
@@ -82,7 +82,7 @@ def pair_cosine_chart(matrix: FloatArray, names: Sequence[str]) -> alt.LayerChar
     table = pl.DataFrame(
         {"a": np.repeat(list(names), size), "b": np.tile(list(names), size), "cosine": values}
     ).drop_nans("cosine")
-    axis = alt.Axis(ticks=False, domain=False, grid=False, labelLimit=room(110, 230), labelOverlap=False)
+    axis = lane_axis(names, grid=False, labelOverlap=False)
     base = alt.Chart(table).encode(
         x=alt.X("b:N", sort=list(names), title=None, axis=None),
         y=alt.Y("a:N", sort=list(names), title=None, axis=axis),

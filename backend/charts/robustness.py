@@ -8,7 +8,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.narrow import lane_axis
+from backend.charts.narrow import columns_of, lane_axis
 from backend.charts.palette import CHOSEN, NEUTRAL, POSITIVE, cut_scale
 
 HEIGHT, LANE, FURNITURE = 250, 22, 60  # pixels
@@ -30,7 +30,9 @@ def cuts_chart(table: pl.DataFrame, *, title: str, metric: str, gate: str | None
     signed = bool((rows["value"].fill_null(0) < 0).any()) or "clear" in rows.columns
     y = alt.Y("value:Q", title=title, axis=alt.Axis(format="+%" if signed else "~%", tickCount=6))
     x = alt.X("cut:Q", title=f"cut on {metric}", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=7))
-    colour = alt.Color("line:N", scale=cut_scale(lines), legend=alt.Legend(title=None, orient="top", columns=3))
+    colour = alt.Color(
+        "line:N", scale=cut_scale(lines), legend=alt.Legend(title=None, orient="top", columns=columns_of(lines, 3))
+    )
     base = alt.Chart(rows).encode(x=x, color=colour, tooltip=["cut:Q", "line:N", *_SHARES])
     band = base.transform_filter("datum.banded").mark_area(opacity=0.18)
     layers: list[alt.Chart] = [

@@ -9,10 +9,10 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from backend.charts.narrow import room
+from backend.charts.narrow import lane_axis
 from backend.charts.palette import NEGATIVE, NEUTRAL, POSITIVE
 
-ROW = 22  # pixels of height a row gets
+ROW = 24  # pixels of height a row gets
 FURNITURE = 60
 
 
@@ -45,10 +45,10 @@ def _words() -> alt.Axis:
     )
 
 
-def vector_cosine_chart(table: pl.DataFrame, *, chance: float, names: int = 110) -> alt.LayerChart:
+def vector_cosine_chart(table: pl.DataFrame, *, chance: float) -> alt.LayerChart:
     """Cosines, one row a vector in the order given; the grey band holds 95 % of random vectors of that size.
 
-    `table` has the columns name, cosine, what; `names` is the pixels that a name gets.
+    `table` has the columns name, cosine, what.
     """
     most = max(float(table["cosine"].abs().max() or 0), chance) * 1.1  # type: ignore[arg-type]
     scale = alt.Scale(domain=[-most, most], nice=False)
@@ -59,7 +59,7 @@ def vector_cosine_chart(table: pl.DataFrame, *, chance: float, names: int = 110)
             "name:N",
             sort=table["name"].to_list(),
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, labelLimit=room(min(names, 110), names), labelOverlap=False),
+            axis=lane_axis(table["name"], labelOverlap=False),
         ),
         x=x,
         color=_by_sign("cosine"),

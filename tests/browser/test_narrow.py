@@ -8,7 +8,7 @@ pytestmark = pytest.mark.browser
 
 LEAST = 120  # pixels of a plot
 LEEWAY = 3  # pixels that letters may stand over
-PAGES = ("", "adapters")
+PAGES = ("", "adapters", "directions", "robustness")  # the study has one judge, so Judges draws nothing
 CHARTS = """() => [...document.querySelectorAll('[data-testid="stVegaLiteChart"] svg.marks')].map(svg => {
     const outer = svg.getBoundingClientRect();
     const seen = each => each.getBoundingClientRect().width && +(each.getAttribute('opacity') ?? 1);
